@@ -1,0 +1,7 @@
+"""Diffusion samplers (DDPM, DDIM) and the ILVR refinement that steers them."""
+
+from diffusions.ddim import DDIM
+from diffusions.ddpm import DDPM, Step
+from diffusions.ilvr import ILVR
+
+__all__ = ["DDIM", "DDPM", "ILVR", "Step"]

@@ -1,0 +1,41 @@
+"""DDIM sampling (Song et al. 2021, arXiv:2010.02502): from deterministic (η = 0) to DDPM-like (η = 1)."""
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from diffusions.ddpm import DDPM, Prediction, RandnLike
+from diffusions.schedule import Transition
+
+
+class DDIM(DDPM):
+    """A respaced DDIM sampler.
+
+    Args:
+        eta: η ≥ 0, how much of a step's noise is drawn anew. 0 draws none.
+        **settings: DDPM's own arguments; `var_type` has no meaning here, σ follows from η.
+
+    Raises:
+        ValueError: η below 0 or above 1, and all that DDPM raises.
+    """
+
+    def __init__(self, eta: float = 0.0, **settings: Any) -> None:
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must lie in 0 … 1, not {eta}")
+        super().__init__(**settings)
+        self.eta = eta
+
+    def reverse(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
+        """Step to x_prev = √ᾱ_prev x̂0 + √(1-ᾱ_prev-σ²) ε̂ + σ z (Song et al. 2021, equations 12 and 16).
+
+        Args:
+            x: [B, C, H, W], the sample at `transition.t`.
+
+        Returns:
+            [B, C, H, W].
+        """
+        level = transition.alphas_cumprod_prev
+        sigma = self.eta * math.sqrt(transition.posterior_variance)
+        x_prev = math.sqrt(level) * prediction.pred_x0 + math.sqrt(1 - level - sigma**2) * prediction.eps
+        return x_prev + sigma * randn_like(x) if sigma > 0 else x_prev

@@ -1,0 +1,117 @@
+"""The noise schedule of training, and the timesteps of it that sampling visits."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BETA_SCHEDULES = ("linear", "quad", "const", "cosine")
+RESPACE_TYPES = ("uniform", "uniform-leading", "uniform-trailing", "uniform-linspace", "quad")
+
+
+@dataclass(frozen=True)
+class Transition:
+    """The constants of one reverse step, from timestep `t` to the one visited after it (or to the image).
+
+    ᾱ is the share of the signal's variance left at a noise level; ᾱ_prev is 1 when the step ends at the image.
+    """
+
+    index: int  # S-1 … 0, counting down to the image
+    t: int  # the timestep the network is told, 0 … T-1
+    alphas_cumprod: float
+    alphas_cumprod_prev: float
+
+    @property
+    def alpha(self) -> float:
+        """ᾱ/ᾱ_prev: the share of the variance that this step's forward process keeps."""
+        return self.alphas_cumprod / self.alphas_cumprod_prev
+
+    @property
+    def beta(self) -> float:
+        """1 - ᾱ/ᾱ_prev: the variance of the noise that this step's forward process adds."""
+        return 1 - self.alpha
+
+    @property
+    def posterior_variance(self) -> float:
+        """β̃, the variance of q(x_prev | x, x_0) (Ho et al. 2020, equation 7)."""
+        return self.beta * (1 - self.alphas_cumprod_prev) / (1 - self.alphas_cumprod)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this step ends at the clean image."""
+        return self.index == 0
+
+
+def make_betas(beta_schedule: str, total_steps: int, beta_start: float, beta_end: float) -> Tensor:
+    """β_t of the forward process for t = 0 … T-1.
+
+    Args:
+        beta_schedule: linear (Ho et al. 2020), quad (linear in √β), const (β_end throughout) or cosine
+            (Nichol & Dhariwal 2021, equation 17, which needs neither start nor end).
+
+    Returns:
+        [total_steps], float64, each in (0, 1).
+
+    Raises:
+        ValueError: an unknown schedule, fewer than one step, or betas outside of (0, 1).
+    """
+    if total_steps < 1:
+        raise ValueError(f"total_steps must be at least 1, not {total_steps}")
+    steps = torch.arange(total_steps + 1, dtype=torch.float64)
+    if beta_schedule == "linear":
+        betas = torch.linspace(beta_start, beta_end, total_steps, dtype=torch.float64)
+    elif beta_schedule == "quad":
+        betas = torch.linspace(beta_start**0.5, beta_end**0.5, total_steps, dtype=torch.float64).square()
+    elif beta_schedule == "const":
+        betas = torch.full([total_steps], beta_end, dtype=torch.float64)
+    elif beta_schedule == "cosine":
+        alphas_cumprod = torch.cos((steps / total_steps + 0.008) / 1.008 * math.pi / 2).square()
+        betas = (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
+    else:
+        raise ValueError(f"beta_schedule {beta_schedule!r} is none of {', '.join(BETA_SCHEDULES)}")
+    if not ((betas > 0) & (betas < 1)).all():
+        raise ValueError(f"betas must lie between 0 and 1; beta_start {beta_start}, beta_end {beta_end} do not")
+    return betas
+
+
+def respace(respace_type: str, total_steps: int, respace_steps: int | None = None) -> list[int]:
+    """The timesteps that sampling visits, in increasing order.
+
+    Whole-number arithmetic, so that no rounding decides between two neighbours.
+
+    Args:
+        respace_type: uniform (= uniform-leading) ⌊i·T/S⌋, uniform-trailing T-1-⌊i·T/S⌋, uniform-linspace
+            ⌊i·(T-1)/(S-1)⌋, or quad ⌊0.8·T·(i/(S-1))²⌋ (Song et al. 2021, appendix D.3), whose repeated
+            values are moved up to the next free one.
+        total_steps: T, the steps of training.
+        respace_steps: S, the steps of sampling; all T if None.
+
+    Returns:
+        Exactly S distinct timesteps out of 0 … T-1.
+
+    Raises:
+        ValueError: an unknown type, or S outside of 1 … T.
+    """
+    T, S = total_steps, total_steps if respace_steps is None else respace_steps
+    if not 1 <= S <= T:
+        raise ValueError(f"respace_steps must lie in 1 … {T}, not {S}")
+    last = max(S - 1, 1)
+    if respace_type in ("uniform", "uniform-leading"):
+        return [i * T // S for i in range(S)]
+    if respace_type == "uniform-trailing":
+        return [T - 1 - i * T // S for i in reversed(range(S))]
+    if respace_type == "uniform-linspace":
+        return [i * (T - 1) // last for i in range(S)]
+    if respace_type == "quad":
+        return _distinct([4 * T * i**2 // (5 * last**2) for i in range(S)], T)
+    raise ValueError(f"respace_type {respace_type!r} is none of {', '.join(RESPACE_TYPES)}")
+
+
+def _distinct(timesteps: list[int], total_steps: int) -> list[int]:
+    """Move each repeated value up to the next free one, the whole staying below `total_steps`."""
+    distinct: list[int] = []
+    for i, t in enumerate(timesteps):
+        free = max(t, distinct[-1] + 1) if distinct else t
+        distinct.append(min(free, total_steps - len(timesteps) + i))
+    return distinct

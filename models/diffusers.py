@@ -1,0 +1,136 @@
+"""The words of diffusers' `UNet2DModel`, and the folders its `save_pretrained` writes.
+
+https://github.com/huggingface/diffusers
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from models.layers import Resample
+from models.unet import Level, UNet
+from utils.errors import InputError
+
+IGNORED_PARAMS = ("sample_size", "dropout", "num_train_timesteps")
+
+LEAF_NAMES = {
+    "norm_1": "norm1",
+    "conv_1": "conv1",
+    "emb": "time_emb_proj",
+    "norm_2": "norm2",
+    "conv_2": "conv2",
+    "skip": "conv_shortcut",
+    "norm": "group_norm",
+    "qkv": ("to_q", "to_k", "to_v"),
+    "out": "to_out.0",
+}
+
+# block type: (has attention, how it changes resolution; None: as downsample_type or upsample_type says)
+BLOCK_TYPES: dict[str, tuple[bool, Resample | None]] = {
+    "DownBlock2D": (False, "conv"),
+    "UpBlock2D": (False, "conv"),
+    "AttnDownBlock2D": (True, None),
+    "AttnUpBlock2D": (True, None),
+    "ResnetDownsampleBlock2D": (False, "residual"),
+    "ResnetUpsampleBlock2D": (False, "residual"),
+}
+
+RESAMPLE_TYPES: dict[str, Resample] = {"conv": "conv", "resnet": "residual"}
+
+# what this UNet has no part for: only these values are understood
+SUPPORTED_VALUES: dict[str, tuple[Any, ...]] = {
+    "center_input_sample": (False,),
+    "time_embedding_type": ("positional",),
+    "time_embedding_dim": (None,),
+    "mid_block_type": ("UNetMidBlock2D",),
+    "mid_block_scale_factor": (1,),
+    "act_fn": ("silu", "swish"),
+    "downsample_padding": (0, 1),
+    "downsample_type": tuple(RESAMPLE_TYPES),
+    "upsample_type": tuple(RESAMPLE_TYPES),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
+    "class_embed_type": (None,),
+    "down_block_types": tuple(name for name in BLOCK_TYPES if "Down" in name),
+    "up_block_types": tuple(name for name in BLOCK_TYPES if "Up" in name),
+}
+
+
+def unet_params(
+    in_channels: int = 3,
+    out_channels: int = 3,
+    freq_shift: int = 0,
+    flip_sin_to_cos: bool = True,
+    down_block_types: tuple[str, ...] = ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    up_block_types: tuple[str, ...] = ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    block_out_channels: tuple[int, ...] = (224, 448, 672, 896),
+    layers_per_block: int = 2,
+    downsample_padding: int = 1,
+    downsample_type: str = "conv",
+    upsample_type: str = "conv",
+    attention_head_dim: int | None = 8,
+    norm_num_groups: int = 32,
+    attn_norm_num_groups: int | None = None,
+    norm_eps: float = 1e-5,
+    resnet_time_scale_shift: str = "default",
+    add_attention: bool = True,
+    num_class_embeds: int | None = None,
+    **fixed: Any,
+) -> dict[str, Any]:
+    """The UNet's parameters from those of `UNet2DModel`'s config.json, whose defaults these are.
+
+    Raises:
+        InputError: a block or a setting that the UNet has no part for.
+    """
+    fixed |= {name: value for name, value in locals().items() if name in SUPPORTED_VALUES}
+    for name, value in fixed.items():
+        unsupported = set(value if isinstance(value, (list, tuple)) else [value]) - set(SUPPORTED_VALUES.get(name, ()))
+        if unsupported:
+            understood = ", ".join(map(str, SUPPORTED_VALUES.get(name, ()))) or "no value"
+            raise InputError(f"{name} {unsupported.pop()!r} of a UNet2DModel is not supported (only {understood})")
+
+    def level(i: int, block_type: str, default: str, blocks: int, change: bool) -> Level:
+        attention, resample = BLOCK_TYPES[block_type]
+        resample = resample or RESAMPLE_TYPES[default]
+        return Level(block_out_channels[i], blocks, attention, resample if change else None)
+
+    last = len(block_out_channels) - 1
+    scale_shift = resnet_time_scale_shift == "scale_shift"
+    return {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "down": [
+            level(i, block_type, downsample_type, layers_per_block, i < last)
+            for i, block_type in enumerate(down_block_types)
+        ],
+        "up": [
+            level(last - i, block_type, upsample_type, layers_per_block + 1, i < last)
+            for i, block_type in enumerate(up_block_types)
+        ],
+        "stem_channels": block_out_channels[0],
+        "time_channels": block_out_channels[0],
+        "time_cos_first": flip_sin_to_cos,
+        "time_spread": block_out_channels[0] // 2 - freq_shift,
+        "mid_attention": add_attention,
+        "mid_attention_groups": attn_norm_num_groups or (None if scale_shift else norm_num_groups),
+        "num_groups": norm_num_groups,
+        "norm_eps": norm_eps,
+        "head_channels": attention_head_dim,
+        "scale_shift_norm": scale_shift,
+        "asymmetric_padding": downsample_padding == 0,
+        "num_classes": num_class_embeds,
+    }
+
+
+def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
+    """Our modules and theirs."""
+    yield "time_embed", "time_embedding"
+    yield "class_embed", "class_embedding"
+    yield "norm_out", "conv_norm_out"
+    yield "mid.0.res", "mid_block.resnets.0"
+    yield "mid.0.attn", "mid_block.attentions.0"
+    yield "mid.1.res", "mid_block.resnets.1"
+    for direction, stages in (("down", unet.down), ("up", unet.up)):
+        for i, stage in enumerate(stages):
+            for j in range(len(stage.blocks)):
+                yield f"{direction}.{i}.blocks.{j}.res", f"{direction}_blocks.{i}.resnets.{j}"
+                yield f"{direction}.{i}.blocks.{j}.attn", f"{direction}_blocks.{i}.attentions.{j}"
+            yield f"{direction}.{i}.resample", f"{direction}_blocks.{i}.{direction}samplers.0"

@@ -1,0 +1,75 @@
+"""The words of pesser/pytorch_diffusion, the PyTorch twin of Ho et al.'s DDPM checkpoints.
+
+https://github.com/pesser/pytorch_diffusion, class `Model`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from models.layers import Resample
+from models.unet import Level, UNet
+
+IGNORED_PARAMS = ("dropout",)
+
+LEAF_NAMES = {
+    "norm_1": "norm1",
+    "conv_1": "conv1",
+    "emb": "temb_proj",
+    "norm_2": "norm2",
+    "conv_2": "conv2",
+    "skip": "nin_shortcut",
+    "qkv": ("q", "k", "v"),
+    "out": "proj_out",
+}
+
+
+def unet_params(
+    resolution: int,
+    in_channels: int,
+    out_ch: int,
+    ch: int,
+    num_res_blocks: int,
+    attn_resolutions: list[int],
+    ch_mult: list[int] = [1, 2, 4, 8],  # noqa: B006 (the published default; never changed)
+    resamp_with_conv: bool = True,
+) -> dict[str, Any]:
+    """The UNet's parameters from those of `Model`."""
+    resolutions = [resolution // 2**i for i in range(len(ch_mult))]
+    resample: Resample = "conv" if resamp_with_conv else "plain"
+
+    def level(i: int, blocks: int, change: bool) -> Level:
+        return Level(ch * ch_mult[i], blocks, resolutions[i] in attn_resolutions, resample if change else None)
+
+    last = len(ch_mult) - 1
+    return {
+        "in_channels": in_channels,
+        "out_channels": out_ch,
+        "down": [level(i, num_res_blocks, i < last) for i in range(last + 1)],
+        "up": [level(i, num_res_blocks + 1, i > 0) for i in reversed(range(last + 1))],
+        "stem_channels": ch,
+        "time_channels": ch,
+        "time_cos_first": False,
+        "time_spread": ch // 2 - 1,
+        "asymmetric_padding": True,
+        "norm_eps": 1e-6,
+    }
+
+
+def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
+    """Our modules and theirs; levels on the way up are numbered by resolution there."""
+    yield "time_embed.linear_1", "temb.dense.0"
+    yield "time_embed.linear_2", "temb.dense.1"
+    for i, stage in enumerate(unet.down):
+        for j in range(len(stage.blocks)):
+            yield f"down.{i}.blocks.{j}.res", f"down.{i}.block.{j}"
+            yield f"down.{i}.blocks.{j}.attn", f"down.{i}.attn.{j}"
+        yield f"down.{i}.resample", f"down.{i}.downsample"
+    yield "mid.0.res", "mid.block_1"
+    yield "mid.0.attn", "mid.attn_1"
+    yield "mid.1.res", "mid.block_2"
+    for i, stage in enumerate(unet.up):
+        theirs = f"up.{len(unet.up) - 1 - i}"
+        for j in range(len(stage.blocks)):
+            yield f"up.{i}.blocks.{j}.res", f"{theirs}.block.{j}"
+            yield f"up.{i}.blocks.{j}.attn", f"{theirs}.attn.{j}"
+        yield f"up.{i}.resample", f"{theirs}.upsample"

@@ -1,0 +1,1 @@
+"""What sampling needs around the mathematics: resizing, settings, images, noise, run records."""

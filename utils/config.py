@@ -1,0 +1,157 @@
+"""What a run's model and diffusion are: the YAML config, checked, or what a diffusers folder says of itself.
+
+Nothing here imports torch, so that a mistake in a config is told at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.diffusers_folder import read_diffusers_folder
+from utils.errors import InputError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# key: (types, whether it must be there)
+Schema = dict[str, tuple[tuple[type, ...], bool]]
+
+TOP_KEYS: Schema = {
+    "image_size": ((int,), True),
+    "image_channels": ((int,), True),
+    "weights": ((str,), False),
+    "model": ((dict,), True),
+    "diffusion": ((dict,), True),
+}
+MODEL_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
+DIFFUSION_KEYS: Schema = {  # the arguments of diffusions.DDPM
+    "total_steps": ((int,), True),
+    "beta_schedule": ((str,), True),
+    "beta_start": ((int, float), False),
+    "beta_end": ((int, float), False),
+    "objective": ((str,), True),
+    "var_type": ((str,), True),
+    "clip_denoised": ((bool,), False),
+    "respace_type": ((str,), False),
+    "respace_steps": ((int,), False),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One checkpoint: its images, its network in the words of `dialect`, its diffusion in those of DDPM."""
+
+    image_size: int
+    image_channels: int
+    dialect: str
+    params: Mapping[str, Any]
+    diffusion: Mapping[str, Any]
+    weights: str | None = None
+    source: str = field(default="config", compare=False)
+
+    @property
+    def total_steps(self) -> int:
+        """T, the timesteps of training."""
+        return self.diffusion["total_steps"]
+
+
+def config_for(weights: str | Path | None, config: str | Path | Mapping[str, Any] | Config | None = None) -> Config:
+    """The config of a checkpoint: the one given, or the one its diffusers folder holds.
+
+    Args:
+        weights: where the checkpoint is.
+        config: a YAML file, the same as a dict, or None.
+
+    Raises:
+        InputError: a config with unknown, missing or impossible keys, or none to be found.
+    """
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        return parse_config(config, "config")
+    if config is not None:
+        return read_config(Path(config))
+    if weights is not None and Path(weights).is_dir():
+        return parse_config(read_diffusers_folder(Path(weights)), str(weights))
+    raise InputError(f"weights {weights} do not say what model they are of: give its config with -c")
+
+
+def read_config(path: Path) -> Config:
+    """Read a YAML config with the safe loader: it holds values only and cannot name code.
+
+    Raises:
+        InputError: no such file, no YAML, or keys that are unknown, missing or of another type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"config {path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"config {path}: is not a text file") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"config {path}: is not valid YAML: {problem}") from None
+    return parse_config(content, f"config {path}")
+
+
+def parse_config(content: object, source: str) -> Config:
+    """Check a config's keys and types.
+
+    Args:
+        content: what the YAML file holds.
+        source: where it is from, for messages.
+
+    Raises:
+        InputError: keys that are unknown, missing or of another type, or sizes below 1.
+    """
+    top = _checked(content, TOP_KEYS, source, "")
+    model = _checked(top["model"], MODEL_KEYS, source, "model.")
+    diffusion = _checked(top["diffusion"], DIFFUSION_KEYS, source, "diffusion.")
+    for name, value in (("image_size", top["image_size"]), ("diffusion.total_steps", diffusion["total_steps"])):
+        if value < 1:
+            raise InputError(f"{source}: {name} must be at least 1, not {value}")
+    if top["image_channels"] not in (1, 3):
+        raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
+    if not all(isinstance(name, str) for name in model["params"]):
+        raise InputError(f"{source}: the keys of model.params must be names")
+    return Config(
+        image_size=top["image_size"],
+        image_channels=top["image_channels"],
+        dialect=model["dialect"],
+        params=model["params"],
+        diffusion=diffusion,
+        weights=top.get("weights"),
+        source=source,
+    )
+
+
+def find_weights(weights: str) -> Path:
+    """A config's `weights`, relative to the working folder or else to the project.
+
+    Raises:
+        InputError: it is in neither.
+    """
+    for path in (Path(weights), PROJECT / weights):
+        if path.exists():
+            return path
+    raise InputError(f"weights {weights}: no such file or folder; weights/README.md says where to get them")
+
+
+def _checked(content: object, schema: Schema, source: str, prefix: str) -> dict[str, Any]:
+    """`content` if it is a mapping with just the schema's keys and types."""
+    if not isinstance(content, Mapping):
+        raise InputError(f"{source}: {prefix.rstrip('.') or 'the file'} must be a mapping of keys to values")
+    unknown = [str(key) for key in content if key not in schema]
+    missing = [key for key, (_, required) in schema.items() if required and key not in content]
+    if unknown:
+        raise InputError(f"{source}: unknown key {prefix}{unknown[0]}; known are {', '.join(schema)}")
+    if missing:
+        raise InputError(f"{source}: key {prefix}{missing[0]} is missing")
+    for key, value in content.items():
+        types = schema[key][0]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            names = " or ".join(t.__name__ for t in types)
+            raise InputError(f"{source}: {prefix}{key} must be of type {names}, not {value!r}")
+    return dict(content)
