@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from models import diffusers, pesser
 from models.unet import UNet
 from utils.config import Config, config_for
+from utils.diffusers_folder import write_diffusers_folder
 from utils.errors import InputError
 
 DIALECTS: dict[str, ModuleType] = {"pesser": pesser, "diffusers": diffusers}
@@ -37,6 +38,27 @@ def load_model(weights: str | Path, config: str | Path | Mapping[str, Any] | Con
     state = read_state(Path(weights))
     unet.load_state_dict(convert(state, unet, DIALECTS[settings.dialect], str(weights)), assign=True)
     return unet.float().eval()
+
+
+def save_diffusers(unet: UNet, config: Config, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a network as the folder that `load_model` and diffusers read.
+
+    Args:
+        unet: the network.
+        config: what it was built from, in the words of diffusers.
+    """
+    write_diffusers_folder(folder, config.params, config.diffusion)
+    state = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in to_dialect(unet, diffusers).items()}
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
+
+
+def new_unet(config: Config) -> UNet:
+    """A network as it is before training, on the CPU, with PyTorch's own random parameters."""
+    unet = build_unet(config).to_empty(device="cpu")
+    for module in unet.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.Embedding)):
+            module.reset_parameters()
+    return unet
 
 
 def build_unet(config: Config) -> UNet:
@@ -106,6 +128,15 @@ def convert(state: Mapping[str, Tensor], unet: UNet, dialect: ModuleType, source
     if misfits:
         raise InputError(f"weights {source} do not fit the config: " + _listing("", misfits).strip())
     return converted
+
+
+def to_dialect(unet: UNet, dialect: ModuleType) -> dict[str, Tensor]:
+    """The UNet's parameters under the dialect's names, the way back from `convert`."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in unet.state_dict().items():
+        names = source_names(name, unet, dialect)
+        state |= dict(zip(names, tensor.chunk(len(names)), strict=True))
+    return state
 
 
 def source_names(name: str, unet: UNet, dialect: ModuleType) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """A diffusers folder read as a config: config.json for the network, scheduler_config.json for the diffusion."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,37 @@ def read_diffusers_folder(folder: Path) -> dict[str, Any]:
         "model": {"dialect": "diffusers", "params": model},
         "diffusion": _diffusion(_read_json(folder / "scheduler_config.json"), folder / "scheduler_config.json"),
     }
+
+
+def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: Mapping[str, Any]) -> None:
+    """Write config.json and scheduler_config.json, the way back from `read_diffusers_folder`.
+
+    Args:
+        folder: made if need be.
+        params: the network, as `UNet2DModel`'s config.json names them.
+        diffusion: the arguments of diffusions.DDPM.
+    """
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": diffusion["total_steps"],
+        "beta_schedule": _key_of(diffusion["beta_schedule"], BETA_SCHEDULES),
+        "beta_start": diffusion.get("beta_start", 1e-4),
+        "beta_end": diffusion.get("beta_end", 0.02),
+        "prediction_type": _key_of(diffusion["objective"], OBJECTIVES),
+        "variance_type": _key_of(diffusion["var_type"], VAR_TYPES),
+        "clip_sample": diffusion.get("clip_denoised", True),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (
+        ("config.json", {"_class_name": "UNet2DModel", **params}),
+        ("scheduler_config.json", scheduler),
+    ):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _key_of(value: str, words: dict[str, str]) -> str:
+    """The first of diffusers' words for one of ours."""
+    return next(theirs for theirs, ours in words.items() if ours == value)
 
 
 def _diffusion(scheduler: dict[str, Any], path: Path) -> dict[str, Any]:
