@@ -84,6 +84,13 @@ def test_the_model_it_writes_samples_and_starts_another_run(recipe: list[str], t
     assert torch.load(tmp_path / "second/state.pt")["step"] == 1
 
 
+def test_a_run_by_the_clock_ends_in_time(recipe: list[str], tmp_path: Path) -> None:
+    at = recipe.index("--steps")
+    main([*recipe[:at], "--minutes", "0.01", *recipe[at + 2 :], "--out", str(tmp_path / "run")])
+    state = torch.load(tmp_path / "run/state.pt")
+    assert state["step"] > 0 and 0.6 <= state["seconds"] < 60
+
+
 def test_diffusers_reads_what_it_writes(recipe: list[str], tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     main([*recipe, "--out", str(tmp_path / "run"), "--stop_at", "1"])

@@ -3,7 +3,9 @@
     python -m weights.openpeeps64.train --data data/train.bin --out results/train --steps 100000 --batch 256
     accelerate launch -m weights.openpeeps64.train ...                                       # on several devices
 
-The same command again goes on where a stopped run saved itself, to the same bits as if it had not been stopped.
+The same command again goes on where a stopped run saved itself, to the same bits as if it had not been stopped (with
+--minutes rather than --steps, on machines that others use too, the learning rate falls by the clock, and no bits are
+promised).
 Into --out go state.pt, log.csv (step, images, loss, learning rate), sheets of samples, and the model: the mean of
 the weights along the run (EMA), float16.
 """
@@ -14,6 +16,7 @@ import csv
 import math
 import os
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -42,7 +45,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder of the run")
     add("--config", default="configs/openpeeps64.yaml", help="the YAML that sampling reads")
     add("--init", type=Path, help="diffusers folder to start from; without it, from random weights")
-    add("--steps", type=int, required=True, help="optimiser steps, over which the learning rate falls to zero")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int, help="optimiser steps, over which the learning rate falls to zero")
+    length.add_argument("--minutes", type=float, help="time of training, over which it does")
     add("--stop_at", type=int, help="save at this step and leave the rest to a later call")
     add("--batch", type=int, default=32, help="images a step, on all devices together")
     add("--lr", type=float, default=4e-4, help="AdamW's learning rate")
@@ -80,6 +85,7 @@ class Trainer:
         network = torch.compile(self.unet) if args.compile else self.unet
         self.network = accelerator.prepare_model(network)
         self.step = 0
+        self.seconds = 0.0
 
     def train_step(self, x0: Tensor, t: Tensor, noise: Tensor) -> float:
         """One step of Ho et al. 2020, algorithm 1, with weights and any objective.
@@ -107,9 +113,14 @@ class Trainer:
         return everywhere[1].mean().item()
 
     @property
+    def progress(self) -> float:
+        """The share of the run that is done, 0 … 1."""
+        return min(1, self.step / self.args.steps if self.args.steps else self.seconds / (60 * self.args.minutes))
+
+    @property
     def lr_share(self) -> float:
         """The learning rate's share of its peak: a linear rise, and half a cosine down to zero."""
-        return min(1, (self.step + 1) / self.args.warmup) * (1 + math.cos(math.pi * self.step / self.args.steps)) / 2
+        return min(1, (self.step + 1) / self.args.warmup) * (1 + math.cos(math.pi * self.progress)) / 2
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -121,6 +132,7 @@ class Trainer:
         """All that the next step depends on."""
         return {
             "step": self.step,
+            "seconds": self.seconds,
             "unet": self.unet.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -130,6 +142,7 @@ class Trainer:
     def load_state_dict(self, state: dict) -> None:
         """The way back."""
         self.step = state["step"]
+        self.seconds = state["seconds"]
         self.unet.load_state_dict(state["unet"])
         self.ema.load_state_dict(state["ema"])
         for optimizer, its in zip(self.optimizers, state["optimizers"], strict=True):
@@ -177,7 +190,7 @@ def save(trainer: Trainer, config: Config) -> None:
 def train(trainer: Trainer, batches: Batches, config: Config) -> None:
     """Step until the end, `--stop_at`, or a signal to stop."""
     args, main = trainer.args, trainer.accelerator.is_main_process
-    last = min(args.steps, args.stop_at or args.steps)
+    begun = time.monotonic() - trainer.seconds
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
     args.out.mkdir(parents=True, exist_ok=True)
@@ -185,7 +198,11 @@ def train(trainer: Trainer, batches: Batches, config: Config) -> None:
         open(args.out / "log.csv", "a", newline="", encoding="utf-8") as log,
         tqdm(total=args.steps, initial=trainer.step, disable=not main, unit="step", mininterval=5) as bar,
     ):
-        while trainer.step < last and not agreed(stopped, trainer.accelerator):
+        while True:
+            stop = bool(stopped) or trainer.progress == 1 or trainer.step == args.stop_at
+            trainer.seconds, stop = agreed(time.monotonic() - begun, stop, trainer.accelerator)
+            if stop:
+                break
             lr_share = trainer.lr_share
             loss = trainer.train_step(*batches[trainer.step])
             bar.update()
@@ -202,11 +219,12 @@ def train(trainer: Trainer, batches: Batches, config: Config) -> None:
         save(trainer, config)
 
 
-def agreed(stopped: list[int], accelerator: Accelerator) -> bool:
-    """Whether the main process was told to stop, as all processes see it."""
+def agreed(seconds: float, stop: bool, accelerator: Accelerator) -> tuple[float, bool]:
+    """The main process's clock and its word on stopping, the same for all processes."""
     if accelerator.num_processes == 1:
-        return bool(stopped)
-    return broadcast_object_list([bool(stopped)])[0]
+        return seconds, stop
+    seconds, stop = broadcast_object_list([seconds, stop])
+    return seconds, stop
 
 
 def main(argv: list[str] | None = None) -> None:
