@@ -149,15 +149,17 @@ def find_weights(weights: str | Path) -> Path:
     """Where the weights are: in the working folder, else in the project, else in a repository of the hub.
 
     Args:
-        weights: a file, a folder, or a hub id `owner/name` or `owner/name@revision`, which is downloaded.
+        weights: a file, a folder, or a hub id `owner/name` or `owner/name@revision`, which is downloaded. Where
+            there is a folder of the owner's name, a file or folder in it was meant.
 
     Raises:
         InputError: nowhere.
     """
-    for path in (Path(weights), PROJECT / weights):
+    places = (Path(weights), PROJECT / weights)
+    for path in places:
         if path.exists():
             return path
-    if is_hub_id(str(weights)):
+    if is_hub_id(str(weights)) and not any(path.parent.is_dir() for path in places):
         return fetch(str(weights))
     raise InputError(f"weights {weights}: no such file or folder; weights/README.md says where to get them")
 

@@ -15,23 +15,21 @@ FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json", ".yaml
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether `text` can be a hub id `owner/name` or `owner/name@revision`.
-
-    It is not one where it is named like a file or `owner` is a folder here: then a file was meant and is missing.
-    """
-    match = HUB_ID.fullmatch(text)
-    return match is not None and not text.endswith(FILE_SUFFIXES) and not Path(match["owner"]).is_dir()
+    """Whether `text` can be a hub id `owner/name` or `owner/name@revision`, and not the name of a file."""
+    return HUB_ID.fullmatch(text) is not None and not text.endswith(FILE_SUFFIXES)
 
 
 def fetch(hub_id: str) -> Path:
     """The folder in the hub's cache that holds a repository's network and scheduler, downloaded where needed.
 
     Raises:
-        InputError: no such repository or revision, no access to it, or neither a network nor a cached copy.
+        InputError: no such repository or revision, no access to it, no checkpoint of diffusers in it, or neither a
+            connection nor a cached copy.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
+        HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -41,12 +39,18 @@ def fetch(hub_id: str) -> Path:
     if match is None:
         raise InputError(f"weights {hub_id}: is not a hub id owner/name or owner/name@revision")
     repo, revision = f"{match['owner']}/{match['name']}", match["revision"]
+    wanted, reachable = list(CONFIG_FILES), True
     try:
-        wanted = needed_files(HfApi().list_repo_files(repo, revision=revision))
-    except Exception:  # whatever is the matter, snapshot_download tries again, looks in the cache, and says it
-        wanted = list(CONFIG_FILES)
+        info = HfApi().model_info(repo, revision=revision, timeout=10)
+        wanted = needed_files([file.rfilename for file in info.siblings or ()])
+    except HfHubHTTPError:
+        pass  # snapshot_download meets it too, and knows whether a cached copy will do
+    except Exception:  # no network; what that raises differs between versions of the hub's client
+        reachable = False
+    if not wanted:
+        raise InputError(f"weights {hub_id}: the repository holds no network that diffusers has saved")
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=not reachable))
     except GatedRepoError:
         problem = "is open only to those who accepted its terms, on its page, and are logged in (hf auth login)"
     except RepositoryNotFoundError:
@@ -55,6 +59,6 @@ def fetch(hub_id: str) -> Path:
         problem = f"the repository has no revision {revision}"
     except LocalEntryNotFoundError:
         problem = "no such file or folder here, none in the hub's cache, and the hub cannot be reached"
-    except Exception as error:  # each version of the hub's client has errors of its own
+    except Exception as error:
         problem = f"cannot be fetched from the hub: {' '.join(str(error).split()) or type(error).__name__}"
     raise InputError(f"weights {hub_id}: {problem}")
