@@ -62,6 +62,14 @@ def test_no_config_is_left_out():
     assert set(CONFIGS) - {"openpeeps64"} == LISTINGS.keys() | MILLIONS.keys()
 
 
+def test_the_table_of_weights_has_each_config():
+    table = (PROJECT / "weights" / "README.md").read_text()
+    for name in CONFIGS:
+        weights = config(name).weights.removeprefix("weights/")
+        assert weights in table
+        assert f"-c configs/{name}.yaml" in table or f"--weights {weights}" in table or name == "openpeeps64"
+
+
 @pytest.mark.parametrize("name", LISTINGS)
 def test_names_and_shapes(name):
     listing = json.loads((DATA / f"{LISTINGS[name]}.json").read_text())
