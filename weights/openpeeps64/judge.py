@@ -57,8 +57,8 @@ def tiled(images: Tensor, columns: int = 8) -> Image.Image:
 
 def distances(a: Tensor, b: Tensor) -> str:
     """Of two sets, uint8 [N, H, W, C], as a line of a table."""
-    sets = [images.permute(0, 3, 1, 2).float() / 127.5 - 1 for images in (a, b)]
-    return ", ".join(f"{distance:.1f}" for distance in sliced_wasserstein(*sets))
+    one, other = (images.permute(0, 3, 1, 2).float() / 127.5 - 1 for images in (a, b))
+    return ", ".join(f"{distance:.1f}" for distance in sliced_wasserstein(one, other))
 
 
 def main() -> None:
