@@ -40,7 +40,7 @@ class Batches:
         self.order = torch.empty(0, dtype=torch.int64)
 
     def __getitem__(self, step: int) -> Batch:
-        generator = torch.Generator(self.images.device).manual_seed(hash((self.seed, step, self.rank)) % 2**63)
+        generator = torch.Generator(self.images.device).manual_seed(mixed(self.seed, step, self.rank))
         x0 = self.images[self._indices(step)].permute(0, 3, 1, 2).float() / 127.5 - 1
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         return Batch(x0, self._timesteps(generator), noise)
@@ -49,7 +49,7 @@ class Batches:
         """Each image once an epoch, in an order of the epoch's own; a last, incomplete batch is left out."""
         epoch, batch = divmod(step, len(self.images) // (self.size * self.world))
         if epoch != self.epoch:
-            generator = torch.Generator().manual_seed(hash((self.seed, epoch)) % 2**63)
+            generator = torch.Generator().manual_seed(mixed(self.seed, epoch))
             self.order = torch.randperm(len(self.images), generator=generator)
             self.epoch = epoch
         start = (batch * self.world + self.rank) * self.size
@@ -60,6 +60,11 @@ class Batches:
         device = self.images.device
         places = torch.rand(self.size, generator=generator, device=device) + torch.arange(self.size, device=device)
         return (places * self.total_steps / self.size).long().clamp(max=self.total_steps - 1)
+
+
+def mixed(*numbers: int) -> int:
+    """A seed of 63 bits from several whole numbers, the same with every version of NumPy."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def read_images(path: Path, size: int, channels: int) -> Tensor:

@@ -3,9 +3,9 @@
     python -m weights.openpeeps64.train --data data/train.bin --out results/train --steps 100000 --batch 256
     accelerate launch -m weights.openpeeps64.train ...                                       # on several devices
 
-The same command again goes on where a stopped run saved itself, to the same bits as if it had not been stopped (with
---minutes rather than --steps, on machines that others use too, the learning rate falls by the clock, and no bits are
-promised).
+The same command again goes on where a stopped run saved itself, to the same bits as if it had not been stopped, where
+the device's kernels repeat themselves to the bit. With --minutes rather than --steps, for machines that others use too,
+the learning rate falls by the clock, and no run is like another.
 Into --out go state.pt, log.csv (step, images, loss, learning rate), sheets of samples, and the model: the mean of
 the weights along the run (EMA), float16.
 """
@@ -198,11 +198,7 @@ def train(trainer: Trainer, batches: Batches, config: Config) -> None:
         open(args.out / "log.csv", "a", newline="", encoding="utf-8") as log,
         tqdm(total=args.steps, initial=trainer.step, disable=not main, unit="step", mininterval=5) as bar,
     ):
-        while True:
-            stop = bool(stopped) or trainer.progress == 1 or trainer.step == args.stop_at
-            trainer.seconds, stop = agreed(time.monotonic() - begun, stop, trainer.accelerator)
-            if stop:
-                break
+        while not agreed_stop(trainer, time.monotonic() - begun, bool(stopped)):
             lr_share = trainer.lr_share
             loss = trainer.train_step(*batches[trainer.step])
             bar.update()
@@ -219,12 +215,12 @@ def train(trainer: Trainer, batches: Batches, config: Config) -> None:
         save(trainer, config)
 
 
-def agreed(seconds: float, stop: bool, accelerator: Accelerator) -> tuple[float, bool]:
-    """The main process's clock and its word on stopping, the same for all processes."""
-    if accelerator.num_processes == 1:
-        return seconds, stop
-    seconds, stop = broadcast_object_list([seconds, stop])
-    return seconds, stop
+def agreed_stop(trainer: Trainer, seconds: float, told: bool) -> bool:
+    """Set the trainer's clock and say whether to stop: the main process's word, for all processes."""
+    if trainer.accelerator.num_processes > 1:
+        seconds, told = broadcast_object_list([seconds, told])
+    trainer.seconds = seconds
+    return told or trainer.progress == 1 or trainer.step == trainer.args.stop_at
 
 
 def main(argv: list[str] | None = None) -> None:
