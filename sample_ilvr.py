@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils import interrupts
 from utils.config import PROJECT
-from utils.errors import InputError
+from utils.errors import InputError, RunError, one_line
 from utils.settings import Sample, Settings, make_save_dir, resolve
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from diffusions import DDPM
     from models import UNet
+    from utils.resume import Plan
 
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
 DEMO_INPUTS = PROJECT / "assets" / "references"
@@ -31,14 +33,21 @@ GRID_ROWS, GRID_VARIATIONS = 64, 8  # what grid.png shows of a large run
 
 
 def main() -> None:
+    interrupts.watch()
     try:
         settings = resolve(vars(parse_args()))
-        make_save_dir(settings.save_dir)
+        if not settings.dry_run:
+            make_save_dir(settings.save_dir)
         run(settings)
-    except InputError as error:
-        if int(os.environ.get("RANK", 0)) == 0:
+    except InputError as error:  # every process finds the same
+        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
             print(f"sample_ilvr: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RunError as error:  # what befell this process
+        print(f"sample_ilvr: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except interrupts.Interrupted as interrupted:
+        interrupts.leave(interrupted.number)
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,6 +69,9 @@ def parse_args() -> argparse.Namespace:
     add("--micro_batch", type=int, default=8, help="samples at a time in each process")
     add("--range_t", type=int, default=0, help="leave the last so many steps unrefined")
     add("--mixed_precision", choices=["no", "fp16", "bf16"], default="no")
+    add("--skip_bad_inputs", action="store_true", help="go on without references that cannot be read")
+    add("--overwrite", action="store_true", help="replace images of other settings in save_dir")
+    add("--dry_run", action="store_true", help="check everything, say what would be done, and write nothing")
     args = parser.parse_args()
     if args.config is None and args.weights is None:
         args.config = DEMO_CONFIG
@@ -67,40 +79,32 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(settings: Settings) -> None:
-    """Settings → model, diffuser, references → shards → batches → files."""
-    from accelerate import Accelerator
-    from tqdm import tqdm
-
+    """Settings → plan, model, diffuser → every process its share of the samples → grid."""
     from models import load_model
-    from utils.images import check_readable, save_png, to_pixels
-    from utils.run_record import hash_weights, png_text, write_run_record
+    from utils.files import FolderLock
+    from utils.processes import agree, connect, part
+    from utils.resume import make_plan, start
 
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
-    check_readable([reference.path for reference in settings.references])
+    accelerator = connect(settings.mixed_precision)
+    lock = None if settings.dry_run else FolderLock(settings.save_dir)
+    if lock and accelerator.is_main_process:
+        lock.take()
+    plan = agree(accelerator, lambda: make_plan(settings))
+    settings = plan.settings
     model = load_model(settings.weights, settings.config).to(accelerator.device)
     diffuser = build_diffuser(settings, model)
-    weights_hash = hash_weights(settings.weights)
-    if accelerator.is_main_process:
-        write_run_record(settings, weights_hash, accelerator.num_processes)
+    if lock is None:
+        accelerator.print(plan.summary(accelerator.num_processes))
+        return
 
-    shard = settings.samples[accelerator.process_index :: accelerator.num_processes]
-    batches = [shard[i : i + settings.micro_batch] for i in range(0, len(shard), settings.micro_batch)]
-    # The main process has as many batches as any other, so that its own steps measure the whole job.
-    with tqdm(
-        desc=f"{settings.n_samples} images",
-        total=len(batches) * settings.steps,
-        unit="step",
-        disable=not accelerator.is_main_process,
-    ) as bar:
-        for batch in batches:
-            images = sample_batch(batch, settings, model, diffuser, accelerator, bar)
-            for sample, pixels in zip(batch, to_pixels(images), strict=True):
-                save_png(pixels, settings.save_dir / sample.file_name, png_text(settings, sample, weights_hash))
-    accelerator.wait_for_everyone()
-
+    lock.share()
     if accelerator.is_main_process:
-        save_png(draw_grid(settings), settings.save_dir / "grid.png")
-        print(f"{settings.n_samples} images and grid.png are in {settings.save_dir}")
+        start(plan, accelerator.num_processes)
+    part(accelerator)
+    interrupts.last_words = plan.how_to_go_on if accelerator.is_main_process else None
+    sample_share(plan, model, diffuser, accelerator)
+    if lock.is_last():
+        finish(plan)
 
 
 def build_diffuser(settings: Settings, model: "UNet") -> "DDPM":
@@ -124,6 +128,28 @@ def build_diffuser(settings: Settings, model: "UNet") -> "DDPM":
     return diffuser
 
 
+def sample_share(plan: "Plan", model: "UNet", diffuser: "DDPM", accelerator: "Accelerator") -> None:
+    """Make and write this process's share of the samples."""
+    from tqdm import tqdm
+
+    from utils.micro_batches import for_each_batch
+
+    share = plan.todo[accelerator.process_index :: accelerator.num_processes]
+    # The main process has as many samples as any other, so that its own steps measure the whole job.
+    with tqdm(
+        desc=f"{len(plan.todo)} images",
+        total=len(share) * plan.settings.steps,
+        unit="step",
+        disable=not accelerator.is_main_process,
+    ) as bar:
+
+        def work(batch: "Sequence[Sample]") -> None:
+            images, finite = sample_batch(batch, plan.settings, model, diffuser, accelerator, bar)
+            save_batch(batch, images, finite, plan)
+
+        for_each_batch(share, plan.settings.micro_batch, work)
+
+
 def sample_batch(
     batch: "Sequence[Sample]",
     settings: Settings,
@@ -131,11 +157,12 @@ def sample_batch(
     diffuser: "DDPM",
     accelerator: "Accelerator",
     bar: "tqdm[NoReturn]",
-) -> "Tensor":
-    """Noise to images, [B, C, H, W] in [-1, 1], for one micro-batch."""
+) -> "tuple[Tensor, list[bool]]":
+    """Noise to images, [B, C, H, W] in [-1, 1], for one micro-batch; and of each whether it was finite throughout."""
     import torch
 
     from diffusions import ILVR
+    from utils.finite import FiniteWatch
     from utils.images import read_reference
     from utils.noise import SampleNoise
 
@@ -148,11 +175,47 @@ def sample_batch(
         range_t=settings.range_t,
     )
     noise = SampleNoise(settings.seed, [sample.number for sample in batch], accelerator.device)
+    watch = FiniteWatch(model)
     with accelerator.autocast():
-        for step in diffuser.sample_loop(model, noise.randn(channels, size, size), refine, noise.randn_like):
+        for step in diffuser.sample_loop(watch, noise.randn(channels, size, size), refine, noise.randn_like):
             images = step.sample
-            bar.update()
-    return images
+            bar.update(len(batch))
+    watch.add(images)
+    return images, watch.is_finite()
+
+
+def save_batch(batch: "Sequence[Sample]", images: "Tensor", finite: "Sequence[bool]", plan: "Plan") -> None:
+    """Write a batch's images, less those that are none.
+
+    Raises:
+        RunError: values that are not finite; the batch's other images are written.
+    """
+    from utils.images import save_png, to_pixels
+
+    for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
+        if good:
+            save_png(pixels, plan.path(sample), plan.text(sample))
+    if not all(finite):
+        numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
+        advice = {"fp16": "try --mixed_precision bf16 or no", "bf16": "try --mixed_precision no"}
+        raise RunError(
+            f"sample {numbers}: the network returned values that are not finite, and no image was written; "
+            + advice.get(plan.settings.mixed_precision, "the weights may be damaged, or not fit the config")
+        )
+
+
+def finish(plan: "Plan") -> None:
+    """Draw the grid, all images being there.
+
+    Raises:
+        RunError: some are not: a process has died, or they were removed.
+    """
+    from utils.images import save_png
+
+    if plan.left():
+        raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
+    save_png(draw_grid(plan.settings), plan.settings.save_dir / "grid.png")
+    print(one_line(f"{len(plan.settings.samples)} images and grid.png are in {plan.settings.save_dir}"))
 
 
 def draw_grid(settings: Settings) -> "ndarray":

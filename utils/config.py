@@ -3,15 +3,16 @@
 Nothing here imports torch, so that a mistake in a config is told at once.
 """
 
+import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from utils.diffusers_folder import read_diffusers_folder
 from utils.errors import InputError
+from utils.plain_yaml import read_yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -79,21 +80,12 @@ def config_for(weights: str | Path | None, config: str | Path | Mapping[str, Any
 
 
 def read_config(path: Path) -> Config:
-    """Read a YAML config with the safe loader: it holds values only and cannot name code.
+    """Read a YAML config: it holds values only and cannot name code.
 
     Raises:
         InputError: no such file, no YAML, or keys that are unknown, missing or of another type.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"config {path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"config {path}: is not a text file") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"config {path}: is not valid YAML: {problem}") from None
-    return parse_config(content, f"config {path}")
+    return parse_config(read_yaml(path, "config"), f"config {path}")
 
 
 def parse_config(content: object, source: str) -> Config:
@@ -134,7 +126,7 @@ def find_weights(weights: str) -> Path:
         InputError: it is in neither.
     """
     for path in (Path(weights), PROJECT / weights):
-        if path.exists():
+        if os.path.exists(path):  # Path.exists raises on names too long
             return path
     raise InputError(f"weights {weights}: no such file or folder; weights/README.md says where to get them")
 
@@ -146,12 +138,14 @@ def _checked(content: object, schema: Schema, source: str, prefix: str) -> dict[
     unknown = [str(key) for key in content if key not in schema]
     missing = [key for key, (_, required) in schema.items() if required and key not in content]
     if unknown:
-        raise InputError(f"{source}: unknown key {prefix}{unknown[0]}; known are {', '.join(schema)}")
+        raise InputError(
+            f"{source}: unknown key {prefix}{reprlib.repr(unknown[0])[1:-1]}; known are {', '.join(schema)}"
+        )
     if missing:
         raise InputError(f"{source}: key {prefix}{missing[0]} is missing")
     for key, value in content.items():
         types = schema[key][0]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             names = " or ".join(t.__name__ for t in types)
-            raise InputError(f"{source}: {prefix}{key} must be of type {names}, not {value!r}")
+            raise InputError(f"{source}: {prefix}{key} must be of type {names}, not {reprlib.repr(value)}")
     return dict(content)

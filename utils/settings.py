@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 from utils.config import Config, config_for, find_weights, read_config
 from utils.errors import InputError
 from utils.references import Reference, find_references
+
+MOST_SAMPLES = 10_000_000  # what a process can list without harm
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Settings:
     """A run, whole: the command line and the config, resolved against each other.
 
     `diffusion` holds the diffuser's own arguments, the command line's over the config's, `respace_steps`
-    among them.
+    among them. `skipped` are the references that cannot be read, and why.
     """
 
     config: Config
@@ -49,6 +51,10 @@ class Settings:
     ddim_eta: float
     micro_batch: int
     mixed_precision: str
+    overwrite: bool
+    skip_bad_inputs: bool
+    dry_run: bool
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -57,9 +63,14 @@ class Settings:
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
-        """Sample i follows reference i mod R and is its variation i div R."""
+        """Sample i follows reference i mod R and is its variation i div R.
+
+        References that cannot be read are counted too, so that the others' numbers, and with them their noise,
+        stay what they are when the file is mended; only their own samples are left out.
+        """
         count = len(self.references)
-        return tuple(Sample(i, self.references[i % count], i // count) for i in range(self.n_samples))
+        samples = (Sample(i, self.references[i % count], i // count) for i in range(self.n_samples))
+        return tuple(sample for sample in samples if sample.reference.name not in self.skipped)
 
     @property
     def image_settings(self) -> dict[str, Any]:
@@ -107,7 +118,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
 
     references = tuple(find_references(args["input_dir"], exclude=args["save_dir"]))
     n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
-    _within("n_samples", n_samples, 1)
+    _within("n_samples", n_samples, 1, MOST_SAMPLES)
     taken = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
     taken |= {"config": config, "weights": find_weights(weights), "n_samples": n_samples}
     return Settings(**taken, diffusion=diffusion, references=references)
