@@ -140,7 +140,7 @@ def sample_share(plan: "Plan", model: "UNet", diffuser: "DDPM", accelerator: "Ac
         desc=f"{len(plan.todo)} images",
         total=len(share) * plan.settings.steps,
         unit="step",
-        disable=not accelerator.is_main_process,
+        disable=not (accelerator.is_main_process and share),
     ) as bar:
 
         def work(batch: "Sequence[Sample]") -> None:

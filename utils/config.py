@@ -5,6 +5,7 @@ Nothing here imports torch, so that a mistake in a config is told at once.
 
 import os
 import reprlib
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,9 +139,8 @@ def _checked(content: object, schema: Schema, source: str, prefix: str) -> dict[
     unknown = [str(key) for key in content if key not in schema]
     missing = [key for key, (_, required) in schema.items() if required and key not in content]
     if unknown:
-        raise InputError(
-            f"{source}: unknown key {prefix}{reprlib.repr(unknown[0])[1:-1]}; known are {', '.join(schema)}"
-        )
+        key = textwrap.shorten(unknown[0], 60)
+        raise InputError(f"{source}: unknown key {prefix}{key}; known are {', '.join(schema)}")
     if missing:
         raise InputError(f"{source}: key {prefix}{missing[0]} is missing")
     for key, value in content.items():

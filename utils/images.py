@@ -136,7 +136,7 @@ def read_text(path: Path) -> dict[str, str] | None:
     try:
         with Image.open(path, formats=["PNG"]) as file:
             file.load()
-            return {name: value for name, value in file.info.items() if isinstance(value, str)}
+            return {str(name): value for name, value in file.info.items() if isinstance(value, str)}
     except Exception:  # damaged in whatever way
         return None
 

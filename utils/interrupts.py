@@ -18,8 +18,14 @@ from typing import NoReturn
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 3.0
 
+
+def nothing_done() -> str:
+    """The last words of a run that has not begun."""
+    return "nothing was sampled"
+
+
 # what `leave` prints: how far the run has come; None in processes that leave this to another
-last_words: Callable[[], str] | None = lambda: "nothing was sampled"
+last_words: Callable[[], str] | None = nothing_done if int(os.environ.get("RANK", 0)) == 0 else None
 
 _leaving = threading.Lock()
 
