@@ -36,8 +36,7 @@ def main() -> None:
     interrupts.watch()
     try:
         settings = resolve(vars(parse_args()))
-        if not settings.dry_run:
-            make_save_dir(settings.save_dir)
+        make_save_dir(settings.save_dir, settings.dry_run)
         run(settings)
     except InputError as error:  # every process finds the same
         if int(os.environ.get("LOCAL_RANK", 0)) == 0:
@@ -87,9 +86,9 @@ def run(settings: Settings) -> None:
 
     accelerator = connect(settings.mixed_precision)
     lock = None if settings.dry_run else FolderLock(settings.save_dir)
-    if lock and accelerator.is_main_process:
-        lock.take()
-    plan = agree(accelerator, lambda: make_plan(settings))
+    plan = agree(accelerator, lambda: make_plan(settings, lock, accelerator.num_processes))
+    if lock:
+        lock.share()
     settings = plan.settings
     model = load_model(settings.weights, settings.config).to(accelerator.device)
     diffuser = build_diffuser(settings, model)
@@ -97,7 +96,6 @@ def run(settings: Settings) -> None:
         accelerator.print(plan.summary(accelerator.num_processes))
         return
 
-    lock.share()
     if accelerator.is_main_process:
         start(plan, accelerator.num_processes)
     part(accelerator)
@@ -134,11 +132,11 @@ def sample_share(plan: "Plan", model: "UNet", diffuser: "DDPM", accelerator: "Ac
 
     from utils.micro_batches import for_each_batch
 
-    share = plan.todo[accelerator.process_index :: accelerator.num_processes]
-    # The main process has as many samples as any other, so that its own steps measure the whole job.
+    share = plan.batches[accelerator.process_index :: accelerator.num_processes]
+    # The main process has as many batches as any other, so that its own steps measure the whole job.
     with tqdm(
         desc=f"{len(plan.todo)} images",
-        total=len(share) * plan.settings.steps,
+        total=sum(map(len, share)) * plan.settings.steps,
         unit="step",
         disable=not (accelerator.is_main_process and share),
     ) as bar:
@@ -147,7 +145,7 @@ def sample_share(plan: "Plan", model: "UNet", diffuser: "DDPM", accelerator: "Ac
             images, finite = sample_batch(batch, plan.settings, model, diffuser, accelerator, bar)
             save_batch(batch, images, finite, plan)
 
-        for_each_batch(share, plan.settings.micro_batch, work)
+        for_each_batch(share, work)
 
 
 def sample_batch(
@@ -193,7 +191,7 @@ def save_batch(batch: "Sequence[Sample]", images: "Tensor", finite: "Sequence[bo
     from utils.images import save_png, to_pixels
 
     for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
-        if good:
+        if good and sample in plan.todo:
             save_png(pixels, plan.path(sample), plan.text(sample))
     if not all(finite):
         numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)

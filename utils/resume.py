@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from utils.errors import InputError
-from utils.files import remove_leftovers
+from utils.errors import InputError, one_line
+from utils.files import FolderLock, remove_leftovers
 from utils.images import read_text
 from utils.preflight import THREADS, examine
 from utils.run_record import hash_weights, png_text, read_run_record, settings_record, write_run_record
@@ -27,12 +27,15 @@ class Plan:
         weights_hash: SHA-256 of the checkpoint.
         reference_hashes: SHA-256 of each reference's content, by its name.
         todo: the samples that are not finished.
+        batches: the batches that hold them, each process's being every `num_processes`th. They are those of a
+            whole run, finished samples included: the device's rounding may depend on a batch's size.
     """
 
     settings: Settings
     weights_hash: str
     reference_hashes: Mapping[str, str]
-    todo: tuple[Sample, ...] = ()
+    todo: frozenset[Sample] = frozenset()
+    batches: tuple[tuple[Sample, ...], ...] = ()
 
     def path(self, sample: Sample) -> Path:
         """Where a sample is written."""
@@ -53,36 +56,43 @@ class Plan:
 
     def summary(self, num_processes: int) -> str:
         """What the run would do, in lines."""
-        settings, todo = self.settings, self.todo
-        shares = [len(todo[rank::num_processes]) for rank in range(num_processes)]
-        calls = sum(-(-share // settings.micro_batch) for share in shares) * settings.steps
-        files = [str(self.path(sample)) for sample in todo]
+        settings = self.settings
+        files = [one_line(self.path(sample)) for sample in settings.samples if sample in self.todo]
+        images = len(settings.samples)
         return "\n".join(
             [
-                f"samples      {len(settings.samples)}, {len(settings.samples) - len(todo)} of them finished",
+                f"samples      {images}, of which {images - len(files)} are finished",
                 f"references   {len(self.reference_hashes)} read, {len(settings.skipped)} skipped",
                 f"steps        {settings.steps} a sample",
-                f"model calls  {calls}, of up to {settings.micro_batch} samples, in {num_processes} process(es)",
-                f"files        {len(files)} images, grid.png and run.yaml in {settings.save_dir}",
+                f"model calls  {len(self.batches) * settings.steps}, with up to {settings.micro_batch} samples each, "
+                f"shared by {num_processes} process(es)",
+                f"files        {len(files)} images, grid.png and run.yaml in {one_line(settings.save_dir)}",
                 *(f"  {file}" for file in files[:20]),
                 *([f"  … and {len(files) - 20} more"] if len(files) > 20 else []),
             ]
         )
 
 
-def make_plan(settings: Settings) -> Plan:
+def make_plan(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
     """Check references, weights and the output folder, and see what is finished. Nothing is written.
 
+    Args:
+        settings: what is asked for.
+        lock: of the output folder; taken here, and shared at the end, for the other processes to join.
+        num_processes: that share the work.
+
     Raises:
-        InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that holds
-            images of other settings (unless `overwrite`).
+        InputError: another run in the same folder, references that cannot be read (all of them, unless
+            `skip_bad_inputs`), or a folder that holds images of other settings (unless `overwrite`).
     """
+    if lock:
+        lock.take()
     hashes, faults = examine(settings.references)
     if faults and not settings.skip_bad_inputs:
         raise InputError(*faults.values())
-    if not hashes:
-        raise InputError(*faults.values(), "no reference can be read")
     settings = replace(settings, skipped=faults)
+    if not settings.samples:
+        raise InputError(*faults.values(), "no sample has a reference that can be read")
     plan = Plan(settings, _weights_hash(settings.weights), hashes)
     if not settings.overwrite:
         _check_record(plan)
@@ -90,14 +100,24 @@ def make_plan(settings: Settings) -> Plan:
     read_text(settings.save_dir / "grid.png")  # no folder
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(read_text, map(plan.path, settings.samples)))
-    todo = []
+    todo = set()
     for sample, text in zip(settings.samples, found, strict=True):
         wanted = plan.text(sample)
         if text is None or text.get("fingerprint") != wanted["fingerprint"]:
             if text is not None and not settings.overwrite:
                 _check_image(plan.path(sample), text, wanted)
-            todo.append(sample)
-    return replace(plan, todo=tuple(todo))
+            todo.add(sample)
+    batches = (b for b in _batches(settings, num_processes) if not todo.isdisjoint(b))
+    if lock:
+        lock.share()
+    return replace(plan, todo=frozenset(todo), batches=tuple(batches))
+
+
+def _batches(settings: Settings, num_processes: int) -> Iterable[tuple[Sample, ...]]:
+    """Each process's share of the samples in micro-batches, the processes' first batches first."""
+    shares = [settings.samples[rank::num_processes] for rank in range(num_processes)]
+    for first in range(0, len(shares[0]), settings.micro_batch):
+        yield from (batch for share in shares if (batch := share[first : first + settings.micro_batch]))
 
 
 def start(plan: Plan, num_processes: int) -> None:

@@ -124,12 +124,17 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     return Settings(**taken, diffusion=diffusion, references=references)
 
 
-def make_save_dir(folder: Path) -> None:
-    """Make the output folder and see that files can be written there.
+def make_save_dir(folder: Path, dry_run: bool = False) -> None:
+    """Make the output folder and see that files can be written there; in a dry run, only see whether they could.
 
     Raises:
         InputError: they cannot.
     """
+    if dry_run:
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise InputError(f"save_dir {folder}: cannot be written to")
+        return
     probe = folder / f".{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
