@@ -12,7 +12,12 @@ from PIL import Image
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TQDM_MININTERVAL": "5"}
+ENVIRONMENT = os.environ | {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "TQDM_MININTERVAL": "5",
+    "OMP_NUM_THREADS": "1",  # threads wait for each other spinning: on a busy machine, several times as long
+}
 ENTRY = PROJECT / "sample_ilvr.py"
 
 

@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def images(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*_*.png")]
+    return list(folder.glob("*_*.png"))
 
 
 def wait_for_images(process: subprocess.Popen, folder: Path, count: int, timeout: float = 120) -> None:
