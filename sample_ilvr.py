@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from utils import interrupts
 from utils.config import PROJECT
-from utils.errors import InputError, RunError, one_line
+from utils.errors import InputError, NotFiniteError, RunError, one_line
 from utils.settings import Sample, Settings, make_save_dir, resolve
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def main() -> None:
         sys.exit(2)
     except RunError as error:  # what befell this process
         print(f"sample_ilvr: error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except interrupts.Interrupted as interrupted:
         interrupts.leave(interrupted.number)
 
@@ -114,7 +114,7 @@ def build_diffuser(settings: Settings, model: "UNet") -> "DDPM":
             diffuser: DDPM = DDIM(eta=settings.ddim_eta, **settings.diffusion)
         else:
             diffuser = DDPM(**settings.diffusion)
-    except ValueError as error:
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # also from numbers beyond all measure
         raise InputError(f"{settings.config.source}: {error}") from None
 
     channels, out_channels = settings.config.image_channels, model.conv_out.out_channels
@@ -186,7 +186,8 @@ def save_batch(batch: "Sequence[Sample]", images: "Tensor", finite: "Sequence[bo
     """Write a batch's images, less those that are none.
 
     Raises:
-        RunError: values that are not finite; the batch's other images are written.
+        NotFiniteError: values that are not finite; the batch's other images are written.
+        RunError: an image cannot be written.
     """
     from utils.images import save_png, to_pixels
 
@@ -196,7 +197,7 @@ def save_batch(batch: "Sequence[Sample]", images: "Tensor", finite: "Sequence[bo
     if not all(finite):
         numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
         advice = {"fp16": "try --mixed_precision bf16 or no", "bf16": "try --mixed_precision no"}
-        raise RunError(
+        raise NotFiniteError(
             f"sample {numbers}: the network returned values that are not finite, and no image was written; "
             + advice.get(plan.settings.mixed_precision, "the weights may be damaged, or not fit the config")
         )

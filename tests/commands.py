@@ -5,9 +5,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
+
+import sample_ilvr as entry
+from utils.errors import InputError, RunError
+from utils.settings import make_save_dir, resolve
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -61,6 +66,20 @@ def run_command(*command: object, cwd: Path = PROJECT, timeout: float = 300) -> 
 def sample_ilvr(*args: object, **options) -> subprocess.CompletedProcess:
     """`python sample_ilvr.py ARGS…`"""
     return run_command(sys.executable, ENTRY, *args, **options)
+
+
+def run_here(*args: object) -> tuple[int, str]:
+    """The exit code of `main` and its error, in this process; what `main` does not catch is raised."""
+    try:
+        with mock.patch.object(sys, "argv", ["sample_ilvr.py", *map(str, args)]):
+            settings = resolve(vars(entry.parse_args()))
+        make_save_dir(settings.save_dir, settings.dry_run)
+        entry.run(settings)
+    except InputError as error:
+        return 2, str(error)
+    except RunError as error:
+        return error.exit_code, str(error)
+    return 0, ""
 
 
 def launch(processes: int, *args: object, **options) -> subprocess.CompletedProcess:

@@ -17,6 +17,8 @@ from utils.plain_yaml import read_yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+LARGEST_IMAGE, MOST_STEPS = 8192, 100_000  # beyond any model known; a slip is told rather than computed
+
 # key: (types, whether it must be there)
 Schema = dict[str, tuple[tuple[type, ...], bool]]
 
@@ -102,9 +104,12 @@ def parse_config(content: object, source: str) -> Config:
     top = _checked(content, TOP_KEYS, source, "")
     model = _checked(top["model"], MODEL_KEYS, source, "model.")
     diffusion = _checked(top["diffusion"], DIFFUSION_KEYS, source, "diffusion.")
-    for name, value in (("image_size", top["image_size"]), ("diffusion.total_steps", diffusion["total_steps"])):
-        if value < 1:
-            raise InputError(f"{source}: {name} must be at least 1, not {value}")
+    for name, value, most in (
+        ("image_size", top["image_size"], LARGEST_IMAGE),
+        ("diffusion.total_steps", diffusion["total_steps"], MOST_STEPS),
+    ):
+        if not 1 <= value <= most:
+            raise InputError(f"{source}: {name} must be 1 … {most}, not {reprlib.repr(value)}")
     if top["image_channels"] not in (1, 3):
         raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
     if not all(isinstance(name, str) for name in model["params"]):

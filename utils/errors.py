@@ -23,13 +23,21 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-    """The run cannot go on: no memory, no disk, no finite values. The text says what to do.
+    """The run cannot go on: no memory, no disk. The text says what to do.
 
-    The command line prints the text without a traceback and exits with code 1.
+    The command line prints the text without a traceback and exits with `exit_code`.
     """
+
+    exit_code = 1
 
     def __str__(self) -> str:
         return one_line(super().__str__())
+
+
+class NotFiniteError(RunError):
+    """The network returned no numbers, found on the way; what was given, weights or precision, cannot be used."""
+
+    exit_code = 2
 
 
 def one_line(text: object) -> str:
