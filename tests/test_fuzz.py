@@ -73,7 +73,6 @@ def ends_well(place: Path, *args: object, out: str = "out") -> int:
             "-c", place / "config.yaml", "--input_dir", place / "in", "--save_dir", folder, "--downsample_factor", 2,
             "--respace_steps", 1, "--overwrite", *args,
         )  # fmt: skip
-    print(code, error[:300])
     assert code in (0, 2), error
     assert (code == 0) == (error == "")
     assert all(line.isprintable() and line for line in error.split("\n")) or code == 0
