@@ -134,11 +134,11 @@ def edit_weights(folder: Path, changes: dict[str, Tensor | None]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"conv_in.bias": None}, r"misses conv_in\.bias$"),
+        ({"conv_in.bias": None}, r"lack conv_in\.bias$"),
         ({"extra.weight": torch.zeros(1)}, r"has no place for extra\.weight$"),
         (
             {f"extra.{i}": torch.zeros(1) for i in range(5)} | {"conv_in.bias": None},
-            r"misses conv_in\.bias, and has no place for extra\.0, extra\.1, extra\.2 and 2 more$",
+            r"lack conv_in\.bias, and the config's model has no place for extra\.0, extra\.1, extra\.2 and 2 more$",
         ),
         (
             {"conv_in.bias": torch.zeros(7), "conv_out.weight": torch.zeros(3, 16, 1, 1)},
