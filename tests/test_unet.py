@@ -172,8 +172,7 @@ def test_a_wider_network_than_the_weights_is_told_by_first_names_and_shapes(tmp_
         ),
         ({"time_embedding_type": "fourier"}, "time_embedding_type 'fourier' .* not supported"),
         ({"act_fn": "gelu"}, r"act_fn 'gelu' .* not supported \(only silu, swish\)"),
-        ({"new_option": True}, "new_option True .* not supported"),
-        ({"sample_size": [16, 16]}, "sample_size must be one whole number"),
+        ({"new_option": True}, "new_option is not a known parameter"),
         ({"layers_per_block": "two"}, "make no network"),
     ],
 )
@@ -203,6 +202,6 @@ def test_params_that_make_no_pesser_network_are_input_errors(params, message):
 
 def test_files_that_hold_no_parameters_are_input_errors(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"no parameters at all")
-    for name in ("broken.safetensors", "absent.safetensors"):
-        with pytest.raises(InputError, match=f"{name}: cannot be read"):
-            load_model(tmp_path / name, tiny_config())
+    for name, message in (("broken", "is no checkpoint, or a damaged one"), ("absent", "no such file")):
+        with pytest.raises(InputError, match=rf"{name}\.safetensors: {message}"):
+            load_model(tmp_path / f"{name}.safetensors", tiny_config())
