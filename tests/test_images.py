@@ -1,0 +1,131 @@
+"""Any picture file is read as a person sees it."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from utils.errors import InputError
+from utils.images import make_grid, read_image, read_reference, save_png, to_pixels
+from utils.references import find_references
+
+GRADIENT = np.linspace(0, 255, 24 * 32 * 3).astype(np.uint8).reshape(24, 32, 3)
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tiff", "webp", "jpg"])
+def test_formats(tmp_path, ending):
+    options = {"webp": {"lossless": True}, "jpg": {"quality": 100, "subsampling": 0}}.get(ending, {})
+    Image.fromarray(GRADIENT).save(tmp_path / f"a.{ending}", **options)
+    pixels = to_pixels(read_image(tmp_path / f"a.{ending}"))
+    assert abs(pixels.astype(int) - GRADIENT).max() <= (3 if ending == "jpg" else 0)
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    image = Image.fromarray(GRADIENT)
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise
+    image.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(to_pixels(read_image(tmp_path / "a.png")), np.rot90(GRADIENT, -1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_transparency_is_composited_on_white(tmp_path, mode):
+    if mode == "P":
+        image = Image.new("P", (4, 4), 0)
+        image.putpalette([255, 0, 0] + [0] * 765)
+        image.save(tmp_path / "a.png", transparency=0)
+    elif mode == "PA":
+        Image.new("RGBA", (4, 4), (255, 0, 0, 0)).convert("PA").save(tmp_path / "a.tiff")
+        (tmp_path / "a.tiff").rename(tmp_path / "a.png")
+    else:
+        Image.new(mode, (4, 4), (255, 0, 0, 0) if mode == "RGBA" else (0, 0)).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png") == 1).all()
+
+
+def test_half_transparency_is_half_white(tmp_path):
+    Image.new("RGBA", (2, 2), (0, 0, 0, 128)).save(tmp_path / "a.png")
+    assert (to_pixels(read_image(tmp_path / "a.png")) == 127).all()
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("I;16", "<u2"), ("I;16B", ">u2"), ("I", "<i4")])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path, mode, dtype):
+    ramp = np.arange(256).reshape(16, 16) * 257
+    Image.frombytes(mode, (16, 16), ramp.astype(dtype).tobytes()).save(tmp_path / "a.tiff")
+    assert np.array_equal(to_pixels(read_image(tmp_path / "a.tiff"))[..., 0], ramp // 257)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr"])
+def test_other_modes_keep_white_white(tmp_path, mode):
+    Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode).save(tmp_path / "a.tiff")
+    assert (read_image(tmp_path / "a.tiff") > 0.98).all()
+
+
+def test_grey_models_get_one_channel(tmp_path):
+    Image.fromarray(GRADIENT).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", channels=1).shape == (1, 24, 32)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 96), (200, 70), (10, 5000), (10, 12)])
+def test_references_are_resized_and_cropped_around_the_centre(tmp_path, shape):
+    height, width = shape
+    picture = np.full((height, width, 3), 128, np.uint8)
+    picture[:, : width // 2] = 0  # the edge between dark and light stays in the middle
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    square = read_reference(tmp_path / "a.png", 64)
+    assert square.shape == (3, 64, 64)
+    assert square.abs().max() <= 1
+    assert (square[:, :, :24] < -0.8).all() and (square[:, :, 40:] > -0.2).all()
+
+
+def test_a_picture_of_the_models_size_is_not_touched(tmp_path):
+    Image.fromarray(GRADIENT[:, :24]).save(tmp_path / "a.png")
+    assert np.array_equal(to_pixels(read_reference(tmp_path / "a.png", 24)), GRADIENT[:, :24])
+
+
+def test_float_pictures_are_refused(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(InputError, match="floating-point"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_saved_pixels_and_text_come_back(tmp_path):
+    save_png(GRADIENT, tmp_path / "a.png", {"seed": "7", "reference": "ä.png"})
+    image = Image.open(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(image), GRADIENT)
+    assert image.text == {"seed": "7", "reference": "ä.png"}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_grid_places_every_picture():
+    pictures = [np.full((4, 6, 3), value, np.uint8) for value in range(5)]
+    grid = make_grid([pictures[:3], pictures[3:]])
+    assert grid.shape == (10, 22, 3)
+    assert [grid[0, 0, 0], grid[0, 8, 0], grid[0, 16, 0], grid[6, 0, 0], grid[6, 8, 0]] == [0, 1, 2, 3, 4]
+    assert (grid[6:, 16:] == 255).all()
+
+
+def test_to_pixels_rounds_and_clips():
+    values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0]).reshape(1, 1, 5)
+    assert to_pixels(values)[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_two_references_never_share_a_name(tmp_path):
+    names = ["a.png", "a.jpg", "sub/a.png", "A.PNG", "b.png", "sub/c d.webp", "new\nline.png", "x" * 240 + ".png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "d.png").mkdir()
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    references = find_references(tmp_path)
+    assert len(references) == len(names)
+    assert len({reference.name.casefold() for reference in references}) == len(names)
+    assert {reference.name for reference in references} >= {"b", "c d"}
+    assert all(len(reference.name.encode()) <= 200 and reference.name.isprintable() for reference in references)
+    assert [r.path for r in references] == sorted(r.path for r in references)
+
+
+def test_results_inside_the_input_folder_are_no_references(tmp_path):
+    for name in ("a.png", "out/a_0.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [r.name for r in find_references(tmp_path, exclude=tmp_path / "out")] == ["a"]

@@ -1,0 +1,124 @@
+"""The command, started as users start it: what it writes, and that an image depends on nothing else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.commands import PROJECT, launch, read_images, sample_ilvr
+
+FAST = ("--respace_steps", 3)
+
+
+def test_writes_images_grid_and_record(tmp_path, input_dir):
+    done = sample_ilvr("--input_dir", input_dir, "--save_dir", tmp_path / "out", "--n_samples", 4, *FAST)
+    assert done.returncode == 0, done.stderr
+    images = read_images(tmp_path / "out")
+    assert sorted(images) == ["a_0.png", "a_1.png", "b_0.png", "c_0.png"]
+    assert {image.shape for image in images.values()} == {(64, 64, 3)}
+    assert not np.array_equal(images["a_0.png"], images["a_1.png"])
+
+    grid = np.asarray(Image.open(tmp_path / "out" / "grid.png"))
+    assert grid.shape == (3 * 66 - 2, 4 * 66 - 2, 3)
+    assert np.array_equal(grid[:64, 2 * 66 : 2 * 66 + 64], images["a_0.png"])
+
+    record = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
+    assert record["seed"] == 2022
+    assert record["diffusion"]["respace_steps"] == 3
+    assert len(record["weights_sha256"]) == 64
+    text = Image.open(tmp_path / "out" / "a_1.png").text
+    assert (text["sample"], text["variation"], text["reference"]) == ("3", "1", "a.png")
+    assert text["weights_sha256"] == record["weights_sha256"]
+
+
+def test_images_do_not_depend_on_processes_or_micro_batch(tmp_path, input_dir):
+    common = ("--input_dir", input_dir, "--n_samples", 7, *FAST)
+    runs = {}
+    for micro_batch in (1, 3, 8):
+        done = sample_ilvr(*common, "--save_dir", tmp_path / f"m{micro_batch}", "--micro_batch", micro_batch)
+        assert done.returncode == 0, done.stderr
+        runs[micro_batch] = read_images(tmp_path / f"m{micro_batch}")
+    done = launch(2, *common, "--save_dir", tmp_path / "two", "--micro_batch", 3)
+    assert done.returncode == 0, done.stderr
+    runs["two processes"] = read_images(tmp_path / "two")
+    assert len(runs[1]) == 7
+    for name, images in runs.items():
+        assert images.keys() == runs[1].keys()
+        for file, image in images.items():
+            assert abs(image - runs[1][file]).max() <= 1, (name, file)
+
+
+def test_samples_follow_their_reference(tmp_path, input_dir):
+    done = sample_ilvr("--input_dir", input_dir, "--save_dir", tmp_path, "--downsample_factor", 1, *FAST)
+    assert done.returncode == 0, done.stderr
+    grid = np.asarray(Image.open(tmp_path / "grid.png")).astype(int)
+    reference, low_passed, sample = (grid[:64, x : x + 64] for x in (0, 66, 132))
+    assert np.array_equal(reference, low_passed)  # N = 1 copies
+    assert abs(reference - sample).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--downsample_factor", "0.5"], "--downsample_factor must be 1 … 64, not 0.5"),
+        (["--downsample_factor", "65"], "--downsample_factor must be 1 … 64, not 65.0"),
+        (["--downsample_factor", "nan"], "--downsample_factor must be 1 … 64, not nan"),
+        (["--respace_steps", "0"], "--respace_steps must be 1 … 1000, not 0"),
+        (["--respace_steps", "1001"], "--respace_steps must be 1 … 1000, not 1001"),
+        (["--n_samples", "0"], "--n_samples must be at least 1, not 0"),
+        (["--micro_batch", "0"], "--micro_batch must be at least 1, not 0"),
+        (["--seed", "-1"], "--seed must be at least 0, not -1"),
+        (["--ddim", "--ddim_eta", "2"], "--ddim_eta must be 0 … 1, not 2.0"),
+        (["--ddim_eta", "0.5"], "--ddim_eta has a meaning only with --ddim"),
+        (["--input_dir", "no/such/folder"], "input_dir no/such/folder: no such folder"),
+        (["--weights", "no/such/file.pt", "-c", "configs/openpeeps64.yaml"], "no/such/file.pt"),
+        (["-c", "no.yaml"], "config no.yaml: cannot be read: No such file or directory"),
+        (["--save_dir", "/proc/results"], "save_dir /proc/results: cannot be written to"),
+        (["--var_type", "learned_range"], "learned_range needs a model that learned its variance"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_bad_arguments_get_one_line(tmp_path, args, message):
+    save_dir = [] if "--save_dir" in args else ["--save_dir", tmp_path]
+    done = sample_ilvr(*args, *save_dir, cwd=PROJECT)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_every_unreadable_image_is_named_before_sampling(tmp_path, input_dir):
+    (input_dir / "broken.png").write_bytes(b"no image")
+    (input_dir / "short.jpg").write_bytes((input_dir / "b.jpg").read_bytes()[:500])
+    done = sample_ilvr("--input_dir", input_dir, "--save_dir", tmp_path / "out", *FAST)
+    assert done.returncode == 2
+    assert "broken.png" in done.stderr and "short.jpg" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not read_images(tmp_path / "out")
+
+
+def test_an_empty_input_folder_is_named(tmp_path):
+    done = sample_ilvr("--input_dir", tmp_path, "--save_dir", tmp_path / "out")
+    assert done.returncode == 2
+    assert "holds no image" in done.stderr
+
+
+@pytest.mark.parametrize("args", [["-h"], ["--unknown"], ["--downsample_factor", "0"]])
+def test_mistakes_are_told_before_torch_is_imported(args):
+    code = "import sys; sys.modules['torch'] = None; import sample_ilvr; sample_ilvr.main()"
+    done = subprocess.run([sys.executable, "-c", code, *args], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == (0 if args == ["-h"] else 2)
+    assert "Traceback" not in done.stderr
+
+
+def test_choices_are_those_of_the_library():
+    from diffusions.ddpm import VAR_TYPES
+    from diffusions.schedule import RESPACE_TYPES
+    from utils.resize_right import KERNELS
+
+    usage = Path(PROJECT / "sample_ilvr.py").read_text()
+    for choices in (VAR_TYPES, RESPACE_TYPES, KERNELS):
+        assert "[" + ", ".join(f'"{choice}"' for choice in choices) + "]" in usage

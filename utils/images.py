@@ -1,0 +1,134 @@
+"""Images in and out: any picture file → [-1, 1] at the model's size; samples → PNG files and a grid."""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from utils.errors import InputError
+from utils.resize_right import resize
+
+GRID_GAP = 2  # pixels between the pictures of a grid
+
+
+def read_image(path: Path, channels: int = 3) -> Tensor:
+    """Read a JPEG, PNG, BMP, TIFF or WebP file as a person sees it.
+
+    EXIF orientation is honoured, transparency composited on white; greyscale, palette, 16-bit and CMYK
+    pictures are converted.
+
+    Args:
+        path: the file.
+        channels: 3 for colour, 1 for grey.
+
+    Returns:
+        [channels, H, W], float32 in [-1, 1].
+
+    Raises:
+        InputError: it cannot be read as a picture.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
+            pixels = np.asarray(_to_mode(ImageOps.exif_transpose(file), "RGB" if channels == 3 else "L"))
+    except Exception as error:  # a decoder may fail on a broken file in any way
+        raise InputError(f"{path}: cannot be read as an image: {' '.join(str(error).split()) or repr(error)}") from None
+    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], channels).permute(2, 0, 1) / 127.5 - 1
+
+
+def check_readable(paths: Sequence[Path]) -> None:
+    """Decode every file once, before hours are spent on the first of them.
+
+    Raises:
+        InputError: all that cannot be read as a picture, a line each.
+    """
+    faults = []
+    for path in paths:
+        try:
+            read_image(path)
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError("\n".join(faults))
+
+
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert to 8-bit `mode` (RGB or L)."""
+    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip rather than scale
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pictures have no agreed range; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
+
+
+def read_reference(path: Path, size: int, channels: int = 3) -> Tensor:
+    """Read a picture, its short side resized to `size`, cropped around its centre.
+
+    Returns:
+        [channels, size, size], float32 in [-1, 1].
+
+    Raises:
+        InputError: it cannot be read as a picture.
+    """
+    image = read_image(path, channels)
+    # Centres stay on each other, so that asking for the square alone is resizing and cropping in one.
+    square = resize(image, size / min(image.shape[1:]), (size, size), pad_mode="symmetric")
+    return square.clamp(-1, 1)
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """[..., C, H, W] in [-1, 1] → [..., H, W, 3] uint8."""
+    pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1)
+    return pixels.expand(*pixels.shape[:-1], 3).numpy()
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """A PNG of ours, [H, W, 3] uint8."""
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB"))
+
+
+def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = None) -> None:
+    """Write a PNG beside its place and rename it, so that no partial file ever bears its name.
+
+    Args:
+        pixels: [H, W, 3] uint8.
+        path: where to.
+        text: text chunks to carry, name → value.
+    """
+    chunks = PngInfo()
+    for name, value in (text or {}).items():
+        chunks.add_itxt(name, value)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=chunks)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Lay pictures out in rows on white.
+
+    Args:
+        rows: pictures [H, W, 3] uint8, all of one size; rows may differ in length.
+
+    Returns:
+        [H', W', 3] uint8.
+    """
+    height, width = rows[0][0].shape[:2]
+    columns = max(map(len, rows))
+    step_y, step_x = height + GRID_GAP, width + GRID_GAP
+    grid = np.full((len(rows) * step_y - GRID_GAP, columns * step_x - GRID_GAP, 3), 255, np.uint8)
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            grid[y * step_y : y * step_y + height, x * step_x : x * step_x + width] = picture
+    return grid
