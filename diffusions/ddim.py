@@ -13,17 +13,17 @@ class DDIM(DDPM):
     """A respaced DDIM sampler.
 
     Args:
-        eta: η ≥ 0, how much of a step's noise is drawn anew. 0 draws none.
-        **settings: DDPM's own arguments; `var_type` has no meaning here, σ follows from η.
+        *args, **kwargs: DDPM's own arguments; `var_type` has no meaning here, σ follows from η.
+        eta: η in 0 … 1, how much of a step's noise is drawn anew. 0 draws none.
 
     Raises:
         ValueError: η below 0 or above 1, and all that DDPM raises.
     """
 
-    def __init__(self, eta: float = 0.0, **settings: Any) -> None:
+    def __init__(self, *args: Any, eta: float = 0.0, **kwargs: Any) -> None:
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in 0 … 1, not {eta}")
-        super().__init__(**settings)
+        super().__init__(*args, **kwargs)
         self.eta = eta
 
     def reverse(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:

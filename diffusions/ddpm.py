@@ -28,11 +28,11 @@ class Step:
 
 
 class Prediction(NamedTuple):
-    """The network's output, read: the clean image x̂0, the noise, and the raw variance channels if it has them."""
+    """The network's output, read: the clean image x̂0, the noise, and the raw variance channels, C or none of them."""
 
     pred_x0: Tensor
     eps: Tensor
-    variance: Tensor | None
+    variance: Tensor
 
 
 class DDPM:
@@ -94,14 +94,9 @@ class DDPM:
 
         Returns:
             x̂0 (clipped if the diffuser clips) and the noise that leads from it to x, both [B, C, H, W].
-
-        Raises:
-            ValueError: `learned_range` and a network without variance channels.
         """
         channels = x.shape[1]
-        output, variance = output.float().split([channels, output.shape[1] - channels], dim=1)
-        if self.var_type == "learned_range" and variance.shape[1] != channels:
-            raise ValueError("var_type learned_range needs a network with variance channels, and this one has none")
+        output, variance = output.to(x.dtype).split([channels, output.shape[1] - channels], dim=1)
 
         signal, noise = math.sqrt(transition.alphas_cumprod), math.sqrt(1 - transition.alphas_cumprod)
         if self.objective == "pred_eps":
@@ -113,7 +108,7 @@ class DDPM:
         if self.clip_denoised:
             pred_x0 = pred_x0.clamp(-1, 1)
         eps = (x - signal * pred_x0) / noise
-        return Prediction(pred_x0, eps, variance if self.var_type == "learned_range" else None)
+        return Prediction(pred_x0, eps, variance)
 
     def reverse(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
         """Draw x_prev ~ p(x_prev | x) (Ho et al. 2020, equation 7 with x̂0 for x_0).
@@ -123,6 +118,9 @@ class DDPM:
 
         Returns:
             [B, C, H, W]. The last step draws nothing: it returns the mean.
+
+        Raises:
+            ValueError: `learned_range` and a network without variance channels.
         """
         tr = transition
         x0_share = math.sqrt(tr.alphas_cumprod_prev) * tr.beta / (1 - tr.alphas_cumprod)
@@ -132,12 +130,13 @@ class DDPM:
             return mean
         return mean + self._std(prediction.variance, tr) * randn_like(x)
 
-    def _std(self, variance: Tensor | None, transition: Transition) -> Tensor | float:
+    def _std(self, variance: Tensor, transition: Transition) -> Tensor | float:
         if self.var_type == "fixed_small":
             return math.sqrt(transition.posterior_variance)
         if self.var_type == "fixed_large":
             return math.sqrt(transition.beta)
-        assert variance is not None
+        if variance.shape[1] == 0:
+            raise ValueError("var_type learned_range needs a network that learned its variance, and this one did not")
         low, high = math.log(transition.posterior_variance), math.log(transition.beta)
         log_variance = low + (high - low) * (variance + 1) / 2  # the network's channels reach from -1 to 1
         return torch.exp(log_variance / 2)
