@@ -35,6 +35,7 @@ from diffusions.ddpm import Model
 from models import load_model
 from utils.config import PROJECT, find_weights, read_config
 from utils.noise import SampleNoise
+from utils.settings import steps_left
 
 CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")
 SEED = 2022
@@ -58,7 +59,7 @@ class Setting:
     @property
     def calls(self) -> int:
         """Network calls a sample."""
-        return max(1, round(self.strength * self.steps))
+        return steps_left(self.strength, self.steps)
 
 
 def all_settings() -> list[Setting]:
@@ -106,7 +107,7 @@ def draw(model: Model, setting: Setting, references: Tensor) -> Tensor:
         x, refine = noise.randn(*references.shape[1:]), None
         if setting.factor is not None:
             refine = ILVR(references[numbers], setting.factor, range_t=setting.range_t, low_pass=setting.low_pass)
-            x, _ = start(diffuser, refine.low_pass(refine.reference), x, setting.strength)
+            x = start(diffuser, refine.low_pass(refine.reference), x, setting.calls)
         drawn.append(diffuser.sample(model, x, refine, noise.randn_like, setting.calls))
     return torch.cat(drawn)
 

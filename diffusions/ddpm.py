@@ -159,7 +159,7 @@ class DDPM:
                 `randn_like`; what it returns takes the sample's place.
             randn_like: every random draw: per step first the reverse noise, then the refinement's.
             steps: take only the last so many of the S steps (1 … S), from an `init_noise` that is then an image
-                noised to the level of the first of them (`strength.start`).
+                noised to the level of the first of them (`diffusions.start`).
 
         Yields:
             The steps, the last of which holds the image, in [-1, 1] where the model's data was.

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from diffusions.ddpm import RandnLike
 from diffusions.schedule import Transition
-from utils.resize_right import apply_matrices, low_pass_matrix, projection_matrix
-
-LOW_PASSES = {"resize": low_pass_matrix, "projection": projection_matrix}
+from utils.resize_right import LOW_PASSES, apply_matrices
 
 
 class ILVR:

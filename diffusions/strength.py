@@ -11,26 +11,25 @@ from torch import Tensor
 from diffusions.ddpm import DDPM
 
 
-def start(diffuser: DDPM, estimate: Tensor, init_noise: Tensor, strength: float) -> tuple[Tensor, int]:
-    """Where to begin for `sample_loop`: an image noised to the level of the s·S-th step, and the steps left.
+def start(diffuser: DDPM, estimate: Tensor, init_noise: Tensor, steps: int) -> Tensor:
+    """Where `sample_loop` begins when it walks only the last `steps` of its S steps.
 
     Args:
         estimate: [B, C, H, W] in [-1, 1], the clean image roughly: φ_N(y_0) for ILVR.
         init_noise: like `estimate`, from N(0, 1).
-        strength: s in (0, 1], the share of the S steps to walk, rounded to whole steps, at least one. 1 begins
-            with pure noise and takes nothing from the estimate, whatever noise level training ended at.
+        steps: 1 … S. All S begin with pure noise: nothing is taken from the estimate then, though training's last
+            noise level would let a little of it through.
 
     Returns:
-        The image to begin with, [B, C, H, W], and the number of steps: `sample_loop`'s `init_noise` and `steps`.
+        [B, C, H, W], the estimate noised to the level of the first step walked.
 
     Raises:
-        ValueError: a strength outside of (0, 1].
+        ValueError: steps outside of 1 … S.
     """
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength must lie above 0 and at most at 1, not {strength}")
     total = len(diffuser.transitions)
-    if strength == 1:
-        return init_noise, total
-    steps = max(1, round(strength * total))
+    if not 1 <= steps <= total:
+        raise ValueError(f"steps must lie in 1 … {total}, not {steps}")
+    if steps == total:
+        return init_noise
     t = torch.full([len(estimate)], diffuser.transitions[-steps].t, dtype=torch.int64, device=estimate.device)
-    return diffuser.q_sample(estimate, t, init_noise), steps
+    return diffuser.q_sample(estimate, t, init_noise)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diffusions import DDPM, ILVR
-from diffusions.ilvr import LOW_PASSES
-from utils.resize_right import KERNELS, PADDINGS, apply_matrices, downsample_matrix, projection_matrix
+from utils.resize_right import KERNELS, LOW_PASSES, PADDINGS, apply_matrices, downsample_matrix, projection_matrix
 
 SIZE = 64
 

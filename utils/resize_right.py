@@ -152,6 +152,9 @@ def projection_matrix(size: int, factor: float, interp_method: str = "cubic", pa
     return torch.linalg.pinv(down) @ down
 
 
+LOW_PASSES = {"resize": low_pass_matrix, "projection": projection_matrix}
+
+
 def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Resize both spatial axes of `x`: `rows` along the height, `columns` along the width.
 
