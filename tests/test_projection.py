@@ -6,26 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
+from benchmarks.filter_spectrum import cosines, refined_variance, shells
 from diffusions import DDPM, ILVR
 from utils.resize_right import KERNELS, LOW_PASSES, PADDINGS, apply_matrices, downsample_matrix, projection_matrix
 
 SIZE = 64
-
-
-def cosines(n: int = SIZE) -> Tensor:
-    """The orthonormal cosine basis (DCT-II), a row a mode: the modes of a symmetrically padded axis."""
-    k = torch.arange(n, dtype=torch.float64)
-    basis = torch.cos(math.pi * (k + 0.5) * k[:, None] / n) * math.sqrt(2 / n)
-    return torch.where(k[:, None] == 0, basis / math.sqrt(2), basis)
-
-
-def refined_variance(matrix: Tensor) -> Tensor:
-    """Variance of (I - φ)a + φb in each 2D cosine mode c, a and b white: |(I - φ)ᵀc|² + |φᵀc|², φ = matrix⊗matrix."""
-    passed = cosines() @ matrix
-    power, gain = passed.square().sum(1), (passed * cosines()).sum(1)
-    return 1 - 2 * gain[:, None] * gain + 2 * power[:, None] * power
 
 
 @settings(deadline=None)  # the first call pays for loading
@@ -66,9 +52,7 @@ def test_projection_leaves_the_noise_whole_in_every_mode(factor):
 def test_resize_takes_noise_away(factor, in_all):
     """The numbers that issue 7 gives: cubic, 64×64."""
     variance = refined_variance(LOW_PASSES["resize"](SIZE, factor))
-    frequency = torch.arange(SIZE) / SIZE  # in shares of Nyquist's, where N passes 1/N
-    frequency = torch.maximum(frequency[:, None], frequency)
-    octave = (frequency >= 0.5 / factor) & (frequency < 1 / factor)
+    octave = (shells(SIZE) >= 0.5 / factor) & (shells(SIZE) < 1 / factor)
     assert variance.mean().item() == pytest.approx(in_all, abs=0.005)
     assert variance[octave].mean().item() == pytest.approx(0.64, abs=0.005)
     assert variance.min() > 0.5
@@ -85,7 +69,7 @@ def test_variance_of_refined_noise_is_as_predicted(low_pass):
     level = math.sqrt(1 - late.alphas_cumprod_prev)  # the noise of the level that both are at
     refined = refine(level * sample, late, lambda _: noise) / level
 
-    modes = apply_matrices(refined, cosines().float(), cosines().float())
+    modes = apply_matrices(refined, cosines(SIZE).float(), cosines(SIZE).float())
     expected = refined_variance(LOW_PASSES[low_pass](SIZE, factor)).float()
     relative = modes.square().mean((0, 1)) / expected - 1
     # a mean of `draws` squared normals has a relative deviation of √(2/draws); 5.5 of them for 4096 modes

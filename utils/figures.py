@@ -96,7 +96,7 @@ class Progress:
         save_png(self.strip(), path.with_suffix(".png"))
         first, *rest = (Image.fromarray(make_grid([frame])) for frame in self.frames)
         durations = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
-        first.save(path.with_suffix(".webp"), save_all=True, append_images=rest, duration=durations, loop=0, quality=90)
+        first.save(path.with_suffix(".webp"), save_all=True, append_images=rest, duration=durations, loop=0, quality=75)
 
 
 def _spread(count: int, most: int) -> list[int]:
