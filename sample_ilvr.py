@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffusions import DDPM, Step
-    from models import UNet
+    from models import ClassConditional, UNet
 
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
 DEMO_INPUTS = PROJECT / "assets" / "references"
@@ -44,7 +44,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("-c", "--config", type=Path, help="YAML of the model; without --weights too, the embedded model's")
-    add("--weights", help="checkpoint, or a diffusers folder, which needs no config; the config's if left out")
+    add("--weights", help="checkpoint file; or diffusers folder or hub id owner/name[@revision], which need no config")
+    add("--class_id", type=int, help="the class to draw, of a class-conditional model")
     add("--n_samples", type=int, help="images in all, shared out over the references; one a reference if left out")
     add("--input_dir", type=Path, default=DEMO_INPUTS, help="folder of reference images")
     add("--save_dir", type=Path, default=Path("results"), help="folder for the images, grid.png and run.yaml")
@@ -79,15 +80,16 @@ def run(settings: Settings) -> None:
     from accelerate import Accelerator
     from tqdm import tqdm
 
-    from models import load_model
+    from models import choose_class, load_model
     from utils.figures import draw_grid
     from utils.images import check_readable, save_png, to_pixels
     from utils.run_record import hash_weights, png_text, write_run_record
 
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     check_readable([reference.path for reference in settings.references])
-    model = load_model(settings.weights, settings.config).to(accelerator.device)
-    diffuser = build_diffuser(settings, model)
+    unet = load_model(settings.weights, settings.config)
+    diffuser = build_diffuser(settings, unet)
+    model = choose_class(unet, settings.class_id).to(accelerator.device)
     weights_hash = hash_weights(settings.weights)
     if accelerator.is_main_process:
         write_run_record(settings, weights_hash, accelerator.num_processes)
@@ -120,7 +122,7 @@ def make_batches(samples: "Sequence[Sample]", size: int) -> "list[Sequence[Sampl
     return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
 
 
-def build_diffuser(settings: Settings, model: "UNet") -> "DDPM":
+def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
     """The sampler that the settings name, seen to fit the network."""
     from diffusions import DDIM, DDPM
 
@@ -132,9 +134,9 @@ def build_diffuser(settings: Settings, model: "UNet") -> "DDPM":
     except ValueError as error:
         raise InputError(f"{settings.config.source}: {error}") from None
 
-    channels, out_channels = settings.config.image_channels, model.conv_out.out_channels
-    if model.conv_in.in_channels != channels or out_channels not in (channels, 2 * channels):
-        shape = f"{model.conv_in.in_channels} to {out_channels}"
+    channels, out_channels = settings.config.image_channels, unet.conv_out.out_channels
+    if unet.conv_in.in_channels != channels or out_channels not in (channels, 2 * channels):
+        shape = f"{unet.conv_in.in_channels} to {out_channels}"
         raise InputError(f"{settings.config.source}: image_channels is {channels}, but the model maps {shape} channels")
     if diffuser.var_type == "learned_range" and out_channels == channels and not settings.ddim:
         raise InputError("var_type learned_range needs a model that learned its variance; this one did not")
@@ -144,7 +146,7 @@ def build_diffuser(settings: Settings, model: "UNet") -> "DDPM":
 def sample_batch(
     batch: "Sequence[Sample]",
     settings: Settings,
-    model: "UNet",
+    model: "UNet | ClassConditional",
     diffuser: "DDPM",
     accelerator: "Accelerator",
     on_step: "Callable[[Step], object]",
@@ -174,7 +176,9 @@ def sample_batch(
     return images
 
 
-def draw_progress(settings: Settings, model: "UNet", diffuser: "DDPM", accelerator: "Accelerator") -> None:
+def draw_progress(
+    settings: Settings, model: "UNet | ClassConditional", diffuser: "DDPM", accelerator: "Accelerator"
+) -> None:
     """Sample one image once more, by itself, and show it over its steps; of a sweep in each folder."""
     from utils.figures import Progress
 

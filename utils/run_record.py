@@ -9,20 +9,20 @@ from typing import Any
 
 import yaml
 
+from utils.diffusers_folder import weight_files
 from utils.settings import Sample, Settings
 
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
 
 
 def hash_weights(weights: Path) -> str:
-    """SHA-256 of a checkpoint file, or of all a folder's files in the order of their names.
+    """SHA-256 of the SHA-256 of each file that holds the checkpoint's parameters.
 
     Returns:
         64 hexadecimal digits.
     """
-    files = sorted(p for p in weights.rglob("*") if p.is_file()) if weights.is_dir() else [weights]
     digest = hashlib.sha256()
-    for path in files:
+    for path in weight_files(weights):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

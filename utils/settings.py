@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from utils.config import Config, config_for, find_weights, read_config
+from utils.config import Config, config_for, find_weights
 from utils.errors import InputError
 from utils.references import Reference, find_references
 
@@ -49,6 +49,7 @@ class Settings:
 
     config: Config
     weights: Path
+    class_id: int | None
     input_dir: Path
     save_dir: Path
     references: tuple[Reference, ...]
@@ -97,6 +98,7 @@ class Settings:
         """What an image depends on, apart from its number, its reference and the weights' content."""
         return {
             "model": {"dialect": self.config.dialect, "params": dict(self.config.params)},
+            "class_id": self.class_id,
             "image_size": self.config.image_size,
             "image_channels": self.config.image_channels,
             "diffusion": dict(self.diffusion),
@@ -120,11 +122,12 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     Raises:
         InputError: the first argument, config or folder that cannot be used.
     """
-    config_path, weights = args["config"], args["weights"]
-    config = read_config(config_path) if config_path else config_for(weights)
-    weights = weights or config.weights
-    if not weights:
-        raise InputError(f"{config.source}: names no weights: give them with --weights")
+    weights = find_weights(args["weights"]) if args["weights"] else None
+    config = config_for(weights, args["config"])
+    if weights is None:
+        if not config.weights:
+            raise InputError(f"{config.source}: names no weights: give them with --weights")
+        weights = find_weights(config.weights)
 
     diffusion = dict(config.diffusion)
     diffusion |= {key: args[key] for key in ("var_type", "respace_type", "respace_steps") if args[key] is not None}
@@ -151,7 +154,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     if args["progress_grid"] is not None:
         _within("progress_grid", args["progress_grid"], 0, n_samples - 1)
     taken = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
-    taken |= {"config": config, "weights": find_weights(weights), "n_samples": n_samples}
+    taken |= {"config": config, "weights": weights, "n_samples": n_samples}
     return Settings(**(taken | sweeps), diffusion=diffusion, references=references)
 
 
