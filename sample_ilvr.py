@@ -6,6 +6,8 @@ ILVR: Conditioning Method for Denoising Diffusion Probabilistic Models (Choi et 
 import argparse
 import os
 import sys
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,26 +16,23 @@ from utils.errors import InputError
 from utils.settings import Sample, Settings, make_save_dir, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import NoReturn
+    from collections.abc import Callable, Sequence
 
     from accelerate import Accelerator
-    from numpy import ndarray
     from torch import Tensor
-    from tqdm import tqdm
 
-    from diffusions import DDPM
+    from diffusions import DDPM, Step
     from models import ClassConditional, UNet
 
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
 DEMO_INPUTS = PROJECT / "assets" / "references"
-GRID_ROWS, GRID_VARIATIONS = 64, 8  # what grid.png shows of a large run
 
 
 def main() -> None:
     try:
         settings = resolve(vars(parse_args()))
-        make_save_dir(settings.save_dir)
+        for binding in settings.bindings:
+            make_save_dir(settings.save_dir / binding.folder)
         run(settings)
     except InputError as error:
         if int(os.environ.get("RANK", 0)) == 0:
@@ -54,12 +53,21 @@ def parse_args() -> argparse.Namespace:
     add("--var_type", choices=["fixed_small", "fixed_large", "learned_range"], help="the config's if left out")
     add("--respace_type", choices=["uniform", "uniform-leading", "uniform-trailing", "uniform-linspace", "quad"])
     add("--respace_steps", type=int, help="network calls a sample; the config's, else all of training, if left out")
-    add("--downsample_factor", type=float, default=8, help="N: 1 copies the reference, more leaves more freedom")
+    add(
+        "--downsample_factor",
+        type=float,
+        nargs="+",
+        default=[8],
+        help="N: 1 copies the reference, more leaves more freedom; several are a sweep, each into a folder N…",
+    )
     add("--interp_method", choices=["cubic", "lanczos2", "lanczos3", "linear", "box"], default="cubic")
+    add("--low_pass", choices=["resize", "projection"], default="resize", help="the paper's filter, or the exact one")
     add("--ddim", action="store_true", help="sample with DDIM rather than DDPM")
     add("--ddim_eta", type=float, default=0.0, help="0 draws no noise, 1 as much as DDPM")
     add("--micro_batch", type=int, default=8, help="samples at a time in each process")
-    add("--range_t", type=int, default=0, help="leave the last so many steps unrefined")
+    add("--range_t", type=int, nargs="+", default=[0], help="leave the last so many steps unrefined; or a sweep")
+    add("--strength", type=float, default=1.0, help="walk only this share of the steps, from the noised reference")
+    add("--progress_grid", type=int, nargs="?", const=0, help="show this sample over its steps: a strip, an animation")
     add("--mixed_precision", choices=["no", "fp16", "bf16"], default="no")
     args = parser.parse_args()
     if args.config is None and args.weights is None:
@@ -73,6 +81,7 @@ def run(settings: Settings) -> None:
     from tqdm import tqdm
 
     from models import choose_class, load_model
+    from utils.figures import draw_grid
     from utils.images import check_readable, save_png, to_pixels
     from utils.run_record import hash_weights, png_text, write_run_record
 
@@ -85,24 +94,32 @@ def run(settings: Settings) -> None:
     if accelerator.is_main_process:
         write_run_record(settings, weights_hash, accelerator.num_processes)
 
-    shard = settings.samples[accelerator.process_index :: accelerator.num_processes]
-    batches = [shard[i : i + settings.micro_batch] for i in range(0, len(shard), settings.micro_batch)]
+    here, processes = accelerator.process_index, accelerator.num_processes
+    batches = make_batches([s for s in settings.samples if s.number % processes == here], settings.micro_batch)
     # The main process has as many batches as any other, so that its own steps measure the whole job.
     with tqdm(
-        desc=f"{settings.n_samples} images",
+        desc=f"{len(settings.samples)} images",
         total=len(batches) * settings.steps,
         unit="step",
         disable=not accelerator.is_main_process,
     ) as bar:
         for batch in batches:
-            images = sample_batch(batch, settings, model, diffuser, accelerator, bar)
+            images = sample_batch(batch, settings, model, diffuser, accelerator, lambda step: bar.update())
             for sample, pixels in zip(batch, to_pixels(images), strict=True):
                 save_png(pixels, settings.save_dir / sample.file_name, png_text(settings, sample, weights_hash))
     accelerator.wait_for_everyone()
 
     if accelerator.is_main_process:
         save_png(draw_grid(settings), settings.save_dir / "grid.png")
-        print(f"{settings.n_samples} images and grid.png are in {settings.save_dir}")
+        if settings.progress_grid is not None:
+            draw_progress(settings, model, diffuser, accelerator)
+        print(f"{len(settings.samples)} images and grid.png are in {settings.save_dir}")
+
+
+def make_batches(samples: "Sequence[Sample]", size: int) -> "list[Sequence[Sample]]":
+    """Micro-batches, each of one binding, since a batch has one filter: the same as if each had a run of its own."""
+    groups = (list(group) for _, group in groupby(samples, attrgetter("binding")))
+    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
 
 
 def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
@@ -132,12 +149,12 @@ def sample_batch(
     model: "UNet | ClassConditional",
     diffuser: "DDPM",
     accelerator: "Accelerator",
-    bar: "tqdm[NoReturn]",
+    on_step: "Callable[[Step], object]",
 ) -> "Tensor":
-    """Noise to images, [B, C, H, W] in [-1, 1], for one micro-batch."""
+    """Noise to images, [B, C, H, W] in [-1, 1], for one micro-batch; `on_step` is told of every step."""
     import torch
 
-    from diffusions import ILVR
+    from diffusions import ILVR, start
     from utils.images import read_reference
     from utils.noise import SampleNoise
 
@@ -145,35 +162,31 @@ def sample_batch(
     references = torch.stack([read_reference(sample.reference.path, size, channels) for sample in batch])
     refine = ILVR(
         references.to(accelerator.device),
-        settings.downsample_factor,
+        batch[0].binding.downsample_factor,
         settings.interp_method,
-        range_t=settings.range_t,
+        range_t=batch[0].binding.range_t,
+        low_pass=settings.low_pass,
     )
     noise = SampleNoise(settings.seed, [sample.number for sample in batch], accelerator.device)
+    x = start(diffuser, refine.low_pass(refine.reference), noise.randn(channels, size, size), settings.steps)
     with accelerator.autocast():
-        for step in diffuser.sample_loop(model, noise.randn(channels, size, size), refine, noise.randn_like):
+        for step in diffuser.sample_loop(model, x, refine, noise.randn_like, settings.steps):
             images = step.sample
-            bar.update()
+            on_step(step)
     return images
 
 
-def draw_grid(settings: Settings) -> "ndarray":
-    """A row a reference: the reference, what of it binds, and its samples."""
-    from diffusions import ILVR
-    from utils.images import make_grid, read_pixels, read_reference, to_pixels
+def draw_progress(
+    settings: Settings, model: "UNet | ClassConditional", diffuser: "DDPM", accelerator: "Accelerator"
+) -> None:
+    """Sample one image once more, by itself, and show it over its steps; of a sweep in each folder."""
+    from utils.figures import Progress
 
-    rows: dict[str, list[ndarray]] = {}
     for sample in settings.samples:
-        if sample.variation >= GRID_VARIATIONS or (len(rows) >= GRID_ROWS and sample.reference.name not in rows):
-            continue
-        if sample.reference.name not in rows:
-            reference = read_reference(
-                sample.reference.path, settings.config.image_size, settings.config.image_channels
-            )[None]
-            refine = ILVR(reference, settings.downsample_factor, settings.interp_method)
-            rows[sample.reference.name] = [*to_pixels(reference), *to_pixels(refine.low_pass(reference))]
-        rows[sample.reference.name].append(read_pixels(settings.save_dir / sample.file_name))
-    return make_grid(list(rows.values()))
+        if sample.number == settings.progress_grid:
+            progress = Progress(settings.steps)
+            sample_batch([sample], settings, model, diffuser, accelerator, progress)
+            progress.save(settings.save_dir / sample.binding.folder / "progress_grid")
 
 
 if __name__ == "__main__":

@@ -113,11 +113,11 @@ def _check_names(names: set[str], wanted: set[str], source: str) -> None:
     """That no parameter is missing and none left over."""
     faults = []
     if missing := sorted(wanted - names):
-        faults.append(f"misses {_first(missing)}")
+        faults.append(f"they lack {_first(missing)}")
     if extra := sorted(names - wanted):
-        faults.append(f"has no place for {_first(extra)}")
+        faults.append(f"the config's model has no place for {_first(extra)}")
     if faults:
-        raise InputError(f"weights {source} do not fit the config: its model {', and '.join(faults)}")
+        raise InputError(f"weights {source} do not fit the config: {', and '.join(faults)}")
 
 
 def _first(items: list[str], most: int = 3) -> str:

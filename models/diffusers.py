@@ -120,7 +120,7 @@ def unet_params(
 def _refuse_unsupported(params: dict[str, Any]) -> None:
     for name, value in params.items():
         if name not in SUPPORTED_VALUES:
-            raise InputError(f"{name} {value!r} of a UNet2DModel is not supported (an unknown parameter)")
+            raise InputError(f"{name} is not a known parameter of a UNet2DModel")
         for item in value if isinstance(value, (list, tuple)) else [value]:
             if item not in SUPPORTED_VALUES[name]:
                 understood = ", ".join(map(str, SUPPORTED_VALUES[name]))

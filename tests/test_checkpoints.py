@@ -193,21 +193,21 @@ MISFITS = {
     "missing": (
         {"conv_out.bias": None, "norm_out.weight": None},
         {},
-        "do not fit the config: its model misses conv_out.bias, norm_out.weight",
+        "do not fit the config: they lack conv_out.bias, norm_out.weight",
     ),
     "extra": (
         {f"down.7.block.{i}.conv1.bias": torch.ones(1) for i in range(5)},
         {},
-        "its model has no place for down.7.block.0.conv1.bias, down.7.block.1.conv1.bias, "
+        "the config's model has no place for down.7.block.0.conv1.bias, down.7.block.1.conv1.bias, "
         "down.7.block.2.conv1.bias and 2 more",
     ),
     "renamed": (
         {"conv_out.bias": None, "conv_last.bias": torch.ones(3)},
         {},
-        "its model misses conv_out.bias, and has no place for conv_last.bias",
+        "they lack conv_out.bias, and the config's model has no place for conv_last.bias",
     ),
     "wider": ({}, {"ch": 64}, "temb.dense.0.weight is [128, 32] and the config's model has [256, 64]"),
-    "deeper": ({}, {"num_res_blocks": 2}, "its model misses down.0.block.1.conv1.bias"),
+    "deeper": ({}, {"num_res_blocks": 2}, "they lack down.0.block.1.conv1.bias"),
     "transposed": (
         {"conv_out.weight": torch.ones(32, 3, 3, 3)},
         {},

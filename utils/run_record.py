@@ -58,5 +58,7 @@ def png_text(settings: Settings, sample: Sample, weights_hash: str) -> dict[str,
         "variation": sample.variation,
         "weights_sha256": weights_hash,
         **settings.image_settings,
+        "downsample_factor": sample.binding.downsample_factor,
+        "range_t": sample.binding.range_t,
     }
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
