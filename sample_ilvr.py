@@ -15,28 +15,25 @@ from utils.errors import InputError, NotFiniteError, RunError, one_line
 from utils.settings import Sample, Settings, make_save_dir, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import NoReturn
+    from collections.abc import Callable, Sequence
 
     from accelerate import Accelerator
-    from numpy import ndarray
     from torch import Tensor
-    from tqdm import tqdm
 
-    from diffusions import DDPM
-    from models import UNet
+    from diffusions import DDPM, Step
+    from models import ClassConditional, UNet
     from utils.resume import Plan
 
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
 DEMO_INPUTS = PROJECT / "assets" / "references"
-GRID_ROWS, GRID_VARIATIONS = 64, 8  # what grid.png shows of a large run
 
 
 def main() -> None:
     interrupts.watch()
     try:
         settings = resolve(vars(parse_args()))
-        make_save_dir(settings.save_dir, settings.dry_run)
+        for binding in settings.bindings:
+            make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
         run(settings)
     except InputError as error:  # every process finds the same
         if int(os.environ.get("LOCAL_RANK", 0)) == 0:
@@ -53,7 +50,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("-c", "--config", type=Path, help="YAML of the model; without --weights too, the embedded model's")
-    add("--weights", help="checkpoint, or a diffusers folder, which needs no config; the config's if left out")
+    add("--weights", help="checkpoint file; or diffusers folder or hub id owner/name[@revision], which need no config")
+    add("--class_id", type=int, help="the class to draw, of a class-conditional model")
     add("--n_samples", type=int, help="images in all, shared out over the references; one a reference if left out")
     add("--input_dir", type=Path, default=DEMO_INPUTS, help="folder of reference images")
     add("--save_dir", type=Path, default=Path("results"), help="folder for the images, grid.png and run.yaml")
@@ -61,12 +59,21 @@ def parse_args() -> argparse.Namespace:
     add("--var_type", choices=["fixed_small", "fixed_large", "learned_range"], help="the config's if left out")
     add("--respace_type", choices=["uniform", "uniform-leading", "uniform-trailing", "uniform-linspace", "quad"])
     add("--respace_steps", type=int, help="network calls a sample; the config's, else all of training, if left out")
-    add("--downsample_factor", type=float, default=8, help="N: 1 copies the reference, more leaves more freedom")
+    add(
+        "--downsample_factor",
+        type=float,
+        nargs="+",
+        default=[8],
+        help="N: 1 copies the reference, more leaves more freedom; several are a sweep, each into a folder N…",
+    )
     add("--interp_method", choices=["cubic", "lanczos2", "lanczos3", "linear", "box"], default="cubic")
+    add("--low_pass", choices=["resize", "projection"], default="resize", help="the paper's filter, or the exact one")
     add("--ddim", action="store_true", help="sample with DDIM rather than DDPM")
     add("--ddim_eta", type=float, default=0.0, help="0 draws no noise, 1 as much as DDPM")
     add("--micro_batch", type=int, default=8, help="samples at a time in each process")
-    add("--range_t", type=int, default=0, help="leave the last so many steps unrefined")
+    add("--range_t", type=int, nargs="+", default=[0], help="leave the last so many steps unrefined; or a sweep")
+    add("--strength", type=float, default=1.0, help="walk only this share of the steps, from the noised reference")
+    add("--progress_grid", type=int, nargs="?", const=0, help="show this sample over its steps: a strip, an animation")
     add("--mixed_precision", choices=["no", "fp16", "bf16"], default="no")
     add("--skip_bad_inputs", action="store_true", help="go on without references that cannot be read")
     add("--overwrite", action="store_true", help="replace images of other settings in save_dir")
@@ -79,10 +86,10 @@ def parse_args() -> argparse.Namespace:
 
 def run(settings: Settings) -> None:
     """Settings → plan, model, diffuser → every process its share of the samples → grid."""
-    from models import load_model
+    from models import choose_class, load_model
     from utils.files import FolderLock
     from utils.processes import agree, connect, part
-    from utils.resume import make_plan, start
+    from utils.resume import begin, make_plan
 
     accelerator = connect(settings.mixed_precision)
     lock = None if settings.dry_run else FolderLock(settings.save_dir)
@@ -90,22 +97,25 @@ def run(settings: Settings) -> None:
     if lock:
         lock.share()
     settings = plan.settings
-    model = load_model(settings.weights, settings.config).to(accelerator.device)
-    diffuser = build_diffuser(settings, model)
+    unet = load_model(settings.weights, settings.config)
+    diffuser = build_diffuser(settings, unet)
+    model = choose_class(unet, settings.class_id).to(accelerator.device)
     if lock is None:
         accelerator.print(plan.summary(accelerator.num_processes))
         return
 
     if accelerator.is_main_process:
-        start(plan, accelerator.num_processes)
+        begin(plan, accelerator.num_processes)
     part(accelerator)
     interrupts.last_words = plan.how_to_go_on if accelerator.is_main_process else None
     sample_share(plan, model, diffuser, accelerator)
     if lock.is_last():
         finish(plan)
+        if settings.progress_grid is not None:
+            draw_progress(settings, model, diffuser, accelerator)
 
 
-def build_diffuser(settings: Settings, model: "UNet") -> "DDPM":
+def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
     """The sampler that the settings name, seen to fit the network."""
     from diffusions import DDIM, DDPM
 
@@ -117,16 +127,16 @@ def build_diffuser(settings: Settings, model: "UNet") -> "DDPM":
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # also from numbers beyond all measure
         raise InputError(f"{settings.config.source}: {error}") from None
 
-    channels, out_channels = settings.config.image_channels, model.conv_out.out_channels
-    if model.conv_in.in_channels != channels or out_channels not in (channels, 2 * channels):
-        shape = f"{model.conv_in.in_channels} to {out_channels}"
+    channels, out_channels = settings.config.image_channels, unet.conv_out.out_channels
+    if unet.conv_in.in_channels != channels or out_channels not in (channels, 2 * channels):
+        shape = f"{unet.conv_in.in_channels} to {out_channels}"
         raise InputError(f"{settings.config.source}: image_channels is {channels}, but the model maps {shape} channels")
     if diffuser.var_type == "learned_range" and out_channels == channels and not settings.ddim:
         raise InputError("var_type learned_range needs a model that learned its variance; this one did not")
     return diffuser
 
 
-def sample_share(plan: "Plan", model: "UNet", diffuser: "DDPM", accelerator: "Accelerator") -> None:
+def sample_share(plan: "Plan", model: "UNet | ClassConditional", diffuser: "DDPM", accelerator: "Accelerator") -> None:
     """Make and write this process's share of the samples."""
     from tqdm import tqdm
 
@@ -142,8 +152,8 @@ def sample_share(plan: "Plan", model: "UNet", diffuser: "DDPM", accelerator: "Ac
     ) as bar:
 
         def work(batch: "Sequence[Sample]") -> None:
-            images, finite = sample_batch(batch, plan.settings, model, diffuser, accelerator, bar)
-            save_batch(batch, images, finite, plan)
+            sampled = sample_batch(batch, plan.settings, model, diffuser, accelerator, lambda _: bar.update(len(batch)))
+            save_batch(batch, *sampled, plan)
 
         for_each_batch(share, work)
 
@@ -151,15 +161,22 @@ def sample_share(plan: "Plan", model: "UNet", diffuser: "DDPM", accelerator: "Ac
 def sample_batch(
     batch: "Sequence[Sample]",
     settings: Settings,
-    model: "UNet",
+    model: "UNet | ClassConditional",
     diffuser: "DDPM",
     accelerator: "Accelerator",
-    bar: "tqdm[NoReturn]",
+    on_step: "Callable[[Step], object]",
 ) -> "tuple[Tensor, list[bool]]":
-    """Noise to images, [B, C, H, W] in [-1, 1], for one micro-batch; and of each whether it was finite throughout."""
+    """Noise to images, for one micro-batch.
+
+    Args:
+        on_step: told of every step.
+
+    Returns:
+        [B, C, H, W] in [-1, 1], and of each image whether all numbers on its way were finite.
+    """
     import torch
 
-    from diffusions import ILVR
+    from diffusions import ILVR, start
     from utils.finite import FiniteWatch
     from utils.images import read_reference
     from utils.noise import SampleNoise
@@ -168,16 +185,18 @@ def sample_batch(
     references = torch.stack([read_reference(sample.reference.path, size, channels) for sample in batch])
     refine = ILVR(
         references.to(accelerator.device),
-        settings.downsample_factor,
+        batch[0].binding.downsample_factor,
         settings.interp_method,
-        range_t=settings.range_t,
+        range_t=batch[0].binding.range_t,
+        low_pass=settings.low_pass,
     )
     noise = SampleNoise(settings.seed, [sample.number for sample in batch], accelerator.device)
+    x = start(diffuser, refine.low_pass(refine.reference), noise.randn(channels, size, size), settings.steps)
     watch = FiniteWatch(model)
     with accelerator.autocast():
-        for step in diffuser.sample_loop(watch, noise.randn(channels, size, size), refine, noise.randn_like):
+        for step in diffuser.sample_loop(watch, x, refine, noise.randn_like, settings.steps):
             images = step.sample
-            bar.update(len(batch))
+            on_step(step)
     watch.add(images)
     return images, watch.is_finite()
 
@@ -209,6 +228,7 @@ def finish(plan: "Plan") -> None:
     Raises:
         RunError: some are not: a process has died, or they were removed.
     """
+    from utils.figures import draw_grid
     from utils.images import save_png
 
     if plan.left():
@@ -217,23 +237,17 @@ def finish(plan: "Plan") -> None:
     print(one_line(f"{len(plan.settings.samples)} images and grid.png are in {plan.settings.save_dir}"))
 
 
-def draw_grid(settings: Settings) -> "ndarray":
-    """A row a reference: the reference, what of it binds, and its samples."""
-    from diffusions import ILVR
-    from utils.images import make_grid, read_pixels, read_reference, to_pixels
+def draw_progress(
+    settings: Settings, model: "UNet | ClassConditional", diffuser: "DDPM", accelerator: "Accelerator"
+) -> None:
+    """Sample one image once more, by itself, and show it over its steps; of a sweep in each folder."""
+    from utils.figures import Progress
 
-    rows: dict[str, list[ndarray]] = {}
     for sample in settings.samples:
-        if sample.variation >= GRID_VARIATIONS or (len(rows) >= GRID_ROWS and sample.reference.name not in rows):
-            continue
-        if sample.reference.name not in rows:
-            reference = read_reference(
-                sample.reference.path, settings.config.image_size, settings.config.image_channels
-            )[None]
-            refine = ILVR(reference, settings.downsample_factor, settings.interp_method)
-            rows[sample.reference.name] = [*to_pixels(reference), *to_pixels(refine.low_pass(reference))]
-        rows[sample.reference.name].append(read_pixels(settings.save_dir / sample.file_name))
-    return make_grid(list(rows.values()))
+        if sample.number == settings.progress_grid:
+            progress = Progress(settings.steps)
+            sample_batch([sample], settings, model, diffuser, accelerator, progress)
+            progress.save(settings.save_dir / sample.binding.folder / "progress_grid")
 
 
 if __name__ == "__main__":

@@ -1,29 +1,29 @@
 """From a published file to a ready UNet: build it without memory, rename the file's parameters, put them in."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from models import diffusers, pesser
+from models import adm, diffusers, pesser
+from models.containers import read_state
+from models.dialect import Dialect
+from models.layers import Attention
 from models.unet import UNet
-from utils.config import Config, config_for
+from utils.config import Config, Network, find_weights, network_for
 from utils.errors import InputError
 
-DIALECTS: dict[str, ModuleType] = {"pesser": pesser, "diffusers": diffusers}
+DIALECTS: dict[str, Dialect] = {"pesser": pesser.DIALECT, "adm": adm.DIALECT, "diffusers": diffusers.DIALECT}
 
 
 def load_model(weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None) -> UNet:
     """A UNet with a checkpoint's parameters.
 
     Args:
-        weights: a checkpoint file, or a diffusers folder.
+        weights: a checkpoint file, a diffusers folder, or a hub id.
         config: a YAML file, or the same as a dict; None where the weights say it all (a diffusers folder).
 
     Returns:
@@ -32,97 +32,96 @@ def load_model(weights: str | Path, config: str | Path | Mapping[str, Any] | Con
     Raises:
         InputError: a config or weights that cannot be read or do not fit each other.
     """
-    settings = config_for(weights, config)
-    unet = build_unet(settings)
-    state = read_state(Path(weights))
-    unet.load_state_dict(convert(state, unet, DIALECTS[settings.dialect], str(weights)), assign=True)
-    return unet.float().eval()
+    path = find_weights(weights)
+    network = network_for(path, config)
+    unet = build_unet(network)
+    unet.load_state_dict(convert(read_state(path), unet, network, str(weights)), assign=True)
+    return unet.eval()
 
 
-def build_unet(config: Config) -> UNet:
+def build_unet(network: Network) -> UNet:
     """The network a config describes, on the meta device: names and shapes, no memory.
 
     Raises:
         InputError: an unknown or missing parameter, or one the UNet has no part for.
     """
-    if config.dialect not in DIALECTS:
-        raise InputError(f"{config.source}: model.dialect {config.dialect!r} is none of {', '.join(DIALECTS)}")
-    dialect = DIALECTS[config.dialect]
-    params = {name: value for name, value in config.params.items() if name not in dialect.IGNORED_PARAMS}
+    if network.dialect not in DIALECTS:
+        raise InputError(f"{network.source}: model.dialect {network.dialect!r} is none of {', '.join(DIALECTS)}")
+    dialect = DIALECTS[network.dialect]
+    params = {name: value for name, value in network.params.items() if name not in dialect.ignored_params}
     try:
         inspect.signature(dialect.unet_params).bind(**params)
     except TypeError as error:
-        raise InputError(f"{config.source}: model.params of dialect {config.dialect}: {error}") from None
+        raise InputError(f"{network.source}: model.params of dialect {network.dialect}: {error}") from None
     try:
         with torch.device("meta"):
             return UNet(**dialect.unet_params(**params))
     except InputError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{config.source}: model.params make no network: {error}") from None
+        raise InputError(f"{network.source}: model.params make no network: {error}") from None
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The parameters of a checkpoint file, or of a diffusers folder, under the names they have there.
-
-    Raises:
-        InputError: no such file, or not a file of parameters.
-    """
-    if path.is_dir():
-        path = path / "diffusion_pytorch_model.safetensors"
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"weights {path}: cannot be read: {error}") from None
-
-
-def convert(state: Mapping[str, Tensor], unet: UNet, dialect: ModuleType, source: str) -> dict[str, Tensor]:
-    """A checkpoint's parameters under the UNet's own names.
+def convert(state: MutableMapping[str, Tensor], unet: UNet, network: Network, source: str) -> dict[str, Tensor]:
+    """A checkpoint's parameters under the UNet's own names, in float32.
 
     Args:
-        state: the dialect's names and tensors (of any dtype, also on the meta device).
+        state: the dialect's names and tensors (of any dtype, also on the meta device). It is emptied on the way, so
+            that a float16 file need not be in memory whole beside its float32 copy.
         unet: the network they are for; only its names and shapes are used.
-        dialect: the module that knows the names.
+        network: what `unet` was built from.
         source: where the state is from, for messages.
 
     Raises:
-        InputError: parameters that are missing, left over, or of another shape, the first of each named.
+        InputError: parameters of another dialect, or that are missing, left over, or of another shape, the first
+            of each named.
     """
-    own = unet.state_dict()
-    names = {name: source_names(name, unet, dialect) for name in own}
-    wanted = {theirs for sources in names.values() for theirs in sources}
-    faults = [
-        _listing("misses", sorted(wanted - state.keys())),
-        _listing("has no place for", sorted(state.keys() - wanted)),
-    ]
-    if any(faults):
-        raise InputError(f"weights {source} do not fit the config: the file " + ", and ".join(filter(None, faults)))
+    dialect = DIALECTS[network.dialect]
+    _check_dialect(state, network, source)
+    left = {dialect.newer(name): state.pop(name) for name in list(state)}
+    names = dialect.names(unet)
+    _check_names(set(left), {theirs for sources in names.values() for theirs in sources}, source)
 
     converted, misfits = {}, []
-    for name, sources in names.items():
-        tensor = torch.cat([state[theirs] for theirs in sources])
-        if tensor.shape[: own[name].ndim] == own[name].shape and tensor.numel() == own[name].numel():
-            converted[name] = tensor.reshape(own[name].shape)  # a 1×1 convolution is a linear layer
-        else:
-            misfits.append(f"{sources[0]} is {list(tensor.shape)} and the config's model has {list(own[name].shape)}")
+    for name, own in unet.state_dict().items():
+        parts = [left.pop(theirs) for theirs in names[name]]
+        tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
+        # a 1×1 convolution is a linear layer
+        if tensor.shape[: own.ndim] != own.shape or tensor.numel() != own.numel():
+            misfits.append(f"{names[name][0]} is {list(tensor.shape)} and the config's model has {list(own.shape)}")
+            continue
+        tensor = tensor.reshape(own.shape)
+        if ".qkv." in name and dialect.heads_first(network.params):
+            attention = cast(Attention, unet.get_submodule(name.partition(".qkv.")[0]))
+            tensor = tensor.unflatten(0, (attention.num_heads, 3, -1)).transpose(0, 1).flatten(0, 2)
+        converted[name] = tensor.float()
     if misfits:
-        raise InputError(f"weights {source} do not fit the config: " + _listing("", misfits).strip())
+        raise InputError(f"weights {source} do not fit the config: {_first(misfits)}")
     return converted
 
 
-def source_names(name: str, unet: UNet, dialect: ModuleType) -> tuple[str, ...]:
-    """The dialect's names for one of the UNet's parameters: one, or several that are joined."""
-    for ours, theirs in dialect.module_names(unet):
-        if name.startswith(ours + "."):
-            leaf, _, kind = name[len(ours) + 1 :].rpartition(".")
-            leaves = dialect.LEAF_NAMES.get(leaf, leaf)
-            parts = (leaves,) if isinstance(leaves, str) else leaves
-            return tuple(".".join(filter(None, (theirs, part, kind))) for part in parts)
-    return (name,)
+def _check_dialect(names: Iterable[str], network: Network, source: str) -> None:
+    """That a file's parameters bear the names of the config's dialect."""
+    spoken = [key for key, dialect in DIALECTS.items() if any(name.startswith(dialect.mark) for name in names)]
+    if not spoken:
+        raise InputError(f"weights {source}: {_first(list(names))} are names of none of {', '.join(DIALECTS)}")
+    if network.dialect not in spoken:
+        raise InputError(
+            f"weights {source} bear the names of dialect {spoken[0]}, and {network.source} is of {network.dialect}"
+        )
 
 
-def _listing(verb: str, items: list[str], most: int = 3) -> str:
-    if not items:
-        return ""
+def _check_names(names: set[str], wanted: set[str], source: str) -> None:
+    """That no parameter is missing and none left over."""
+    faults = []
+    if missing := sorted(wanted - names):
+        faults.append(f"they lack {_first(missing)}")
+    if extra := sorted(names - wanted):
+        faults.append(f"the config's model has no place for {_first(extra)}")
+    if faults:
+        raise InputError(f"weights {source} do not fit the config: {', and '.join(faults)}")
+
+
+def _first(items: list[str], most: int = 3) -> str:
     more = f" and {len(items) - most} more" if len(items) > most else ""
-    return f"{verb} {', '.join(items[:most])}{more}"
+    return ", ".join(items[:most]) + more

@@ -6,23 +6,21 @@ https://github.com/huggingface/diffusers
 from collections.abc import Iterator
 from typing import Any
 
+from models.dialect import Dialect
 from models.layers import Resample
 from models.unet import Level, UNet
 from utils.errors import InputError
 
-IGNORED_PARAMS = ("sample_size", "dropout", "num_train_timesteps")
-
-LEAF_NAMES = {
-    "norm_1": "norm1",
-    "conv_1": "conv1",
-    "emb": "time_emb_proj",
-    "norm_2": "norm2",
-    "conv_2": "conv2",
-    "skip": "conv_shortcut",
-    "norm": "group_norm",
-    "qkv": ("to_q", "to_k", "to_v"),
-    "out": "to_out.0",
-}
+# what an averaged copy (`EMAModel`) adds to its config.json; it says how it was trained
+EMA_PARAMS = (
+    "decay",
+    "inv_gamma",
+    "min_decay",
+    "optimization_step",
+    "power",
+    "update_after_step",
+    "use_ema_warmup",
+)
 
 # block type: (has attention, how it changes resolution; None: as downsample_type or upsample_type says)
 BLOCK_TYPES: dict[str, tuple[bool, Resample | None]] = {
@@ -80,12 +78,11 @@ def unet_params(
     Raises:
         InputError: a block or a setting that the UNet has no part for.
     """
-    fixed |= {name: value for name, value in locals().items() if name in SUPPORTED_VALUES}
-    for name, value in fixed.items():
-        unsupported = set(value if isinstance(value, (list, tuple)) else [value]) - set(SUPPORTED_VALUES.get(name, ()))
-        if unsupported:
-            understood = ", ".join(map(str, SUPPORTED_VALUES.get(name, ()))) or "no value"
-            raise InputError(f"{name} {unsupported.pop()!r} of a UNet2DModel is not supported (only {understood})")
+    down_block_types = tuple(str(name).removeprefix("UNetRes") for name in down_block_types)  # their first names
+    up_block_types = tuple(str(name).removeprefix("UNetRes") for name in up_block_types)
+    _refuse_unsupported(fixed | {name: value for name, value in locals().items() if name in SUPPORTED_VALUES})
+    if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
+        raise InputError("block_out_channels, down_block_types and up_block_types must be equally many")
 
     def level(i: int, block_type: str, default: str, blocks: int, change: bool) -> Level:
         attention, resample = BLOCK_TYPES[block_type]
@@ -120,6 +117,16 @@ def unet_params(
     }
 
 
+def _refuse_unsupported(params: dict[str, Any]) -> None:
+    for name, value in params.items():
+        if name not in SUPPORTED_VALUES:
+            raise InputError(f"{name} is not a known parameter of a UNet2DModel")
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if item not in SUPPORTED_VALUES[name]:
+                understood = ", ".join(map(str, SUPPORTED_VALUES[name]))
+                raise InputError(f"{name} {item!r} of a UNet2DModel is not supported (only {understood})")
+
+
 def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
     """Our modules and theirs."""
     yield "time_embed", "time_embedding"
@@ -134,3 +141,23 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
                 yield f"{direction}.{i}.blocks.{j}.res", f"{direction}_blocks.{i}.resnets.{j}"
                 yield f"{direction}.{i}.blocks.{j}.attn", f"{direction}_blocks.{i}.attentions.{j}"
             yield f"{direction}.{i}.resample", f"{direction}_blocks.{i}.{direction}samplers.0"
+
+
+DIALECT = Dialect(
+    mark="down_blocks.",
+    unet_params=unet_params,
+    module_names=module_names,
+    leaf_names={
+        "norm_1": "norm1",
+        "conv_1": "conv1",
+        "emb": "time_emb_proj",
+        "norm_2": "norm2",
+        "conv_2": "conv2",
+        "skip": "conv_shortcut",
+        "norm": "group_norm",
+        "qkv": ("to_q", "to_k", "to_v"),
+        "out": "to_out.0",
+    },
+    ignored_params=("sample_size", "dropout", "num_train_timesteps", *EMA_PARAMS),
+    newer_names={".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."},
+)

@@ -3,24 +3,12 @@
 https://github.com/pesser/pytorch_diffusion, class `Model`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from models.dialect import Dialect
 from models.layers import Resample
 from models.unet import Level, UNet
-
-IGNORED_PARAMS = ("dropout",)
-
-LEAF_NAMES = {
-    "norm_1": "norm1",
-    "conv_1": "conv1",
-    "emb": "temb_proj",
-    "norm_2": "norm2",
-    "conv_2": "conv2",
-    "skip": "nin_shortcut",
-    "qkv": ("q", "k", "v"),
-    "out": "proj_out",
-}
 
 
 def unet_params(
@@ -29,8 +17,8 @@ def unet_params(
     out_ch: int,
     ch: int,
     num_res_blocks: int,
-    attn_resolutions: list[int],
-    ch_mult: list[int] = [1, 2, 4, 8],  # noqa: B006 (the published default; never changed)
+    attn_resolutions: Sequence[int],
+    ch_mult: Sequence[int] = (1, 2, 4, 8),
     resamp_with_conv: bool = True,
 ) -> dict[str, Any]:
     """The UNet's parameters from those of `Model`."""
@@ -73,3 +61,21 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
             yield f"up.{i}.blocks.{j}.res", f"{theirs}.block.{j}"
             yield f"up.{i}.blocks.{j}.attn", f"{theirs}.attn.{j}"
         yield f"up.{i}.resample", f"{theirs}.upsample"
+
+
+DIALECT = Dialect(
+    mark="temb.",
+    unet_params=unet_params,
+    module_names=module_names,
+    leaf_names={
+        "norm_1": "norm1",
+        "conv_1": "conv1",
+        "emb": "temb_proj",
+        "norm_2": "norm2",
+        "conv_2": "conv2",
+        "skip": "nin_shortcut",
+        "qkv": ("q", "k", "v"),
+        "out": "proj_out",
+    },
+    ignored_params=("dropout",),
+)

@@ -41,10 +41,14 @@ class UNet(nn.Module):
         mid_attention: attention between the two blocks at the bottom.
         num_groups, norm_eps: of all group normalisations.
         mid_attention_groups: of the one before the attention at the bottom, None for no normalisation there.
-        num_heads: attention heads; ignored where `head_channels`, the width of a head, is given.
+        num_heads: attention heads; `num_heads_up` those on the way up, where they differ. Both are ignored where
+            `head_channels`, the width of a head, is given.
         scale_shift_norm: see `ResBlock`.
         asymmetric_padding: see `ConvResample`.
         num_classes: of a class-conditional network, else None.
+
+    Raises:
+        ValueError: channels that cannot be divided among the heads or the groups.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class UNet(nn.Module):
         mid_attention_groups: int | None = 32,
         norm_eps: float = 1e-6,
         num_heads: int = 1,
+        num_heads_up: int | None = None,
         head_channels: int | None = None,
         scale_shift_norm: bool = False,
         asymmetric_padding: bool = False,
@@ -75,8 +80,10 @@ class UNet(nn.Module):
         def res(c_in: int, c_out: int, resample: Direction | None = None) -> ResBlock:
             return ResBlock(c_in, c_out, emb_channels, num_groups, norm_eps, scale_shift_norm, resample)
 
-        def attention(channels: int, groups: int | None = num_groups) -> Attention:
-            heads = channels // head_channels if head_channels else num_heads
+        def attention(channels: int, heads: int = num_heads, groups: int | None = num_groups) -> Attention:
+            heads = channels // head_channels if head_channels else heads
+            if not heads or channels % (head_channels or heads):
+                raise ValueError(f"{channels} channels cannot be divided among attention heads")
             return Attention(channels, heads, groups, norm_eps)
 
         def change(level: Level, direction: Direction) -> nn.Module | None:
@@ -107,7 +114,7 @@ class UNet(nn.Module):
             stages.append(stage)
         self.down = _module_list(stages)
 
-        mid_attn = attention(channels, mid_attention_groups) if mid_attention else None
+        mid_attn = attention(channels, groups=mid_attention_groups) if mid_attention else None
         self.mid = _module_list([Block(res(channels, channels), mid_attn), Block(res(channels, channels))])
 
         stages = []
@@ -115,7 +122,8 @@ class UNet(nn.Module):
             blocks = []
             for _ in range(level.num_blocks):
                 block = res(channels + skips.pop(), level.channels)
-                blocks.append(Block(block, attention(level.channels) if level.attention else None))
+                attn = attention(level.channels, num_heads_up or num_heads) if level.attention else None
+                blocks.append(Block(block, attn))
                 channels = level.channels
             stages.append(Stage(blocks, change(level, "up")))
         self.up = _module_list(stages)

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+# On networks this small a second thread costs more than it gains, most of all on a busy machine.
+torch.set_num_threads(1)
 
 
 @pytest.fixture

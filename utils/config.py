@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from utils.diffusers_folder import read_diffusers_folder
+from utils.diffusers_folder import read_diffusers_folder, read_network
 from utils.errors import InputError
+from utils.hub import fetch, is_hub_id
 from utils.plain_yaml import read_yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -43,17 +44,23 @@ DIFFUSION_KEYS: Schema = {  # the arguments of diffusions.DDPM
 }
 
 
-@dataclass(frozen=True)
-class Config:
-    """One checkpoint: its images, its network in the words of `dialect`, its diffusion in those of DDPM."""
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network in the words of `dialect`: the arguments of that family's own UNet."""
+
+    dialect: str
+    params: Mapping[str, Any]
+    source: str = field(default="config", compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Network):
+    """One checkpoint: its images, its network, its diffusion in the words of DDPM."""
 
     image_size: int
     image_channels: int
-    dialect: str
-    params: Mapping[str, Any]
     diffusion: Mapping[str, Any]
     weights: str | None = None
-    source: str = field(default="config", compare=False)
 
     @property
     def total_steps(self) -> int:
@@ -80,6 +87,17 @@ def config_for(weights: str | Path | None, config: str | Path | Mapping[str, Any
     if weights is not None and Path(weights).is_dir():
         return parse_config(read_diffusers_folder(Path(weights)), str(weights))
     raise InputError(f"weights {weights} do not say what model they are of: give its config with -c")
+
+
+def network_for(weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None) -> Network:
+    """The network of a checkpoint: like `config_for`, but a diffusers folder need not tell of its diffusion.
+
+    Raises:
+        InputError: as `config_for`.
+    """
+    if config is None and Path(weights).is_dir():
+        return Network(dialect="diffusers", params=read_network(Path(weights)), source=str(weights))
+    return config_for(weights, config)
 
 
 def read_config(path: Path) -> Config:
@@ -125,15 +143,22 @@ def parse_config(content: object, source: str) -> Config:
     )
 
 
-def find_weights(weights: str) -> Path:
-    """A config's `weights`, relative to the working folder or else to the project.
+def find_weights(weights: str | Path) -> Path:
+    """Where the weights are: in the working folder, else in the project, else in a repository of the hub.
+
+    Args:
+        weights: a file, a folder, or a hub id `owner/name` or `owner/name@revision`, which is downloaded. Where
+            there is a folder of the owner's name, a file or folder in it was meant.
 
     Raises:
-        InputError: it is in neither.
+        InputError: nowhere.
     """
-    for path in (Path(weights), PROJECT / weights):
+    places = (Path(weights), PROJECT / weights)
+    for path in places:
         if os.path.exists(path):  # Path.exists raises on names too long
             return path
+    if is_hub_id(str(weights)) and not any(path.parent.is_dir() for path in places):
+        return fetch(str(weights))
     raise InputError(f"weights {weights}: no such file or folder; weights/README.md says where to get them")
 
 

@@ -1,6 +1,12 @@
-"""A diffusers folder read as a config: config.json for the network, scheduler_config.json for the diffusion."""
+"""A diffusers folder: which files it holds, and its two config files read as one of our configs.
+
+`UNet2DModel.save_pretrained` writes config.json and the weights side by side; a pipeline's has them in unet/, and
+scheduler_config.json in scheduler/. Older pipelines have all of them in one place.
+"""
 
 import json
+from collections.abc import Collection
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +23,85 @@ VAR_TYPES = {
 }
 
 
-def read_diffusers_folder(folder: Path) -> dict[str, Any]:
-    """What a folder of diffusers' says of its model and noise schedule, in the words of our configs.
+CONFIG_FILES = ("unet/config.json", "config.json", "scheduler/scheduler_config.json", "scheduler_config.json")
+
+# the weights by any of these names, the first that is there; an index names the files of a sharded one
+WEIGHTS = tuple(
+    f"diffusion_pytorch_model{kind}"
+    for kind in (
+        ".safetensors",
+        ".safetensors.index.json",
+        ".bin",
+        ".bin.index.json",
+        ".fp16.safetensors",
+        ".fp16.bin",
+    )
+)
+
+
+def needed_files(files: Collection[str]) -> list[str]:
+    """Those files of a diffusers repository that a run reads.
 
     Args:
-        folder: holds config.json and scheduler_config.json.
+        files: the repository's, with / between folder and name.
+
+    Returns:
+        Both config files and the weights with all their shards; what there is of them.
+    """
+    folder = "unet/" if "unet/config.json" in files else ""
+    weights = next((folder + name for name in WEIGHTS if folder + name in files), "")
+    stem, _, kind = weights.removesuffix(".index.json").rpartition(".")
+    shards = f"{stem}-*-of-*.{kind}" if weights.endswith(".index.json") else ""
+    return [name for name in files if name in (*CONFIG_FILES, weights) or fnmatch(name, shards)]
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold a checkpoint's parameters.
+
+    Args:
+        path: a file, the index of a sharded checkpoint, or a diffusers folder.
+
+    Raises:
+        InputError: a folder without weights, or an index that cannot be read or names a file that is not there.
+    """
+    if path.is_dir():
+        folder = model_folder(path)
+        found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+        if not found:
+            raise InputError(f"weights {folder}: hold no {WEIGHTS[0]} nor any of its other forms")
+        path = found[0]
+    if not path.name.endswith(".index.json"):
+        return [path]
+    shards = _read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise InputError(f"{path}: has no weight_map of parameters to files")
+    files = [path.parent / Path(name).name for name in sorted(set(shards.values()))]  # and nowhere else
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{path}: names the file {file.name}, which is not there")
+    return files
+
+
+def model_folder(folder: Path) -> Path:
+    """Where a diffusers folder keeps its network: in unet/ if it is a pipeline, else in itself."""
+    return folder / "unet" if (folder / "unet").is_dir() else folder
+
+
+def read_network(folder: Path) -> dict[str, Any]:
+    """The network a diffusers folder holds: the arguments of `UNet2DModel`.
+
+    Raises:
+        InputError: no config.json, or one that is no JSON object.
+    """
+    content = _read_json(model_folder(folder) / "config.json")
+    return {name: value for name, value in content.items() if not name.startswith("_")}
+
+
+def read_diffusers_folder(folder: Path) -> dict[str, Any]:
+    """What a diffusers folder says of its model and noise schedule, in the words of our configs.
+
+    Args:
+        folder: of a pipeline, or of a network with scheduler_config.json beside it.
 
     Returns:
         The content of a config, with the dialect's parameters as config.json names them.
@@ -29,16 +109,19 @@ def read_diffusers_folder(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: a file that is missing or is no JSON object, or settings our sampler has no word for.
     """
-    model = {k: v for k, v in _read_json(folder / "config.json").items() if not k.startswith("_")}
-    size = model.get("sample_size")
+    params = read_network(folder)
+    size = params.get("sample_size")
     if not isinstance(size, int):
-        raise InputError(f"{folder / 'config.json'}: sample_size must be one whole number, not {size!r}")
+        raise InputError(f"{folder}: sample_size in config.json must be one whole number, not {size!r}")
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    if not scheduler.is_file():
+        scheduler = folder / "scheduler_config.json"
     return {
         "image_size": size,
-        "image_channels": model.get("in_channels", 3),
+        "image_channels": params.get("in_channels", 3),
         "weights": str(folder),
-        "model": {"dialect": "diffusers", "params": model},
-        "diffusion": _diffusion(_read_json(folder / "scheduler_config.json"), folder / "scheduler_config.json"),
+        "model": {"dialect": "diffusers", "params": params},
+        "diffusion": _diffusion(_read_json(scheduler), scheduler),
     }
 
 

@@ -1,9 +1,11 @@
 """Which samples are left to do: the files themselves say it, by the text inside them."""
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain, groupby, islice, zip_longest
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ class Plan:
     weights_hash: str
     reference_hashes: Mapping[str, str]
     todo: frozenset[Sample] = frozenset()
-    batches: tuple[tuple[Sample, ...], ...] = ()
+    batches: tuple[Sequence[Sample], ...] = ()
 
     def path(self, sample: Sample) -> Path:
         """Where a sample is written."""
@@ -107,20 +109,28 @@ def make_plan(settings: Settings, lock: FolderLock | None, num_processes: int) -
             if text is not None and not settings.overwrite:
                 _check_image(plan.path(sample), text, wanted)
             todo.add(sample)
-    batches = (b for b in _batches(settings, num_processes) if not todo.isdisjoint(b))
+    batches = (b for b in make_batches(settings, num_processes) if not todo.isdisjoint(b))
     if lock:
         lock.share()
     return replace(plan, todo=frozenset(todo), batches=tuple(batches))
 
 
-def _batches(settings: Settings, num_processes: int) -> Iterable[tuple[Sample, ...]]:
-    """Each process's share of the samples in micro-batches, the processes' first batches first."""
-    shares = [settings.samples[rank::num_processes] for rank in range(num_processes)]
-    for first in range(0, len(shares[0]), settings.micro_batch):
-        yield from (batch for share in shares if (batch := share[first : first + settings.micro_batch]))
+def make_batches(settings: Settings, num_processes: int) -> Iterable[Sequence[Sample]]:
+    """The micro-batches of a whole run, the first of each process first.
+
+    Each is of one binding, since a batch has one filter: the same as if each binding had a run of its own.
+    """
+
+    def share(rank: int) -> Iterable[Sequence[Sample]]:
+        samples = (sample for sample in settings.samples if sample.number % num_processes == rank)
+        for _, group in groupby(samples, attrgetter("binding")):
+            while batch := tuple(islice(group, settings.micro_batch)):
+                yield batch
+
+    return filter(None, chain.from_iterable(zip_longest(*map(share, range(num_processes)))))
 
 
-def start(plan: Plan, num_processes: int) -> None:
+def begin(plan: Plan, num_processes: int) -> None:
     """Make the folder ready: from here on, a sample's file is there if and only if it is finished.
 
     Raises:
@@ -146,7 +156,11 @@ def _check_record(plan: Plan) -> None:
     if not record.exists() or not any(folder.rglob("*.png")):
         return
     found = read_run_record(record)
-    differences = name_differences(found, settings_record(plan.settings, plan.weights_hash))
+    wanted = settings_record(plan.settings, plan.weights_hash)
+    for swept in ("downsample_factor", "range_t"):
+        if isinstance(found.get(swept), list) or isinstance(wanted[swept], list):
+            del wanted[swept]  # a sweep has a folder for each, and may grow by others
+    differences = name_differences(found, wanted)
     if differences:
         raise InputError(
             f"save_dir {folder}: holds images of other settings ({differences}); choose another, or --overwrite"

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from utils.diffusers_folder import weight_files
 from utils.errors import InputError, one_line
 from utils.files import write_atomically
 from utils.plain_yaml import read_yaml
@@ -18,14 +19,13 @@ PACKAGES = ("torch", "accelerate", "numpy", "pillow")
 
 
 def hash_weights(weights: Path) -> str:
-    """SHA-256 of a checkpoint file, or of all a folder's files in the order of their names.
+    """SHA-256 of the SHA-256 of each file that holds the checkpoint's parameters.
 
     Returns:
         64 hexadecimal digits.
     """
-    files = sorted(p for p in weights.rglob("*") if p.is_file()) if weights.is_dir() else [weights]
     digest = hashlib.sha256()
-    for path in files:
+    for path in weight_files(weights):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -80,6 +80,8 @@ def png_text(settings: Settings, sample: Sample, weights_hash: str, reference_ha
         "reference_sha256": reference_hash,
         "variation": sample.variation,
         **settings_record(settings, weights_hash),
+        "downsample_factor": sample.binding.downsample_factor,
+        "range_t": sample.binding.range_t,
     }
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
     return text | {"fingerprint": hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()}

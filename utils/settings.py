@@ -4,10 +4,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from utils.config import Config, config_for, find_weights, read_config
+from utils.config import Config, config_for, find_weights
 from utils.errors import InputError
 from utils.references import Reference, find_references
 
@@ -15,17 +15,30 @@ MOST_SAMPLES = 10_000_000  # what a process can list without harm
 
 
 @dataclass(frozen=True)
+class Binding:
+    """How much of a reference binds; `folder` is where the run puts the images it binds so."""
+
+    downsample_factor: float
+    range_t: int
+    folder: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One image to make: its number, the reference it follows and which variation of it this is."""
+    """One image to make: its number, the reference it follows, which variation of it this is, and what binds it.
+
+    Its noise is its number's, so that the images of a sweep differ by what binds them only.
+    """
 
     number: int
     reference: Reference
     variation: int
+    binding: Binding
 
     @property
     def file_name(self) -> str:
         """Under which it is written in the run's folder."""
-        return f"{self.reference.name}_{self.variation}.png"
+        return (PurePath(self.binding.folder) / f"{self.reference.name}_{self.variation}.png").as_posix()
 
 
 @dataclass(frozen=True)
@@ -38,19 +51,23 @@ class Settings:
 
     config: Config
     weights: Path
+    class_id: int | None
     input_dir: Path
     save_dir: Path
     references: tuple[Reference, ...]
     n_samples: int
     seed: int
     diffusion: Mapping[str, Any]
-    downsample_factor: float
+    downsample_factor: tuple[float, ...]
     interp_method: str
-    range_t: int
+    low_pass: str
+    range_t: tuple[int, ...]
+    strength: float
     ddim: bool
     ddim_eta: float
     micro_batch: int
     mixed_precision: str
+    progress_grid: int | None
     overwrite: bool
     skip_bad_inputs: bool
     dry_run: bool
@@ -58,32 +75,50 @@ class Settings:
 
     @property
     def steps(self) -> int:
-        """S, the network calls a sample takes."""
-        return self.diffusion["respace_steps"]
+        """The network calls a sample takes: S, or its share that `strength` leaves."""
+        return steps_left(self.strength, self.diffusion["respace_steps"])
+
+    @cached_property
+    def bindings(self) -> tuple[Binding, ...]:
+        """Every factor with every range; where there are several, each has a folder named after it."""
+
+        def folder(factor: float, range_t: int) -> str:
+            names = [f"N{factor!r}".removesuffix(".0")] if len(self.downsample_factor) > 1 else []
+            names += [f"range{range_t}"] if len(self.range_t) > 1 else []
+            return "/".join(names)
+
+        return tuple(Binding(n, b, folder(n, b)) for n in self.downsample_factor for b in self.range_t)
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
-        """Sample i follows reference i mod R and is its variation i div R.
+        """Sample i follows reference i mod R and is its variation i div R; all of them for each binding.
 
         References that cannot be read are counted too, so that the others' numbers, and with them their noise,
         stay what they are when the file is mended; only their own samples are left out.
         """
         count = len(self.references)
-        samples = (Sample(i, self.references[i % count], i // count) for i in range(self.n_samples))
-        return tuple(sample for sample in samples if sample.reference.name not in self.skipped)
+        return tuple(
+            Sample(i, self.references[i % count], i // count, binding)
+            for binding in self.bindings
+            for i in range(self.n_samples)
+            if self.references[i % count].name not in self.skipped
+        )
 
     @property
     def image_settings(self) -> dict[str, Any]:
         """What an image depends on, apart from its number, its reference and the weights' content."""
         return {
             "model": {"dialect": self.config.dialect, "params": dict(self.config.params)},
+            "class_id": self.class_id,
             "image_size": self.config.image_size,
             "image_channels": self.config.image_channels,
             "diffusion": dict(self.diffusion),
             "sampler": f"DDIM, eta {self.ddim_eta}" if self.ddim else "DDPM",
-            "downsample_factor": self.downsample_factor,
+            "downsample_factor": _one_or_all(self.downsample_factor),
             "interp_method": self.interp_method,
-            "range_t": self.range_t,
+            "low_pass": self.low_pass,
+            "range_t": _one_or_all(self.range_t),
+            "strength": self.strength,
             "seed": self.seed,
             "mixed_precision": self.mixed_precision,
         }
@@ -98,18 +133,26 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     Raises:
         InputError: the first argument, config or folder that cannot be used.
     """
-    config_path, weights = args["config"], args["weights"]
-    config = read_config(config_path) if config_path else config_for(weights)
-    weights = weights or config.weights
-    if not weights:
-        raise InputError(f"{config.source}: names no weights: give them with --weights")
+    weights = find_weights(args["weights"]) if args["weights"] else None
+    config = config_for(weights, args["config"])
+    if weights is None:
+        if not config.weights:
+            raise InputError(f"{config.source}: names no weights: give them with --weights")
+        weights = find_weights(config.weights)
 
     diffusion = dict(config.diffusion)
     diffusion |= {key: args[key] for key in ("var_type", "respace_type", "respace_steps") if args[key] is not None}
     steps = diffusion.setdefault("respace_steps", config.total_steps)
     _within("respace_steps", steps, 1, config.total_steps)
-    _within("downsample_factor", args["downsample_factor"], 1, config.image_size)
-    _within("range_t", args["range_t"], 0, steps)
+    sweeps: dict[str, tuple[float, ...]] = {
+        name: tuple(dict.fromkeys(args[name])) for name in ("downsample_factor", "range_t")
+    }
+    for factor in sweeps["downsample_factor"]:
+        _within("downsample_factor", factor, 1, config.image_size)
+    for range_t in sweeps["range_t"]:
+        _within("range_t", range_t, 0, steps)
+    if not 0 < args["strength"] <= 1:
+        raise InputError(f"--strength must be above 0 and at most 1, not {args['strength']}")
     _within("ddim_eta", args["ddim_eta"], 0, 1)
     _within("seed", args["seed"], 0)
     _within("micro_batch", args["micro_batch"], 1)
@@ -119,13 +162,20 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     references = tuple(find_references(args["input_dir"], exclude=args["save_dir"]))
     n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
     _within("n_samples", n_samples, 1, MOST_SAMPLES)
+    if args["progress_grid"] is not None:
+        _within("progress_grid", args["progress_grid"], 0, n_samples - 1)
     taken = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
-    taken |= {"config": config, "weights": find_weights(weights), "n_samples": n_samples}
-    return Settings(**taken, diffusion=diffusion, references=references)
+    taken |= {"config": config, "weights": weights, "n_samples": n_samples}
+    return Settings(**(taken | sweeps), diffusion=diffusion, references=references)
+
+
+def steps_left(strength: float, steps: int) -> int:
+    """How many of the S steps a strength s walks: s·S in whole steps, at least one."""
+    return max(1, round(strength * steps))
 
 
 def make_save_dir(folder: Path, dry_run: bool = False) -> None:
-    """Make the output folder and see that files can be written there; in a dry run, only see whether they could.
+    """Make an output folder and see that files can be written there; in a dry run, only see whether they could.
 
     Raises:
         InputError: they cannot.
@@ -142,6 +192,10 @@ def make_save_dir(folder: Path, dry_run: bool = False) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"save_dir {folder}: cannot be written to: {error.strerror or error}") from None
+
+
+def _one_or_all(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
 
 
 def _within(name: str, value: float, low: float, high: float | None = None) -> None:

@@ -1,0 +1,101 @@
+"""Peak memory and time of loading a 550 M-parameter ADM, against constructing it and copying the parameters in.
+
+    python -m benchmarks.load [--container safetensors|pt] [--dtype float32|float16] [--folder DIR]
+
+A file of random weights (2.2 GB in float32) is written to a temporary folder. Each way of loading runs in a
+process of its own, and then reads every parameter once, so that mapped memory counts as memory. The baseline, what
+Python and torch themselves take, is subtracted; the file is in the system's cache when it is read.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from models import UNet, load_model
+from models.checkpoints import DIALECTS, build_unet, convert
+from models.containers import read_state
+from utils.config import PROJECT, read_config
+
+CONFIG = PROJECT / "configs" / "adm_imagenet_256.yaml"
+
+
+def write_weights(file: Path, dtype: torch.dtype) -> None:
+    """Random parameters under guided-diffusion's names."""
+    config = read_config(CONFIG)
+    unet = build_unet(config)
+    names = DIALECTS["adm"].names(unet)
+    state = {names[name][0]: torch.randn(own.shape, dtype=dtype) for name, own in unet.state_dict().items()}
+    if file.suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save(state, file)
+
+
+def load_plainly(weights: Path) -> UNet:
+    """Construct, which initialises every parameter, then copy the file's over them."""
+    config = read_config(CONFIG)
+    dialect = DIALECTS["adm"]
+    params = {name: value for name, value in config.params.items() if name not in dialect.ignored_params}
+    unet = UNet(**dialect.unet_params(**params))
+    unet.load_state_dict(convert(read_state(weights), unet, config, str(weights)))
+    return unet.float().eval()
+
+
+def load_ours(weights: Path) -> UNet:
+    return load_model(weights, CONFIG)
+
+
+WAYS = {"plain": load_plainly, "ours": load_ours}
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held, mapped files included (Linux; getrusage would tell the parent's)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def measure(way: str, weights: Path) -> dict[str, float]:
+    """Load once, in this process."""
+    baseline, start = peak_bytes(), time.perf_counter()
+    unet = WAYS[way](weights)
+    seconds = time.perf_counter() - start
+    checksum = sum(parameter.detach().sum().item() for parameter in unet.parameters())
+    assert checksum == checksum, "the parameters are random numbers, none of them NaN"
+    return {"seconds": seconds, "peak": peak_bytes() - baseline, "baseline": baseline}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--container", choices=["safetensors", "pt"], default="safetensors")
+    parser.add_argument("--dtype", choices=["float32", "float16"], default="float32")
+    parser.add_argument("--folder", help="where the temporary file goes")
+    parser.add_argument("--measure", nargs=2, metavar=("WAY", "WEIGHTS"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure[0], Path(args.measure[1]))))
+        return
+
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        weights = Path(folder) / f"adm.{args.container}"
+        write_weights(weights, getattr(torch, args.dtype))
+        size = weights.stat().st_size
+        print(f"file {size / 1e9:.2f} GB ({args.container}, {args.dtype})")
+        for way in WAYS:
+            command = [sys.executable, "-m", "benchmarks.load", "--measure", way, str(weights)]
+            output = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+            result = json.loads(output)
+            print(
+                f"{way:6} {result['seconds']:6.1f} s   peak {result['peak'] / 1e9:.2f} GB over a baseline of "
+                f"{result['baseline'] / 1e9:.2f} GB: {result['peak'] / size:.2f} × the file"
+            )
+
+
+if __name__ == "__main__":
+    main()

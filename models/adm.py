@@ -1,0 +1,119 @@
+"""The words of openai/guided-diffusion, whose ADM is also that of ilvr_adm, P2-weighting and RePaint.
+
+https://github.com/openai/guided-diffusion, class `UNetModel` (Dhariwal & Nichol 2021, arXiv:2105.05233).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from models.dialect import Dialect
+from models.layers import Resample
+from models.unet import Level, UNet
+from utils.errors import InputError
+
+
+def unet_params(
+    in_channels: int,
+    model_channels: int,
+    out_channels: int,
+    num_res_blocks: int,
+    attention_resolutions: Sequence[int],
+    channel_mult: Sequence[float] = (1, 2, 4, 8),
+    conv_resample: bool = True,
+    dims: int = 2,
+    num_classes: int | None = None,
+    num_heads: int = 1,
+    num_head_channels: int = -1,
+    num_heads_upsample: int = -1,
+    use_scale_shift_norm: bool = False,
+    resblock_updown: bool = False,
+) -> dict[str, Any]:
+    """The UNet's parameters from those of `UNetModel`; `attention_resolutions` are downsampling rates.
+
+    Raises:
+        InputError: a network of other than two dimensions.
+    """
+    if dims != 2:
+        raise InputError(f"dims {dims!r} of a UNetModel is not supported (only 2)")
+    resample: Resample = "residual" if resblock_updown else "conv" if conv_resample else "plain"
+
+    def level(i: int, blocks: int, change: bool) -> Level:
+        channels = int(channel_mult[i] * model_channels)
+        return Level(channels, blocks, 2**i in attention_resolutions, resample if change else None)
+
+    last = len(channel_mult) - 1
+    return {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "down": [level(i, num_res_blocks, i < last) for i in range(last + 1)],
+        "up": [level(i, num_res_blocks + 1, i > 0) for i in reversed(range(last + 1))],
+        "stem_channels": int(channel_mult[0] * model_channels),
+        "time_channels": model_channels,
+        "time_cos_first": True,
+        "time_spread": model_channels // 2,
+        "norm_eps": 1e-5,
+        "num_heads": num_heads,
+        "num_heads_up": num_heads if num_heads_upsample == -1 else num_heads_upsample,
+        "head_channels": None if num_head_channels == -1 else num_head_channels,
+        "scale_shift_norm": use_scale_shift_norm,
+        "num_classes": num_classes,
+    }
+
+
+def heads_first(params: Mapping[str, Any]) -> bool:
+    """guided-diffusion's first attention took a head's query, key and value together."""
+    return not params.get("use_new_attention_order", False)
+
+
+def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
+    """Our modules and theirs: they number blocks and changes of resolution through, in the order they run.
+
+    On the way down a change of resolution has a number of its own; on the way up it follows the block and the
+    attention before it, under their number.
+    """
+    yield "time_embed.linear_1", "time_embed.0"
+    yield "time_embed.linear_2", "time_embed.2"
+    yield "class_embed", "label_emb"
+    yield "conv_in", "input_blocks.0.0"
+    yield "norm_out", "out.0"
+    yield "conv_out", "out.2"
+    yield "mid.0.res", "middle_block.0"
+    yield "mid.0.attn", "middle_block.1"
+    yield "mid.1.res", "middle_block.2"
+    n = 1
+    for i, stage in enumerate(unet.down):
+        for j in range(len(stage.blocks)):
+            yield f"down.{i}.blocks.{j}.res", f"input_blocks.{n}.0"
+            yield f"down.{i}.blocks.{j}.attn", f"input_blocks.{n}.1"
+            n += 1
+        if stage.resample is not None:
+            yield f"down.{i}.resample.conv", f"input_blocks.{n}.0.op"
+            yield f"down.{i}.resample", f"input_blocks.{n}.0"
+            n += 1
+    n = 0
+    for i, stage in enumerate(unet.up):
+        for j in range(len(stage.blocks)):
+            yield f"up.{i}.blocks.{j}.res", f"output_blocks.{n}.0"
+            yield f"up.{i}.blocks.{j}.attn", f"output_blocks.{n}.1"
+            n += 1
+        after = 1 if stage.blocks[-1].attn is None else 2
+        yield f"up.{i}.resample", f"output_blocks.{n - 1}.{after}"
+
+
+DIALECT = Dialect(
+    mark="input_blocks.",
+    unet_params=unet_params,
+    module_names=module_names,
+    leaf_names={
+        "norm_1": "in_layers.0",
+        "conv_1": "in_layers.2",
+        "emb": "emb_layers.1",
+        "norm_2": "out_layers.0",
+        "conv_2": "out_layers.3",
+        "skip": "skip_connection",
+        "out": "proj_out",
+    },
+    # the last of these says how the attention's weights are ordered, see `heads_first`
+    ignored_params=("image_size", "dropout", "use_checkpoint", "use_fp16", "use_new_attention_order"),
+    heads_first=heads_first,
+)

@@ -1,0 +1,262 @@
+"""Checkpoint files, whole and broken: what they are wrapped in, and what is said of those that do not fit."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import sample_ilvr
+from models import load_model
+from models.containers import read_state
+from tests.test_adm import golden_config
+from utils.errors import InputError
+
+DATA = Path(__file__).parent / "data"
+WEIGHTS = DATA / "ddpm_tiny.weights.safetensors"
+CONFIG = golden_config("ddpm_tiny", "pesser")
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    return load_file(WEIGHTS)
+
+
+def other(state):
+    """A state that must not be the one taken."""
+    return {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+
+
+WRAPPINGS = {
+    "bare": lambda state: state,
+    "state_dict": lambda state: {"state_dict": state, "epoch": 3},
+    "model": lambda state: {"model": state, "optimizer": {"lr": 1e-4}},
+    "ema, shadow": lambda state: {"model": other(state), "ema": {"decay": 0.999, "shadow": state}},
+    "ema": lambda state: {"ema": state, "state_dict": other(state)},
+    "state_dict in a model": lambda state: {"model": {"state_dict": state}},
+    "module.": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+    "ema, shadow, module.": lambda state: {"ema": {"shadow": {f"module.{n}": tensor for n, tensor in state.items()}}},
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_pickles_and_their_wrappings(tmp_path, state, wrapping, zipped):
+    torch.save(WRAPPINGS[wrapping](state), tmp_path / "weights.pt", _use_new_zipfile_serialization=zipped)
+    read = read_state(tmp_path / "weights.pt")
+    assert read.keys() == state.keys()
+    assert all(torch.equal(read[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("file_name", ["model.ckpt", "ffhq_10m", "model.pt", "model.json"])
+def test_the_files_name_does_not_matter(tmp_path, state, file_name):
+    save_file(state, tmp_path / file_name)
+    assert read_state(tmp_path / file_name).keys() == state.keys()
+    torch.save(state, tmp_path / file_name)
+    assert read_state(tmp_path / file_name).keys() == state.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_other_precisions_become_float32(tmp_path, state, dtype, suffix):
+    cast = {name: tensor.to(dtype) for name, tensor in state.items()}
+    (torch.save if suffix == "pt" else save_file)(cast, tmp_path / f"weights.{suffix}")
+    model = load_model(tmp_path / f"weights.{suffix}", CONFIG)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(model.conv_in.weight, cast["conv_in.weight"].float())
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux where the memory is from")
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_parameters_are_the_files_own_memory(tmp_path, state, suffix):
+    file = tmp_path / f"weights.{suffix}"
+    (torch.save if suffix == "pt" else save_file)(state, file)
+    model = load_model(file, CONFIG)
+    address = model.conv_out.weight.data_ptr()
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    (owner,) = [line for line in maps if address in range(*(int(end, 16) for end in line[0].split("-")))]
+    assert owner[-1] == str(file)
+
+
+class Hostile:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_would_run_code_is_not_opened(tmp_path, state, zipped):
+    content = {"state_dict": state, "logger": Hostile(tmp_path / "marker")}
+    torch.save(content, tmp_path / "weights.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError) as error:
+        load_model(tmp_path / "weights.pt", CONFIG)
+    assert "is not opened, because reading it would run code (posix.system)" in str(error.value)
+    assert "save its state_dict alone" in str(error.value)
+    assert not (tmp_path / "marker").exists()
+    torch.load(tmp_path / "weights.pt", weights_only=False)
+    assert (tmp_path / "marker").exists(), "the file was as hostile as it should be"
+
+
+def truncated(file: Path, share: float) -> bytes:
+    return file.read_bytes()[: int(file.stat().st_size * share)]
+
+
+BROKEN = {
+    "empty": lambda folder: b"",
+    "text": lambda folder: b"<!DOCTYPE html><html>Quota exceeded</html>",
+    "zeros": lambda folder: bytes(1000),
+    "image": lambda folder: b"\x89PNG\r\n\x1a\n" + bytes(100),
+    "safetensors cut in its header": lambda folder: truncated(WEIGHTS, 0.001),
+    "safetensors cut in its tensors": lambda folder: truncated(WEIGHTS, 0.9),
+    "zip cut short": lambda folder: truncated(folder / "zip.pt", 0.9),
+    "zip cut at once": lambda folder: truncated(folder / "zip.pt", 0.0001),
+    "pickle cut short": lambda folder: truncated(folder / "pickle.pt", 0.9),
+    "pickle cut at once": lambda folder: truncated(folder / "pickle.pt", 0.0001),
+    "another zip": lambda folder: b"PK\x05\x06" + bytes(18),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_files(tmp_path, state, kind):
+    torch.save(state, tmp_path / "zip.pt")
+    torch.save(state, tmp_path / "pickle.pt", _use_new_zipfile_serialization=False)
+    (tmp_path / "weights").write_bytes(BROKEN[kind](tmp_path))
+    with pytest.raises(InputError, match=rf"^weights {tmp_path}/weights: is ") as error:
+        load_model(tmp_path / "weights", CONFIG)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@given(st.integers(0, 2**31), st.binary(min_size=1, max_size=8), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_damage_is_never_a_traceback(tmp_path_factory, place, damage, zipped):
+    """Bytes overwritten anywhere: the parameters, which then are other numbers, or an InputError."""
+    file = tmp_path_factory.getbasetemp() / "damaged.pt"
+    torch.save({"conv_in.weight": torch.ones(3, 3), "n": 3}, file, _use_new_zipfile_serialization=zipped)
+    content = bytearray(file.read_bytes())
+    place %= len(content)
+    content[place : place + len(damage)] = damage
+    file.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        read_state(file)  # at the latest, "n" is no parameter
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "hold no parameters but list"),
+        ({}, "hold no parameters but dict"),
+        ({"conv_in.weight": torch.ones(1), "step": 7}, "hold 'step' among the parameters, of type int"),
+        ({3: torch.ones(1)}, "hold 3 among the parameters"),
+        ({"a.weight": torch.ones(1)}, "a.weight are names of none of pesser, adm, diffusers"),
+    ],
+)
+def test_files_of_something_else(tmp_path, content, message):
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=message):
+        load_model(tmp_path / "weights.pt", CONFIG)
+
+
+def test_folders_and_shards_that_lack_something(tmp_path, state):
+    with pytest.raises(InputError, match=r"hold no diffusion_pytorch_model\.safetensors"):
+        read_state(tmp_path)
+    index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
+    for text, message in (
+        ('{"weight_map": {"a": "part-1", "b": "part-2"}}', "names the file part-2, which is not there"),
+        ('{"weight_map": {}}', "has no weight_map"),
+        ("[]", "must hold a JSON object"),
+        ("{", "is not valid JSON"),
+    ):
+        save_file(state, tmp_path / "part-1")
+        index.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_state(tmp_path)
+
+
+def changed(state, **changes):
+    """The state without the parameters whose new value is None, and with the others."""
+    return {name: tensor for name, tensor in (state | changes).items() if tensor is not None}
+
+
+# what is wrong: the state, the config's parameters, and what is said of it
+MISFITS = {
+    "missing": (
+        {"conv_out.bias": None, "norm_out.weight": None},
+        {},
+        "do not fit the config: they lack conv_out.bias, norm_out.weight",
+    ),
+    "extra": (
+        {f"down.7.block.{i}.conv1.bias": torch.ones(1) for i in range(5)},
+        {},
+        "the config's model has no place for down.7.block.0.conv1.bias, down.7.block.1.conv1.bias, "
+        "down.7.block.2.conv1.bias and 2 more",
+    ),
+    "renamed": (
+        {"conv_out.bias": None, "conv_last.bias": torch.ones(3)},
+        {},
+        "they lack conv_out.bias, and the config's model has no place for conv_last.bias",
+    ),
+    "wider": ({}, {"ch": 64}, "temb.dense.0.weight is [128, 32] and the config's model has [256, 64]"),
+    "deeper": ({}, {"num_res_blocks": 2}, "they lack down.0.block.1.conv1.bias"),
+    "transposed": (
+        {"conv_out.weight": torch.ones(32, 3, 3, 3)},
+        {},
+        "conv_out.weight is [32, 3, 3, 3] and the config's model has [3, 32, 3, 3]",
+    ),
+}
+
+
+def run_main(monkeypatch, capsys, *args: object) -> str:
+    """The entry script's one line of complaint, in this process."""
+    monkeypatch.setattr(sys, "argv", ["sample_ilvr.py", *map(str, args)])
+    with pytest.raises(SystemExit) as leaving:
+        sample_ilvr.main()
+    assert leaving.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_misfits_get_one_line_with_the_first_differences(tmp_path, state, monkeypatch, capsys, misfit):
+    changes, params, message = MISFITS[misfit]
+    torch.save(changed(state, **changes), tmp_path / "weights.pt")
+    config = golden_config("ddpm_tiny", "pesser")
+    config["model"]["params"] |= params
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    args = ("-c", tmp_path / "config.yaml", "--weights", tmp_path / "weights.pt", "--save_dir", tmp_path / "out")
+    line = run_main(monkeypatch, capsys, *args)
+    assert line.startswith(f"sample_ilvr: error: weights {tmp_path}/weights.pt")
+    assert message in line
+
+
+def test_broken_and_hostile_files_get_one_line(tmp_path, state, monkeypatch, capsys):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (tmp_path / "cut.safetensors").write_bytes(truncated(WEIGHTS, 0.5))
+    (tmp_path / "text.pt").write_text("not found")
+    torch.save({"model": state, "logger": Hostile(tmp_path / "marker")}, tmp_path / "hostile.pt")
+    for name, message in (
+        ("cut.safetensors", "is damaged or cut short"),
+        ("text.pt", "is no checkpoint"),
+        ("hostile.pt", "is not opened, because reading it would run code"),
+    ):
+        args = ("-c", tmp_path / "config.yaml", "--weights", tmp_path / name, "--save_dir", tmp_path / "out")
+        assert message in run_main(monkeypatch, capsys, *args)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_config_of_another_family(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    adm = DATA / "adm_p2_tiny.weights.safetensors"
+    line = run_main(monkeypatch, capsys, "-c", tmp_path / "config.yaml", "--weights", adm, "--save_dir", tmp_path / "o")
+    assert f"bear the names of dialect adm, and config {tmp_path}/config.yaml is of pesser" in line

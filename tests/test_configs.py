@@ -1,0 +1,107 @@
+"""Every config of configs/ fits the checkpoint it is for."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusions import DDPM
+from models.checkpoints import build_unet, convert
+from utils.config import PROJECT, read_config
+
+DATA = Path(__file__).parent / "data"
+
+# the parameter names and shapes of the published file; None where we have no list of them
+LISTINGS = {
+    "pesser_celebahq_256": "pesser_celebahq_256",
+    "pesser_lsun_church_256": "pesser_celebahq_256",
+    "pesser_lsun_bedroom_256": "pesser_celebahq_256",
+    "pesser_lsun_cat_256": "pesser_celebahq_256",
+    "pesser_cifar10_32": "pesser_cifar10_32",
+    "ilvr_ffhq_256": "adm_p2_ffhq_256",
+    "ilvr_afhq_dog_256": "adm_p2_ffhq_256",
+    "p2_ffhq_256": "adm_p2_ffhq_256",
+    "p2_celebahq_256": "adm_p2_ffhq_256",
+    "p2_afhq_dog_256": "adm_p2_ffhq_256",
+    "p2_cub_256": "adm_p2_ffhq_256",
+    "p2_flowers_256": "adm_p2_ffhq_256",
+    "p2_metfaces_256": "adm_p2_ffhq_256",
+    "cycle_afhq_cat_256": "adm_p2_ffhq_256",
+    "cycle_afhq_wild_256": "adm_p2_ffhq_256",
+    "repaint_celebahq_256": "adm_imagenet_256_uncond",
+    "adm_imagenet_256": "adm_imagenet_256_uncond",
+    "adm_lsun_bedroom_256": "adm_imagenet_256_uncond",
+    "adm_lsun_cat_256": "adm_imagenet_256_uncond",
+    "adm_lsun_horse_256": "adm_imagenet_256_uncond",
+    "adm_imagenet_256_class": "adm_imagenet_256_class",
+    "google_ddpm_celebahq_256": "diffusers_ddpm_celebahq_256",
+    "google_ddpm_church_256": "diffusers_ddpm_celebahq_256",
+    "google_ddpm_bedroom_256": "diffusers_ddpm_celebahq_256",
+    "google_ddpm_cat_256": "diffusers_ddpm_celebahq_256",
+    "google_ddpm_ema_celebahq_256": "diffusers_ddpm_celebahq_256",
+    "google_ddpm_ema_church_256": "diffusers_ddpm_celebahq_256",
+    "google_ddpm_ema_bedroom_256": "diffusers_ddpm_celebahq_256",
+    "google_ddpm_ema_cat_256": "diffusers_ddpm_celebahq_256",
+}
+# of the others, the millions of parameters that the papers tell (ADM: Dhariwal & Nichol 2021, table 12; Ho et al. 2020)
+MILLIONS = {
+    "adm_imagenet_64_class": 296,
+    "adm_imagenet_128_class": 422,
+    "adm_imagenet_512_class": 559,
+    "google_ddpm_cifar10_32": 35.7,
+}
+CONFIGS = sorted(path.stem for path in (PROJECT / "configs").glob("*.yaml"))
+
+
+def config(name):
+    return read_config(PROJECT / "configs" / f"{name}.yaml")
+
+
+def test_no_config_is_left_out():
+    assert set(CONFIGS) - {"openpeeps64"} == LISTINGS.keys() | MILLIONS.keys()
+
+
+def test_the_table_of_weights_has_each_config():
+    table = (PROJECT / "weights" / "README.md").read_text()
+    for name in CONFIGS:
+        weights = config(name).weights.removeprefix("weights/")
+        assert weights in table
+        assert f"-c configs/{name}.yaml" in table or f"--weights {weights}" in table or name == "openpeeps64"
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_names_and_shapes(name):
+    listing = json.loads((DATA / f"{LISTINGS[name]}.json").read_text())
+    state = {key: torch.empty(shape, device="meta") for key, shape in listing.items()}
+    settings = config(name)
+    unet = build_unet(settings)
+    converted = convert(state, unet, settings, name)
+    assert not state
+    assert {key: tensor.shape for key, tensor in converted.items()} == {
+        key: tensor.shape for key, tensor in unet.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_number_of_parameters(name):
+    parameters = sum(parameter.numel() for parameter in build_unet(config(name)).parameters())
+    assert parameters / 1e6 == pytest.approx(MILLIONS[name], abs=0.5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_network_fits_its_images_and_diffusion(name):
+    settings = config(name)
+    unet = build_unet(settings)
+    channels = 2 if settings.diffusion["var_type"] == "learned_range" else 1
+    assert unet.conv_out.out_channels == channels * settings.image_channels
+    assert settings.image_size % 2 ** (len(unet.down) - 1) == 0
+    assert DDPM(**settings.diffusion).alphas_cumprod[-1] < 0.01
+
+
+def test_diffusers_own_words():
+    """The config.json that is published with google/ddpm-celebahq-256 and our YAML make the same network."""
+    published = json.loads((DATA / "diffusers_ddpm_celebahq_256.config.json").read_text())
+    published = {key: value for key, value in published.items() if not key.startswith("_")}
+    ours = config("google_ddpm_celebahq_256").params
+    assert ours.items() <= published.items()

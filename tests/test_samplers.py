@@ -1,0 +1,255 @@
+"""DDPM and DDIM against diffusers' schedulers, along whole trajectories, and what the refinement hook is promised."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
+from torch import Tensor
+
+from diffusions import DDIM, DDPM, ILVR, Step
+
+OBJECTIVES = {"pred_eps": "epsilon", "pred_x0": "sample", "pred_v": "v_prediction"}
+SHAPE = (2, 3, 8, 8)
+
+every_objective = pytest.mark.parametrize("objective", OBJECTIVES)
+clipped_or_not = pytest.mark.parametrize("clip", [True, False])
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def toy_model(x: Tensor, t: Tensor) -> Tensor:
+    """A smooth function of the sample and the timestep, large enough that x̂0 needs clipping here and there."""
+    return 1.5 * torch.sin(x.roll(1, -1) + t[:, None, None, None] / 300)
+
+
+def toy_model_with_variance(x: Tensor, t: Tensor) -> Tensor:
+    return torch.cat([toy_model(x, t), torch.sin(2 * x)], dim=1)
+
+
+class Draws:
+    """`randn_like` that hands out given tensors, or new ones, and counts."""
+
+    def __init__(self, tensors: Tensor | None = None) -> None:
+        self.tensors = tensors
+        self.count = 0
+
+    def __call__(self, like: Tensor) -> Tensor:
+        self.count += 1
+        return normal(*like.shape, seed=self.count) if self.tensors is None else self.tensors[self.count - 1]
+
+
+@pytest.fixture
+def diffusers_draws(monkeypatch) -> Tensor:
+    """Normal noise, which diffusers' schedulers draw one after the other."""
+    noise = normal(100, *SHAPE, seed=1)
+    draws = iter(noise)
+    for module in (scheduling_ddpm, scheduling_ddim):
+        monkeypatch.setattr(module, "randn_tensor", lambda *args, **kwargs: next(draws))
+    return noise
+
+
+def their_trajectory(scheduler, model, **step_settings) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Timestep, sample and x̂0 of every step. ᾱ in float64: their float32 product is 1e-5 off at its end."""
+    scheduler.alphas_cumprod = (1 - scheduler.betas.double()).cumprod(0)
+    x = normal(*SHAPE)
+    for t in scheduler.timesteps.tolist():
+        out = scheduler.step(model(x, torch.full([len(x)], t)), t, x, **step_settings)
+        x = out.prev_sample
+        yield t, x, out.pred_original_sample
+
+
+def check_same(steps: list[Step], theirs: Iterator[tuple[int, Tensor, Tensor]]) -> None:
+    for step, (t, sample, pred_x0) in zip(steps, theirs, strict=True):
+        assert step.t == t
+        for actual, expected in ((step.sample, sample), (step.pred_x0, pred_x0)):
+            tolerance = 1e-5 * max(1.0, float(expected.abs().max()))  # unclipped x̂0 reaches far beyond 1
+            torch.testing.assert_close(actual, expected.float(), rtol=0, atol=tolerance)
+
+
+@every_objective
+@clipped_or_not
+@pytest.mark.parametrize("var_type", ["fixed_small", "fixed_large", "learned_range"])
+@pytest.mark.parametrize(("schedule", "S"), [("linear", 20), ("linear", None), ("cosine", 20)])
+def test_ddpm_trajectory_is_diffusers(objective, clip, var_type, schedule, S, diffusers_draws):
+    T = 100
+    ours = DDPM(T, schedule, 1e-3, 0.1, objective, var_type, clip, respace_steps=S)
+    theirs = DDPMScheduler(
+        num_train_timesteps=T,
+        beta_schedule={"linear": "linear", "cosine": "squaredcos_cap_v2"}[schedule],
+        beta_start=1e-3,
+        beta_end=0.1,
+        variance_type=var_type,
+        clip_sample=clip,
+        prediction_type=OBJECTIVES[objective],
+    )
+    theirs.set_timesteps(timesteps=[transition.t for transition in ours.transitions])
+    model = toy_model_with_variance if var_type == "learned_range" else toy_model
+
+    steps = list(ours.sample_loop(model, normal(*SHAPE), randn_like=Draws(diffusers_draws)))
+    check_same(steps, their_trajectory(theirs, model))
+
+
+@every_objective
+@clipped_or_not
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("S", [20, None])
+def test_ddim_trajectory_is_diffusers(objective, clip, eta, S, diffusers_draws):
+    T = 100
+    settings = {"total_steps": T, "beta_start": 1e-3, "beta_end": 0.1, "objective": objective, "clip_denoised": clip}
+    ours = DDIM(**settings, respace_steps=S, eta=eta)
+    theirs = DDIMScheduler(
+        num_train_timesteps=T,
+        beta_start=1e-3,
+        beta_end=0.1,
+        clip_sample=clip,
+        prediction_type=OBJECTIVES[objective],
+        set_alpha_to_one=True,
+    )
+    theirs.set_timesteps(S or T)
+
+    steps = list(ours.sample_loop(toy_model, normal(*SHAPE), randn_like=Draws(diffusers_draws)))
+    check_same(steps, their_trajectory(theirs, toy_model, eta=eta, use_clipped_model_output=True))
+
+
+def test_ddim_at_eta_1_is_ddpm_of_the_posterior_variance():
+    settings = {"total_steps": 100, "beta_end": 0.1, "respace_steps": 10}
+    ddim, ddpm = (
+        diffuser.sample(toy_model, normal(*SHAPE), randn_like=Draws())
+        for diffuser in (DDIM(**settings, eta=1.0), DDPM(var_type="fixed_small", **settings))
+    )
+    torch.testing.assert_close(ddim, ddpm, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "diffuser",
+    [DDPM(respace_steps=5), DDIM(eta=0.5, respace_steps=5), DDIM(eta=0.5, respace_steps=5, var_type="learned_range")],
+)
+def test_variance_channels_that_the_sampler_does_not_use_change_nothing(diffuser):
+    with_variance, without = (
+        diffuser.sample(model, normal(*SHAPE), randn_like=Draws()) for model in (toy_model_with_variance, toy_model)
+    )
+    assert torch.equal(with_variance, without)
+
+
+@pytest.mark.parametrize("sampler", [DDPM, DDIM])
+@pytest.mark.parametrize("respace_type", ["uniform", "uniform-trailing", "quad"])
+def test_last_step_ends_at_the_clean_image_whatever_timestep_it_is_from(sampler, respace_type):
+    diffuser = sampler(respace_type=respace_type, respace_steps=3)
+    *_, last = diffuser.sample_loop(toy_model, normal(*SHAPE), randn_like=Draws())
+    torch.testing.assert_close(last.sample, last.pred_x0, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("diffuser", "draws"),
+    [
+        (DDPM(respace_steps=5), 4),
+        (DDPM(respace_steps=5, var_type="fixed_large"), 4),
+        (DDPM(respace_steps=1), 0),
+        (DDIM(eta=1.0, respace_steps=5), 4),
+        (DDIM(eta=0.0, respace_steps=5), 0),
+    ],
+)
+@pytest.mark.parametrize("refined", [False, True])
+def test_last_step_draws_nothing_and_eta_0_only_the_references_noise(diffuser, draws, refined):
+    randn_like = Draws()
+    refine = ILVR(normal(*SHAPE), 2) if refined else None
+    state = torch.get_rng_state()
+    diffuser.sample(toy_model, normal(*SHAPE), refine, randn_like)
+    assert randn_like.count == draws + (len(diffuser.transitions) - 1 if refined else 0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(("diffuser", "reverse_draws"), [(DDPM(respace_steps=3), True), (DDIM(respace_steps=3), False)])
+def test_each_step_draws_the_reverse_noise_then_refines_with_the_references(diffuser, reverse_draws):
+    events = []
+
+    def model(x, t):
+        events.append(("model", t.tolist()))
+        return toy_model(x, t)
+
+    def randn_like(x):
+        events.append("draw")
+        return torch.zeros_like(x)
+
+    def refine(sample, transition, randn_like):
+        events.append(("refine", transition.index))
+        randn_like(sample)
+        return sample + 100
+
+    def step(index, t):
+        reverse = ["draw"] if reverse_draws and index > 0 else []
+        return [("model", [t, t]), *reverse, ("refine", index), "draw"]
+
+    samples = [step.sample for step in diffuser.sample_loop(model, normal(*SHAPE), refine, randn_like)]
+    assert events == [*step(2, 666), *step(1, 333), *step(0, 0)]
+    assert all(sample.mean() > 50 for sample in samples)  # what the hook returned took the sample's place
+
+
+def test_ilvr_replaces_the_low_frequencies_by_those_of_the_equally_noised_reference():
+    reference, sample, noise = (normal(*SHAPE, seed=seed) for seed in range(3))
+    diffuser, refine = DDPM(respace_steps=10), ILVR(reference, 4)
+    for transition, following in zip(diffuser.transitions, diffuser.transitions[1:], strict=False):
+        noised = diffuser.q_sample(reference, torch.full([2], following.t), noise)
+        refined = refine(sample, transition, lambda like: noise)
+        torch.testing.assert_close(refined, refine.low_pass(noised) + sample - refine.low_pass(sample))
+    refined = refine(sample, diffuser.transitions[-1], Draws(torch.empty(0)))
+    torch.testing.assert_close(refined, refine.low_pass(reference) + sample - refine.low_pass(sample))
+
+
+@pytest.mark.parametrize("sampler", [DDPM, DDIM])
+def test_factor_1_gives_the_reference(sampler):
+    reference = normal(*SHAPE, seed=9)
+    x0 = sampler(respace_steps=4).sample(toy_model, normal(*SHAPE), ILVR(reference, 1))
+    torch.testing.assert_close(x0, reference)
+
+
+@pytest.mark.parametrize("b", [0, 1, 3, 4, 5, 9])
+def test_range_t_refines_only_at_respaced_steps_from_b_on(b):
+    diffuser, refine, randn_like = DDPM(respace_steps=5), ILVR(normal(*SHAPE), 2, range_t=b), Draws()
+    sample = normal(*SHAPE, seed=1)
+    changed = [
+        transition.index
+        for transition in diffuser.transitions
+        if not torch.equal(refine(sample, transition, randn_like), sample)
+    ]
+    assert changed == [index for index in (4, 3, 2, 1, 0) if index >= b]
+    assert randn_like.count == len([index for index in changed if index > 0])  # nothing drawn for steps left alone
+
+
+@pytest.mark.parametrize("schedule", [("linear", "linear"), ("quad", "scaled_linear"), ("cosine", "squaredcos_cap_v2")])
+def test_q_sample_is_diffusers_add_noise(schedule):
+    x0, noise, t = normal(4, 3, 8, 8), normal(4, 3, 8, 8, seed=1), torch.tensor([0, 1, 500, 999])
+    theirs = DDPMScheduler(beta_schedule=schedule[1]).add_noise(x0, noise, t)
+    ours = DDPM(beta_schedule=schedule[0], respace_steps=3).q_sample(x0, t, noise)
+    assert ours.dtype == x0.dtype
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "settings", "message"),
+    [
+        (DDPM, {"objective": "pred_noise"}, "'pred_noise' is none of pred_eps"),
+        (DDPM, {"var_type": "learned"}, "'learned' is none of fixed_small"),
+        (DDPM, {"respace_type": "random"}, "'random' is none of uniform"),
+        (DDPM, {"respace_steps": 1001}, "must lie in 1 … 1000, not 1001"),
+        (DDIM, {"eta": -0.1}, "eta must lie in 0 … 1, not -0.1"),
+        (DDIM, {"eta": 1.1}, "eta must lie in 0 … 1, not 1.1"),
+    ],
+)
+def test_impossible_settings_are_value_errors(sampler, settings, message):
+    with pytest.raises(ValueError, match=message):
+        sampler(**settings)
+
+
+def test_learned_range_without_variance_channels_is_a_value_error():
+    with pytest.raises(ValueError, match="needs a network that learned its variance"):
+        DDPM(var_type="learned_range", respace_steps=2).sample(toy_model, normal(*SHAPE))
+
+
+def test_a_negative_range_t_is_a_value_error():
+    with pytest.raises(ValueError, match="range_t must be at least 0, not -1"):
+        ILVR(normal(*SHAPE), 2, range_t=-1)

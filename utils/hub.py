@@ -1,0 +1,64 @@
+"""Checkpoints of the Hugging Face hub, by their id.
+
+huggingface_hub does the work, with its cache, offline mode (HF_HUB_OFFLINE=1) and tokens; it is imported only when
+it is needed, being slow to import.
+"""
+
+import re
+from pathlib import Path
+
+from utils.diffusers_folder import CONFIG_FILES, needed_files
+from utils.errors import InputError
+
+HUB_ID = re.compile(r"(?P<owner>[\w-][\w.-]*)/(?P<name>[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
+FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json", ".yaml")
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether `text` can be a hub id `owner/name` or `owner/name@revision`, and not the name of a file."""
+    return HUB_ID.fullmatch(text) is not None and not text.endswith(FILE_SUFFIXES)
+
+
+def fetch(hub_id: str) -> Path:
+    """The folder in the hub's cache that holds a repository's network and scheduler, downloaded where needed.
+
+    Raises:
+        InputError: no such repository or revision, no access to it, no checkpoint of diffusers in it, or neither a
+            connection nor a cached copy.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    match = HUB_ID.fullmatch(hub_id)
+    if match is None:
+        raise InputError(f"weights {hub_id}: is not a hub id owner/name or owner/name@revision")
+    repo, revision = f"{match['owner']}/{match['name']}", match["revision"]
+    wanted, reachable = list(CONFIG_FILES), True
+    try:
+        info = HfApi().model_info(repo, revision=revision, timeout=10)
+        wanted = needed_files([file.rfilename for file in info.siblings or ()])
+    except HfHubHTTPError:
+        pass  # snapshot_download meets it too, and knows whether a cached copy will do
+    except Exception:  # no network; what that raises differs between versions of the hub's client
+        reachable = False
+    if not wanted:
+        raise InputError(f"weights {hub_id}: the repository holds no network that diffusers has saved")
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, local_files_only=not reachable))
+    except GatedRepoError:
+        problem = "is open only to those who accepted its terms, on its page, and are logged in (hf auth login)"
+    except RepositoryNotFoundError:
+        problem = "no such file or folder here, and no such repository on the hub, or a private one (hf auth login)"
+    except RevisionNotFoundError:
+        problem = f"the repository has no revision {revision}"
+    except LocalEntryNotFoundError:
+        problem = "no such file or folder here, none in the hub's cache, and the hub cannot be reached"
+    except Exception as error:
+        problem = f"cannot be fetched from the hub: {' '.join(str(error).split()) or type(error).__name__}"
+    raise InputError(f"weights {hub_id}: {problem}")
