@@ -120,11 +120,12 @@ def make_batches(settings: Settings, num_processes: int) -> Iterable[Sequence[Sa
 
     Each is of one binding, since a batch has one filter: the same as if each binding had a run of its own.
     """
+    size = min(settings.micro_batch, len(settings.samples))
 
     def share(rank: int) -> Iterable[Sequence[Sample]]:
         samples = (sample for sample in settings.samples if sample.number % num_processes == rank)
         for _, group in groupby(samples, attrgetter("binding")):
-            while batch := tuple(islice(group, settings.micro_batch)):
+            while batch := tuple(islice(group, size)):
                 yield batch
 
     return filter(None, chain.from_iterable(zip_longest(*map(share, range(num_processes)))))

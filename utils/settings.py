@@ -161,7 +161,9 @@ def resolve(args: Mapping[str, Any]) -> Settings:
 
     references = tuple(find_references(args["input_dir"], exclude=args["save_dir"]))
     n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
-    _within("n_samples", n_samples, 1, MOST_SAMPLES)
+    _within("n_samples", n_samples, 1)
+    if n_samples > MOST_SAMPLES:
+        raise InputError(f"--n_samples must be at most {MOST_SAMPLES}, not {n_samples}")
     if args["progress_grid"] is not None:
         _within("progress_grid", args["progress_grid"], 0, n_samples - 1)
     taken = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
