@@ -152,7 +152,12 @@ def sample_share(plan: "Plan", model: "UNet | ClassConditional", diffuser: "DDPM
     ) as bar:
 
         def work(batch: "Sequence[Sample]") -> None:
-            sampled = sample_batch(batch, plan.settings, model, diffuser, accelerator, lambda _: bar.update(len(batch)))
+            try:
+                sampled = sample_batch(
+                    batch, plan.settings, model, diffuser, accelerator, lambda _: bar.update(len(batch))
+                )
+            except InputError as error:  # a reference that was readable has gone, and only this process knows
+                raise RunError(str(error)) from None
             save_batch(batch, *sampled, plan)
 
         for_each_batch(share, work)

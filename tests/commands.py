@@ -73,7 +73,8 @@ def run_here(*args: object) -> tuple[int, str]:
     try:
         with mock.patch.object(sys, "argv", ["sample_ilvr.py", *map(str, args)]):
             settings = resolve(vars(entry.parse_args()))
-        make_save_dir(settings.save_dir, settings.dry_run)
+        for binding in settings.bindings:
+            make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
         entry.run(settings)
     except InputError as error:
         return 2, str(error)

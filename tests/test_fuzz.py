@@ -77,7 +77,7 @@ def ends_well(place: Path, *args: object, out: str = "out") -> int:
     assert (code == 0) == (error == "")
     assert all(line.isprintable() and line for line in error.split("\n")) or code == 0
     assert not list(folder.glob(".*.tmp"))
-    assert all(image.shape == (16, 16, 3) for image in read_images(folder).values())
+    assert all(image.ndim == 3 for image in read_images(folder).values())
     return code if code == 0 else 2
 
 

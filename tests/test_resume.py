@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.commands import launch, sample_ilvr, start
+from tests.commands import launch, run_here, sample_ilvr, start
 
 SAMPLES = 45
 COMMAND = ("--save_dir", "out", "--n_samples", SAMPLES, "--micro_batch", 2, "--respace_steps", 30)
@@ -198,6 +198,23 @@ def test_other_settings_are_refused_by_name(tmp_path, job):
     assert after.keys() == before.keys()
     assert all(after[name] != before[name] for name in before if name != ".lock")
     assert yaml.safe_load(after["run.yaml"])["seed"] == 1
+
+
+def test_a_sweep_may_grow(tmp_path, job):
+    sweep = (*job, "--save_dir", tmp_path / "sweep", "--n_samples", 3, "--downsample_factor", 4)
+    assert run_here(*sweep, 8) == (0, "")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").glob("N*/*_*.png")}
+    assert len(before) == 6
+    (tmp_path / "sweep" / "N8" / "a_0.png").unlink()
+    assert run_here(*sweep, 8, 2) == (0, "")
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").glob("N*/*_*.png")}
+    assert len(after) == 9
+    assert len(before.items() & after.items()) == 5
+
+    single = (*job, "--save_dir", tmp_path / "single", "--n_samples", 3, "--downsample_factor")
+    assert run_here(*single, 4) == (0, "")
+    code, error = run_here(*single, 8)
+    assert code == 2 and "downsample_factor 4.0, now 8.0" in error
 
 
 def test_a_picture_of_someone_else_is_not_replaced(tmp_path, job):

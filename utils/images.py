@@ -1,6 +1,7 @@
 """Images in and out: any picture file → [-1, 1] at the model's size; samples → PNG files and a grid."""
 
 import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,8 +36,12 @@ def read_image(path: Path, channels: int = 3) -> Tensor:
     Raises:
         InputError: it cannot be read as a picture.
     """
-    pixels = decode(path, channels)
-    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], channels).permute(2, 0, 1) / 127.5 - 1
+    return _to_tensor(decode(path, channels))
+
+
+def _to_tensor(pixels: np.ndarray) -> Tensor:
+    """[H, W, C] or [H, W] uint8 → [C, H, W] float32 in [-1, 1]."""
+    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1).permute(2, 0, 1) / 127.5 - 1
 
 
 def decode(path: Path, channels: int = 3) -> np.ndarray:
@@ -85,10 +90,22 @@ def read_reference(path: Path, size: int, channels: int = 3) -> Tensor:
     Raises:
         InputError: it cannot be read as a picture.
     """
-    image = read_image(path, channels)
+    image = _to_tensor(_around_square(decode(path, channels), size))
     # Centres stay on each other, so that asking for the square alone is resizing and cropping in one.
     square = resize(image, size / min(image.shape[1:]), (size, size), pad_mode="symmetric")
     return square.clamp(-1, 1)
+
+
+def _around_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Cut off what no pixel of the central square sees when it is resized to `size`; the centre stays the centre.
+
+    A picture may be a single row of a hundred million pixels.
+    """
+    short = min(pixels.shape[:2])
+    margin = math.ceil(2 * max(1, short / size)) + 2  # half of the cubic kernel's width, and some
+    cuts = [max(0, (length - short) // 2 - margin) for length in pixels.shape[:2]]
+    rows, columns = (slice(cut, length - cut) for cut, length in zip(cuts, pixels.shape[:2], strict=True))
+    return pixels[rows, columns]
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from utils.errors import InputError, one_line
+from utils.errors import InputError, RunError, one_line
 from utils.files import FolderLock, remove_leftovers
 from utils.images import read_text
 from utils.preflight import THREADS, examine
@@ -137,9 +137,13 @@ def begin(plan: Plan, num_processes: int) -> None:
     Raises:
         RunError: the folder cannot be written to.
     """
-    remove_leftovers({plan.path(sample).parent for sample in plan.settings.samples} | {plan.settings.save_dir})
-    for sample in plan.todo:
-        plan.path(sample).unlink(missing_ok=True)
+    folder = plan.settings.save_dir
+    try:
+        remove_leftovers({plan.path(sample).parent for sample in plan.settings.samples} | {folder})
+        for sample in plan.todo:
+            plan.path(sample).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
     write_run_record(plan.settings, plan.weights_hash, num_processes)
 
 
