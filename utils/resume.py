@@ -54,7 +54,9 @@ class Plan:
     def how_to_go_on(self) -> str:
         """How far the run has come, and what to do about the rest."""
         total, left = len(self.settings.samples), self.left()
-        return f"{left} of {total} images are left; the same command goes on with them" if left else "all is done"
+        if not left:
+            return f"all {total} images are made; the same command draws the grid"
+        return f"{left} of {total} images are left; the same command goes on with them"
 
     def summary(self, num_processes: int) -> str:
         """What the run would do, in lines."""
