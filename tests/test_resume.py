@@ -62,20 +62,24 @@ def wait_for_end(session: int, seconds: float) -> bool:
     return not alive(session)
 
 
-@pytest.mark.parametrize(("processes", "kills"), [(1, 10), (2, 5)])
+@pytest.mark.parametrize(("processes", "kills"), [(1, 10), (2, 6)])
 def test_killed_at_any_moment_and_finished(tmp_path, job, processes, kills):
     rng = random.Random(processes)
+    job = (*job, "--n_samples", 90)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     done = launch(processes, *job, cwd=tmp_path / "whole")
     assert done.returncode == 0, done.stderr
+
+    made = sorted(path.stat().st_mtime for path in images(tmp_path / "whole" / "out"))
+    pace = (made[-1] - made[0]) / len(made)  # so that a fast machine has not done all before it is killed
 
     folder = tmp_path / "killed" / "out"
     for _ in range(kills):
         before = len(images(folder))
         process = start(processes, *job, cwd=tmp_path / "killed", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_images(process, folder, before + rng.choice([0, 1, 1, 2, 3]))
-        time.sleep(rng.uniform(0, 0.1))
+        time.sleep(rng.uniform(0, 4) * pace)
         assert process.poll() is None, "done before it was killed"
         # the whole job, as a machine dies; or one process of it, as one does that the system runs out of memory for
         victim = rng.choice(alive(process.pid))
@@ -86,7 +90,6 @@ def test_killed_at_any_moment_and_finished(tmp_path, job, processes, kills):
         process.wait()
         assert wait_for_end(process.pid, 15)
         assert all(Image.open(path).load() for path in images(folder))
-    assert len(images(folder)) < SAMPLES
 
     done = launch(processes, *job, cwd=tmp_path / "killed")
     assert done.returncode == 0, done.stderr
