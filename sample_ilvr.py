@@ -9,36 +9,41 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils import interrupts
 from utils.config import PROJECT
-from utils.errors import InputError
+from utils.errors import InputError, NotFiniteError, RunError, one_line
 from utils.settings import Sample, Settings, make_save_dir, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import NoReturn
+    from collections.abc import Callable, Sequence
 
     from accelerate import Accelerator
-    from numpy import ndarray
     from torch import Tensor
-    from tqdm import tqdm
 
-    from diffusions import DDPM
+    from diffusions import DDPM, Step
     from models import ClassConditional, UNet
+    from utils.resume import Plan
 
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
 DEMO_INPUTS = PROJECT / "assets" / "references"
-GRID_ROWS, GRID_VARIATIONS = 64, 8  # what grid.png shows of a large run
 
 
 def main() -> None:
+    interrupts.watch()
     try:
         settings = resolve(vars(parse_args()))
-        make_save_dir(settings.save_dir)
+        for binding in settings.bindings:
+            make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
         run(settings)
-    except InputError as error:
-        if int(os.environ.get("RANK", 0)) == 0:
+    except InputError as error:  # every process finds the same
+        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
             print(f"sample_ilvr: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RunError as error:  # what befell this process
+        print(f"sample_ilvr: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except interrupts.Interrupted as interrupted:
+        interrupts.leave(interrupted.number)
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,13 +59,25 @@ def parse_args() -> argparse.Namespace:
     add("--var_type", choices=["fixed_small", "fixed_large", "learned_range"], help="the config's if left out")
     add("--respace_type", choices=["uniform", "uniform-leading", "uniform-trailing", "uniform-linspace", "quad"])
     add("--respace_steps", type=int, help="network calls a sample; the config's, else all of training, if left out")
-    add("--downsample_factor", type=float, default=8, help="N: 1 copies the reference, more leaves more freedom")
+    add(
+        "--downsample_factor",
+        type=float,
+        nargs="+",
+        default=[8],
+        help="N: 1 copies the reference, more leaves more freedom; several are a sweep, each into a folder N…",
+    )
     add("--interp_method", choices=["cubic", "lanczos2", "lanczos3", "linear", "box"], default="cubic")
+    add("--low_pass", choices=["resize", "projection"], default="resize", help="the paper's filter, or the exact one")
     add("--ddim", action="store_true", help="sample with DDIM rather than DDPM")
     add("--ddim_eta", type=float, default=0.0, help="0 draws no noise, 1 as much as DDPM")
     add("--micro_batch", type=int, default=8, help="samples at a time in each process")
-    add("--range_t", type=int, default=0, help="leave the last so many steps unrefined")
+    add("--range_t", type=int, nargs="+", default=[0], help="leave the last so many steps unrefined; or a sweep")
+    add("--strength", type=float, default=1.0, help="walk only this share of the steps, from the noised reference")
+    add("--progress_grid", type=int, nargs="?", const=0, help="show this sample over its steps: a strip, an animation")
     add("--mixed_precision", choices=["no", "fp16", "bf16"], default="no")
+    add("--skip_bad_inputs", action="store_true", help="go on without references that cannot be read")
+    add("--overwrite", action="store_true", help="replace images of other settings in save_dir")
+    add("--dry_run", action="store_true", help="check everything, say what would be done, and write nothing")
     args = parser.parse_args()
     if args.config is None and args.weights is None:
         args.config = DEMO_CONFIG
@@ -68,41 +85,34 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(settings: Settings) -> None:
-    """Settings → model, diffuser, references → shards → batches → files."""
-    from accelerate import Accelerator
-    from tqdm import tqdm
-
+    """Settings → plan, model, diffuser → every process its share of the samples → grid."""
     from models import choose_class, load_model
-    from utils.images import check_readable, save_png, to_pixels
-    from utils.run_record import hash_weights, png_text, write_run_record
+    from utils.files import FolderLock
+    from utils.processes import agree, connect, part
+    from utils.resume import begin, make_plan
 
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
-    check_readable([reference.path for reference in settings.references])
+    accelerator = connect(settings.mixed_precision)
+    lock = None if settings.dry_run else FolderLock(settings.save_dir)
+    plan = agree(accelerator, lambda: make_plan(settings, lock, accelerator.num_processes))
+    if lock:
+        lock.share()
+    settings = plan.settings
     unet = load_model(settings.weights, settings.config)
     diffuser = build_diffuser(settings, unet)
     model = choose_class(unet, settings.class_id).to(accelerator.device)
-    weights_hash = hash_weights(settings.weights)
-    if accelerator.is_main_process:
-        write_run_record(settings, weights_hash, accelerator.num_processes)
-
-    shard = settings.samples[accelerator.process_index :: accelerator.num_processes]
-    batches = [shard[i : i + settings.micro_batch] for i in range(0, len(shard), settings.micro_batch)]
-    # The main process has as many batches as any other, so that its own steps measure the whole job.
-    with tqdm(
-        desc=f"{settings.n_samples} images",
-        total=len(batches) * settings.steps,
-        unit="step",
-        disable=not accelerator.is_main_process,
-    ) as bar:
-        for batch in batches:
-            images = sample_batch(batch, settings, model, diffuser, accelerator, bar)
-            for sample, pixels in zip(batch, to_pixels(images), strict=True):
-                save_png(pixels, settings.save_dir / sample.file_name, png_text(settings, sample, weights_hash))
-    accelerator.wait_for_everyone()
+    if lock is None:
+        accelerator.print(plan.summary(accelerator.num_processes))
+        return
 
     if accelerator.is_main_process:
-        save_png(draw_grid(settings), settings.save_dir / "grid.png")
-        print(f"{settings.n_samples} images and grid.png are in {settings.save_dir}")
+        begin(plan, accelerator.num_processes)
+    part(accelerator)
+    interrupts.last_words = plan.how_to_go_on if accelerator.is_main_process else None
+    sample_share(plan, model, diffuser, accelerator)
+    if lock.is_last():
+        finish(plan)
+        if settings.progress_grid is not None:
+            draw_progress(settings, model, diffuser, accelerator)
 
 
 def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
@@ -114,7 +124,7 @@ def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
             diffuser: DDPM = DDIM(eta=settings.ddim_eta, **settings.diffusion)
         else:
             diffuser = DDPM(**settings.diffusion)
-    except ValueError as error:
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # also from numbers beyond all measure
         raise InputError(f"{settings.config.source}: {error}") from None
 
     channels, out_channels = settings.config.image_channels, unet.conv_out.out_channels
@@ -126,18 +136,53 @@ def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
     return diffuser
 
 
+def sample_share(plan: "Plan", model: "UNet | ClassConditional", diffuser: "DDPM", accelerator: "Accelerator") -> None:
+    """Make and write this process's share of the samples."""
+    from tqdm import tqdm
+
+    from utils.micro_batches import for_each_batch
+
+    share = plan.batches[accelerator.process_index :: accelerator.num_processes]
+    # The main process has as many batches as any other, so that its own steps measure the whole job.
+    with tqdm(
+        desc=f"{len(plan.todo)} images",
+        total=sum(map(len, share)) * plan.settings.steps,
+        unit="step",
+        disable=not (accelerator.is_main_process and share),
+    ) as bar:
+
+        def work(batch: "Sequence[Sample]") -> None:
+            try:
+                sampled = sample_batch(
+                    batch, plan.settings, model, diffuser, accelerator, lambda _: bar.update(len(batch))
+                )
+            except InputError as error:  # a reference that was readable has gone, and only this process knows
+                raise RunError(str(error)) from None
+            save_batch(batch, *sampled, plan)
+
+        for_each_batch(share, work)
+
+
 def sample_batch(
     batch: "Sequence[Sample]",
     settings: Settings,
     model: "UNet | ClassConditional",
     diffuser: "DDPM",
     accelerator: "Accelerator",
-    bar: "tqdm[NoReturn]",
-) -> "Tensor":
-    """Noise to images, [B, C, H, W] in [-1, 1], for one micro-batch."""
+    on_step: "Callable[[Step], object]",
+) -> "tuple[Tensor, list[bool]]":
+    """Noise to images, for one micro-batch.
+
+    Args:
+        on_step: told of every step.
+
+    Returns:
+        [B, C, H, W] in [-1, 1], and of each image whether all numbers on its way were finite.
+    """
     import torch
 
-    from diffusions import ILVR
+    from diffusions import ILVR, start
+    from utils.finite import FiniteWatch
     from utils.images import read_reference
     from utils.noise import SampleNoise
 
@@ -145,35 +190,69 @@ def sample_batch(
     references = torch.stack([read_reference(sample.reference.path, size, channels) for sample in batch])
     refine = ILVR(
         references.to(accelerator.device),
-        settings.downsample_factor,
+        batch[0].binding.downsample_factor,
         settings.interp_method,
-        range_t=settings.range_t,
+        range_t=batch[0].binding.range_t,
+        low_pass=settings.low_pass,
     )
     noise = SampleNoise(settings.seed, [sample.number for sample in batch], accelerator.device)
+    x = start(diffuser, refine.low_pass(refine.reference), noise.randn(channels, size, size), settings.steps)
+    watch = FiniteWatch(model)
     with accelerator.autocast():
-        for step in diffuser.sample_loop(model, noise.randn(channels, size, size), refine, noise.randn_like):
+        for step in diffuser.sample_loop(watch, x, refine, noise.randn_like, settings.steps):
             images = step.sample
-            bar.update()
-    return images
+            on_step(step)
+    watch.add(images)
+    return images, watch.is_finite()
 
 
-def draw_grid(settings: Settings) -> "ndarray":
-    """A row a reference: the reference, what of it binds, and its samples."""
-    from diffusions import ILVR
-    from utils.images import make_grid, read_pixels, read_reference, to_pixels
+def save_batch(batch: "Sequence[Sample]", images: "Tensor", finite: "Sequence[bool]", plan: "Plan") -> None:
+    """Write a batch's images, less those that are none.
 
-    rows: dict[str, list[ndarray]] = {}
+    Raises:
+        NotFiniteError: values that are not finite; the batch's other images are written.
+        RunError: an image cannot be written.
+    """
+    from utils.images import save_png, to_pixels
+
+    for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
+        if good and sample in plan.todo:
+            save_png(pixels, plan.path(sample), plan.text(sample))
+    if not all(finite):
+        numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
+        advice = {"fp16": "try --mixed_precision bf16 or no", "bf16": "try --mixed_precision no"}
+        raise NotFiniteError(
+            f"sample {numbers}: the network returned values that are not finite, and no image was written; "
+            + advice.get(plan.settings.mixed_precision, "the weights may be damaged, or not fit the config")
+        )
+
+
+def finish(plan: "Plan") -> None:
+    """Draw the grid, all images being there.
+
+    Raises:
+        RunError: some are not: a process has died, or they were removed.
+    """
+    from utils.figures import draw_grid
+    from utils.images import save_png
+
+    if plan.left():
+        raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
+    save_png(draw_grid(plan.settings), plan.settings.save_dir / "grid.png")
+    print(one_line(f"{len(plan.settings.samples)} images and grid.png are in {plan.settings.save_dir}"))
+
+
+def draw_progress(
+    settings: Settings, model: "UNet | ClassConditional", diffuser: "DDPM", accelerator: "Accelerator"
+) -> None:
+    """Sample one image once more, by itself, and show it over its steps; of a sweep in each folder."""
+    from utils.figures import Progress
+
     for sample in settings.samples:
-        if sample.variation >= GRID_VARIATIONS or (len(rows) >= GRID_ROWS and sample.reference.name not in rows):
-            continue
-        if sample.reference.name not in rows:
-            reference = read_reference(
-                sample.reference.path, settings.config.image_size, settings.config.image_channels
-            )[None]
-            refine = ILVR(reference, settings.downsample_factor, settings.interp_method)
-            rows[sample.reference.name] = [*to_pixels(reference), *to_pixels(refine.low_pass(reference))]
-        rows[sample.reference.name].append(read_pixels(settings.save_dir / sample.file_name))
-    return make_grid(list(rows.values()))
+        if sample.number == settings.progress_grid:
+            progress = Progress(settings.steps)
+            sample_batch([sample], settings, model, diffuser, accelerator, progress)
+            progress.save(settings.save_dir / sample.binding.folder / "progress_grid")
 
 
 if __name__ == "__main__":

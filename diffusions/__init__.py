@@ -3,5 +3,6 @@
 from diffusions.ddim import DDIM
 from diffusions.ddpm import DDPM, Step
 from diffusions.ilvr import ILVR
+from diffusions.strength import start
 
-__all__ = ["DDIM", "DDPM", "ILVR", "Step"]
+__all__ = ["DDIM", "DDPM", "ILVR", "Step", "start"]

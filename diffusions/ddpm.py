@@ -78,6 +78,8 @@ class DDPM:
         self.var_type = var_type
         self.clip_denoised = clip_denoised
         self.alphas_cumprod = (1 - make_betas(beta_schedule, total_steps, beta_start, beta_end)).cumprod(0)
+        if not ((self.alphas_cumprod > 0) & (self.alphas_cumprod < 1)).all() or (self.alphas_cumprod.diff() >= 0).any():
+            raise ValueError("the betas are too large or too small for the numbers of a computer")
 
         timesteps = respace(respace_type, total_steps, respace_steps)
         levels = [1.0, *self.alphas_cumprod[timesteps].tolist()]
@@ -148,6 +150,7 @@ class DDPM:
         init_noise: Tensor,
         refine: Refine | None = None,
         randn_like: RandnLike = torch.randn_like,
+        steps: int | None = None,
     ) -> Iterator[Step]:
         """Walk from noise to image, one reverse step at a time.
 
@@ -157,12 +160,20 @@ class DDPM:
             refine: called after each reverse step with the new sample, the step's constants and
                 `randn_like`; what it returns takes the sample's place.
             randn_like: every random draw: per step first the reverse noise, then the refinement's.
+            steps: take only the last so many of the S steps (1 … S), from an `init_noise` that is then an image
+                noised to the level of the first of them (`diffusions.start`).
 
         Yields:
-            S steps, the last of which holds the image, in [-1, 1] where the model's data was.
+            The steps, the last of which holds the image, in [-1, 1] where the model's data was.
+
+        Raises:
+            ValueError: steps outside of 1 … S.
         """
+        steps = len(self.transitions) if steps is None else steps
+        if not 1 <= steps <= len(self.transitions):
+            raise ValueError(f"steps must lie in 1 … {len(self.transitions)}, not {steps}")
         x = init_noise
-        for transition in self.transitions:
+        for transition in self.transitions[-steps:]:
             t = torch.full([len(x)], transition.t, dtype=torch.int64, device=x.device)
             prediction = self.predict(model(x, t), x, transition)
             x = self.reverse(x, prediction, transition, randn_like)
@@ -176,9 +187,10 @@ class DDPM:
         init_noise: Tensor,
         refine: Refine | None = None,
         randn_like: RandnLike = torch.randn_like,
+        steps: int | None = None,
     ) -> Tensor:
         """The image at the end of `sample_loop`, [B, C, H, W]; same arguments."""
-        for step in self.sample_loop(model, init_noise, refine, randn_like):
+        for step in self.sample_loop(model, init_noise, refine, randn_like, steps):
             x0 = step.sample
         return x0
 

@@ -1,0 +1,106 @@
+"""The figures of the README and the docs, made by the command itself on the embedded model and the demo references.
+
+python -m benchmarks.figures                      # all of them, into assets/
+python -m benchmarks.figures sweep strength       # some of them
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from utils.config import PROJECT
+from utils.figures import side_by_side
+from utils.images import read_pixels, read_reference, save_png, to_pixels
+
+REFERENCES = PROJECT / "assets" / "references"
+SIZE = 64  # of the embedded model's images
+MIXED = (
+    "openpeeps-003",
+    "openpeeps-589",
+    "personas-grace",
+    "micah-edsger",
+    "adventurer-margaret",
+    "photo-astronaut",
+    "paint-redhead",
+    "scribble-blue-hair",
+)
+FEW = ("openpeeps-589", "personas-grace", "micah-edsger", "photo-astronaut")
+FOREIGN = ("adventurer-*", "bigEars-*", "micah-*", "personas-*", "photo-*", "toonHead-*", "paint-*", "scribble-*")
+STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the figures of the README and the docs")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(FIGURES)}; all of them if left out")
+    parser.add_argument("--save_dir", type=Path, default=PROJECT / "assets")
+    args = parser.parse_args()
+    for name in args.names or FIGURES:
+        with tempfile.TemporaryDirectory() as work:
+            FIGURES[name](Path(work), args.save_dir)
+
+
+def sweep(work: Path, save_dir: Path) -> None:
+    """Rows of references, columns of factors, two variations each."""
+    run(work, MIXED, "--downsample_factor", 2, 4, 8, 16, 32, "--n_samples", 2 * len(MIXED))
+    shutil.copy(work / "out" / "grid.png", save_dir / "sweep.png")
+
+
+def range_t(work: Path, save_dir: Path) -> None:
+    """The same with columns of conditioning ranges, at N = 4."""
+    run(work, FEW, "--range_t", 0, 10, 20, 30, 40, "--downsample_factor", 4, "--n_samples", 3 * len(FEW))
+    shutil.copy(work / "out" / "grid.png", save_dir / "range.png")
+
+
+def strength(work: Path, save_dir: Path) -> None:
+    """The same with columns of strengths, at N = 8."""
+    references = [[to_pixels(read_reference(path, SIZE))] for path in chosen(FEW)]
+    blocks = [references]
+    for share in STRENGTHS:
+        out = run(work, FEW, "--strength", share, "--n_samples", 3 * len(FEW), save_dir=f"{share}")
+        blocks.append([[read_pixels(out / f"{path.stem}_{i}.png") for i in range(3)] for path in chosen(FEW)])
+    save_png(side_by_side(blocks, ["", *(f"strength {share}" for share in STRENGTHS)]), save_dir / "strength.png")
+
+
+def translation(work: Path, save_dir: Path) -> None:
+    """Other illustrators' portraits, a photograph, a painting and a scribble at N = 8, with what of them binds."""
+    run(work, FOREIGN, "--n_samples", 4 * len(chosen(FOREIGN)))
+    shutil.copy(work / "out" / "grid.png", save_dir / "translation.png")
+
+
+def progress(work: Path, save_dir: Path) -> None:
+    """One sample over its steps."""
+    out = run(work, ["photo-astronaut"], "--progress_grid")
+    for suffix in (".png", ".webp"):
+        shutil.copy(out / f"progress_grid{suffix}", save_dir / f"progress{suffix}")
+
+
+def run(work: Path, names: Sequence[str], *args: object, save_dir: str = "out") -> Path:
+    """`python sample_ilvr.py` on some of the demo references; the folder of its results."""
+    inputs = work / "references"
+    inputs.mkdir(exist_ok=True)
+    for path in chosen(names):
+        shutil.copy(path, inputs)
+    command = [sys.executable, PROJECT / "sample_ilvr.py", "--input_dir", inputs, "--save_dir", work / save_dir, *args]
+    subprocess.run([str(word) for word in command], check=True)
+    return work / save_dir
+
+
+def chosen(names: Sequence[str]) -> list[Path]:
+    """The demo references that these patterns name, in the order the command takes them."""
+    return sorted(path for name in names for path in REFERENCES.glob(f"{name}.*"))
+
+
+FIGURES: dict[str, Callable[[Path, Path], None]] = {
+    "sweep": sweep,
+    "range": range_t,
+    "strength": strength,
+    "translation": translation,
+    "progress": progress,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""What factor, filter, range, strength, sampler and steps do to fidelity, diversity and realism.
+
+    python -m benchmarks.quality             # the whole table and its plot: assets/quality.csv and .png
+    python -m benchmarks.quality --quick     # few references, settings and steps, into results/: a smoke test
+
+Every setting draws the same variations of the same held-out references from the same noise on the embedded model. The
+95% intervals are from a bootstrap over references, the same resamplings for every setting, so that the difference of
+two settings is judged reference by reference.
+
+* fidelity: RMSE of D(sample) against D(reference), D down by the setting's factor, in grey levels (of 255): of the
+  8-bit images, and raw, of what the sampler returns before clipping and rounding; within_1 is the share of samples
+  whose raw fidelity is at most one grey level.
+* distance: RMSE of the whole image against the reference, which, unlike fidelity, compares between factors.
+* diversity: between the variations of a reference, pixel RMSE in grey levels and 1 - MS-SSIM.
+* realism: sliced Wasserstein distance ×1000 to other held-out images (benchmarks/realism.py), the mean of three levels
+  and each of them; and how much longer it is than the first setting's, the dearest.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.held_out import load_held_out
+from benchmarks.measures import Measures, interval, measure_diversity, measure_fidelity, measure_realism, resample
+from benchmarks.quality_plot import plot
+from benchmarks.realism import Realism
+from diffusions import DDIM, DDPM, ILVR, start
+from diffusions.ddpm import Model
+from models import load_model
+from utils.config import PROJECT, find_weights, read_config
+from utils.noise import SampleNoise
+from utils.settings import steps_left
+
+CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")
+SEED = 2022
+REAL = 256  # held-out images that realism is measured against; the references are others
+BATCH = 16
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A row of the table. Without a factor nothing binds: unconditional samples."""
+
+    factor: float | None = 8
+    low_pass: str = "resize"
+    range_t: int = 0
+    strength: float = 1.0
+    sampler: str = "DDPM"
+    steps: int = 50
+
+    @property
+    def calls(self) -> int:
+        """Network calls a sample."""
+        return steps_left(self.strength, self.steps)
+
+
+def all_settings() -> list[Setting]:
+    """The dearest; around one base each choice on its own; then what may reach as far for fewer network calls."""
+    base = Setting()
+    return list(
+        dict.fromkeys(
+            [
+                replace(base, steps=250),
+                *(replace(base, low_pass=p, factor=n) for p in ("resize", "projection") for n in (2, 4, 8, 16, 32)),
+                *(replace(base, range_t=b) for b in (10, 20, 30, 40)),
+                *(replace(base, strength=s) for s in (0.8, 0.6, 0.4, 0.2)),
+                *(replace(base, steps=s) for s in (10, 25, 100)),
+                *(replace(base, sampler="DDIM 0", steps=s) for s in (10, 25, 50, 100, 250)),
+                *(replace(base, sampler="DDIM 1", steps=s) for s in (10, 25, 50)),  # DDPM again: its σ² is β̃
+                *(replace(base, strength=0.4, steps=s) for s in (25, 100)),
+                *(replace(base, strength=s, steps=250) for s in (0.2, 0.1)),
+                *(replace(base, low_pass="projection", steps=s) for s in (10, 25, 250)),
+                replace(base, factor=None),
+            ]
+        )
+    )
+
+
+def quick_settings() -> list[Setting]:
+    """One of each kind, in three steps."""
+    base = Setting(steps=3)
+    return [
+        base,
+        replace(base, low_pass="projection", factor=32),
+        replace(base, range_t=2),
+        replace(base, strength=0.4, sampler="DDIM 0"),
+        replace(base, factor=None),
+    ]
+
+
+def draw(model: Model, setting: Setting, references: Tensor) -> Tensor:
+    """A sample a reference, before clipping. [M, 3, H, W] → [M, 3, H, W]; sample i's noise is its own."""
+    settings = {**CONFIG.diffusion, "respace_steps": setting.steps}
+    sampler, _, eta = setting.sampler.partition(" ")
+    diffuser = DDIM(eta=float(eta), **settings) if sampler == "DDIM" else DDPM(**settings)
+    drawn = []
+    for numbers in torch.arange(len(references)).split(BATCH):
+        noise = SampleNoise(SEED, numbers.tolist())
+        x, refine = noise.randn(*references.shape[1:]), None
+        if setting.factor is not None:
+            refine = ILVR(references[numbers], setting.factor, range_t=setting.range_t, low_pass=setting.low_pass)
+            x = start(diffuser, refine.low_pass(refine.reference), x, setting.calls)
+        drawn.append(diffuser.sample(model, x, refine, noise.randn_like, setting.calls))
+    return torch.cat(drawn)
+
+
+def rows(model: Model, settings: Sequence[Setting], count: int, variations: int) -> Iterator[Row]:
+    """The floor: what as many real images score, and the references themselves; then the settings."""
+    real, references, others = load_held_out().split([REAL, count, 336 - REAL - count])
+    realism, weights = Realism(real), resample(count, SEED)
+    references = references.repeat(variations, 1, 1, 1)
+    yield row("real images", None, measure_realism(others[: len(references)], weights, realism))
+    yield row("the references", None, measure_realism(references, weights, realism))
+
+    dearest: Measures = {}
+    for setting in settings:
+        samples = draw(model, setting, references)
+        measures = measure_diversity(samples, weights) | measure_realism(samples, weights, realism)
+        if setting.factor is not None:
+            measures |= measure_fidelity(samples, references, setting.factor, weights)
+        dearest = dearest or measures
+        measures["realism_gap"] = measures["realism"] - dearest["realism"]
+        measures["diversity_share"] = measures["diversity"] / dearest["diversity"]
+        yield row("samples" if setting.factor is not None else "unconditional", setting, measures)
+
+
+def row(name: str, setting: Setting | None, measures: Measures) -> Row:
+    """Of the CSV: the setting, and every measure with both ends of its interval."""
+    cells = {"name": name}
+    if setting is not None:
+        cells |= {key: str(value) for key, value in asdict(setting).items()} | {"calls": str(setting.calls)}
+    for key, values in measures.items():
+        cells |= zip((key, f"{key}_low", f"{key}_high"), (f"{value:.4g}" for value in interval(values)), strict=True)
+    return cells
+
+
+def write_csv(table: Sequence[Row], path: Path) -> None:
+    """All the rows' columns, empty where a row has none."""
+    columns = list(dict.fromkeys(column for cells in table for column in cells))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def markdown(table: Sequence[Row]) -> str:
+    """The table as the docs show it: estimates, and intervals of what decides."""
+    shown = ["name", *(field.name for field in fields(Setting)), "calls", "fidelity", "fidelity_raw", "within_1"]
+    with_interval = ["distance", "diversity", "diversity_ssim", "realism", "realism_gap"]
+    levels = [column for column in table[0] if column.removeprefix("realism_").isdigit()]
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    lines = [line([*shown, *with_interval, *levels]), line(["---"] * (len(shown) + len(with_interval) + len(levels)))]
+    for cells in table:
+        spans = [
+            f"{cells[c]} ({cells[f'{c}_low']} … {cells[f'{c}_high']})" if c in cells else "" for c in with_interval
+        ]
+        lines.append(line([*(cells.get(c, "") for c in shown), *spans, *(cells[c] for c in levels)]))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fidelity, diversity and realism of ILVR on the embedded model")
+    parser.add_argument("--quick", action="store_true", help="a smoke test, not for reading")
+    parser.add_argument("--references", type=int, default=24)
+    parser.add_argument("--variations", type=int, default=2)
+    parser.add_argument("--save_dir", type=Path, help="assets/, or results/ with --quick, if left out")
+    args = parser.parse_args()
+    count, variations = (2, 2) if args.quick else (args.references, args.variations)
+    settings = quick_settings() if args.quick else all_settings()
+    folder = args.save_dir or PROJECT / ("results" if args.quick else "assets")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    calls = sum(setting.calls for setting in settings) * count * variations
+    print(f"{len(settings)} settings × {count} references × {variations} variations: {calls} network calls")
+    assert CONFIG.weights is not None
+    model = load_model(find_weights(CONFIG.weights), CONFIG)
+    with tqdm(total=calls, unit="call") as bar:
+
+        def counted(x: Tensor, t: Tensor) -> Tensor:
+            bar.update(len(x))
+            return model(x, t)
+
+        table = list(rows(counted, settings, count, variations))
+    write_csv(table, folder / "quality.csv")
+    plot(folder / "quality.csv", folder / "quality.png")
+    print(markdown(table))
+
+
+if __name__ == "__main__":
+    main()

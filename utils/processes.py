@@ -1,0 +1,50 @@
+"""How the processes of one run come to the same plan. After that they never talk again.
+
+So no process can fail or wait because of another: each writes its own samples, and whichever is last sees it.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+
+from utils.errors import InputError, RunError
+
+PATIENCE = timedelta(hours=1)  # the longest that processes wait for each other, before the first sample
+
+T = TypeVar("T")
+
+
+def connect(mixed_precision: str) -> Accelerator:
+    """The processes that Accelerate's launcher started, connected; or this one alone."""
+    return Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+
+
+def agree(accelerator: Accelerator, make: Callable[[], T]) -> T:
+    """What `make` returns in the main process, in every process.
+
+    Raises:
+        InputError, RunError: in every process, if `make` raised it.
+    """
+    made: list[T | InputError | RunError | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            made[0] = make()
+        except (InputError, RunError) as error:
+            made[0] = error
+    broadcast_object_list(made)
+    result = made.pop()
+    if isinstance(result, (InputError, RunError)):
+        try:
+            raise result
+        finally:
+            del result  # its traceback holds this frame: together they would outlive the run, and so would its lock
+    return result  # type: ignore[return-value]
+
+
+def part(accelerator: Accelerator) -> None:
+    """Wait until every process is here; from now on, each is on its own."""
+    accelerator.wait_for_everyone()
+    accelerator.state.destroy_process_group()
