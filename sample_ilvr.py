@@ -6,6 +6,7 @@ ILVR: Conditioning Method for Denoising Diffusion Probabilistic Models (Choi et 
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from diffusions import DDPM, Step
     from models import ClassConditional, UNet
+    from utils.files import FolderLock
     from utils.resume import Plan
 
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
@@ -29,7 +31,6 @@ DEMO_INPUTS = PROJECT / "assets" / "references"
 
 
 def main() -> None:
-    interrupts.watch()
     try:
         settings = resolve(vars(parse_args()))
         for binding in settings.bindings:
@@ -85,14 +86,20 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(settings: Settings) -> None:
+    """Do what the settings say, alone in the output folder; or, in a dry run, say it."""
+    from utils.files import FolderLock
+
+    with nullcontext() if settings.dry_run else FolderLock(settings.save_dir) as lock:
+        run_alone(settings, lock)
+
+
+def run_alone(settings: Settings, lock: "FolderLock | None") -> None:
     """Settings → plan, model, diffuser → every process its share of the samples → grid."""
     from models import choose_class, load_model
-    from utils.files import FolderLock
     from utils.processes import agree, connect, part
     from utils.resume import begin, make_plan
 
     accelerator = connect(settings.mixed_precision)
-    lock = None if settings.dry_run else FolderLock(settings.save_dir)
     plan = agree(accelerator, lambda: make_plan(settings, lock, accelerator.num_processes))
     if lock:
         lock.share()
@@ -256,4 +263,5 @@ def draw_progress(
 
 
 if __name__ == "__main__":
+    interrupts.watch()
     main()

@@ -20,8 +20,9 @@ COMMAND += ("--downsample_factor", 4)
 
 
 @pytest.fixture
-def job(tmp_path, input_dir, tiny_model) -> tuple:
-    """The arguments of a job in tmp_path, whose results lie in out/ of the working folder."""
+def job(tmp_path, input_dir, tiny_model, monkeypatch) -> tuple:
+    """The arguments of a job, whose results lie in out/ of the working folder: tmp_path, if nothing else is said."""
+    monkeypatch.chdir(tmp_path)
     return ("--weights", tiny_model, "--input_dir", input_dir, *COMMAND)
 
 
@@ -151,8 +152,7 @@ def test_a_rank_says_how_it_was_ended(tmp_path, job):
 
 def test_finished_images_are_kept_and_others_made_again(tmp_path, job, input_dir):
     def run(*args):
-        done = sample_ilvr(*job, "--n_samples", 6, *args, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        assert run_here(*job, "--n_samples", 6, *args) == (0, "")
 
     def times():
         return {path.name: path.stat().st_mtime_ns for path in images(out)}
@@ -183,20 +183,20 @@ def test_finished_images_are_kept_and_others_made_again(tmp_path, job, input_dir
 
 
 def test_other_settings_are_refused_by_name(tmp_path, job):
-    assert sample_ilvr(*job, "--n_samples", 3, cwd=tmp_path).returncode == 0
+    assert run_here(*job, "--n_samples", 3)[0] == 0
     before = contents(tmp_path / "out")
     other = (*job, "--n_samples", 3, "--seed", 1, "--respace_steps", 29)
-    done = sample_ilvr(*other, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "diffusion.respace_steps 30, now 29; seed 2022, now 1" in done.stderr
+    code, error = run_here(*other)
+    assert code == 2
+    assert "diffusion.respace_steps 30, now 29; seed 2022, now 1" in error
     (tmp_path / "out" / "run.yaml").unlink()  # the images tell it too
-    done = sample_ilvr(*other, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "seed '2022', now '1'" in done.stderr
+    code, error = run_here(*other)
+    assert code == 2
+    assert "seed '2022', now '1'" in error
     (tmp_path / "out" / "run.yaml").write_bytes(before["run.yaml"])
     assert contents(tmp_path / "out") == before
 
-    assert sample_ilvr(*other, "--overwrite", cwd=tmp_path).returncode == 0
+    assert run_here(*other, "--overwrite")[0] == 0
     after = contents(tmp_path / "out")
     assert after.keys() == before.keys()
     assert all(after[name] != before[name] for name in before if name != ".lock")
@@ -223,9 +223,9 @@ def test_a_sweep_may_grow(tmp_path, job):
 def test_a_picture_of_someone_else_is_not_replaced(tmp_path, job):
     (tmp_path / "out").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "out" / "a_0.png")
-    done = sample_ilvr(*job, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "out/a_0.png: is in the way, and not of this program" in done.stderr
+    code, error = run_here(*job)
+    assert code == 2
+    assert "out/a_0.png: is in the way, and not of this program" in error
 
 
 def test_a_second_run_is_refused_and_a_dead_ones_lock_is_not_in_the_way(tmp_path, job):
@@ -251,20 +251,20 @@ def test_dry_run_says_it_all_and_writes_nothing(tmp_path, job):
 
 
 def test_skipped_references_do_not_change_the_others(tmp_path, job, input_dir):
-    assert sample_ilvr(*job, "--n_samples", 6, cwd=tmp_path).returncode == 0
+    assert run_here(*job, "--n_samples", 6) == (0, "")
     whole = contents(tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
     good = (input_dir / "b.jpg").read_bytes()
     (input_dir / "b.jpg").write_bytes(b"no image")
 
-    assert sample_ilvr(*job, "--n_samples", 6, cwd=tmp_path).returncode == 2
-    done = sample_ilvr(*job, "--n_samples", 6, "--skip_bad_inputs", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert run_here(*job, "--n_samples", 6)[0] == 2
+    code, error = run_here(*job, "--n_samples", 6, "--skip_bad_inputs")
+    assert code == 0, error
     some = contents(tmp_path / "out")
     assert {path.name for path in images(tmp_path / "out")} == {"a_0.png", "a_1.png", "c_0.png", "c_1.png"}
     assert all(some[name] == whole[name] for name in some if "_" in name)
     assert list(yaml.safe_load(some["run.yaml"])["skipped_inputs"]) == ["b"]
 
     (input_dir / "b.jpg").write_bytes(good)
-    assert sample_ilvr(*job, "--n_samples", 6, cwd=tmp_path).returncode == 0
+    assert run_here(*job, "--n_samples", 6) == (0, "")
     assert contents(tmp_path / "out") == whole

@@ -127,7 +127,8 @@ def parse_config(content: object, source: str) -> Config:
         ("diffusion.total_steps", diffusion["total_steps"], MOST_STEPS),
     ):
         if not 1 <= value <= most:
-            raise InputError(f"{source}: {name} must be 1 … {most}, not {reprlib.repr(value)}")
+            limit = "at least 1" if value < 1 else f"at most {most}"
+            raise InputError(f"{source}: {name} must be {limit}, not {reprlib.repr(value)}")
     if top["image_channels"] not in (1, 3):
         raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
     if not all(isinstance(name, str) for name in model["params"]):

@@ -57,6 +57,12 @@ class FolderLock:
         except OSError as error:
             raise InputError(f"save_dir {folder}: cannot be written to: {error.strerror or error}") from None
 
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
     def take(self) -> None:
         """Take the lock for this process alone.
 

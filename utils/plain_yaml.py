@@ -31,7 +31,7 @@ def read_yaml(path: Path, what: str) -> object:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{what} {path}: is not a file")
+            raise InputError(f"{what} {path}: cannot be read: is not a file")
         if path.stat().st_size > LARGEST:
             raise InputError(f"{what} {path}: is larger than {LARGEST // 2**20} MB")
         return yaml.load(path.read_text(encoding="utf-8"), Loader=PlainLoader)

@@ -35,13 +35,9 @@ def agree(accelerator: Accelerator, make: Callable[[], T]) -> T:
         except (InputError, RunError) as error:
             made[0] = error
     broadcast_object_list(made)
-    result = made.pop()
-    if isinstance(result, (InputError, RunError)):
-        try:
-            raise result
-        finally:
-            del result  # its traceback holds this frame: together they would outlive the run, and so would its lock
-    return result  # type: ignore[return-value]
+    if isinstance(made[0], (InputError, RunError)):
+        raise made[0]
+    return made[0]  # type: ignore[return-value]
 
 
 def part(accelerator: Accelerator) -> None:
