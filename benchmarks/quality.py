@@ -100,7 +100,7 @@ def draw(model: Model, setting: Setting, references: Tensor) -> Tensor:
     """A sample a reference, before clipping. [M, 3, H, W] → [M, 3, H, W]; sample i's noise is its own."""
     settings = {**CONFIG.diffusion, "respace_steps": setting.steps}
     sampler, _, eta = setting.sampler.partition(" ")
-    diffuser = DDIM(float(eta), **settings) if sampler == "DDIM" else DDPM(**settings)
+    diffuser = DDIM(eta=float(eta), **settings) if sampler == "DDIM" else DDPM(**settings)
     drawn = []
     for numbers in torch.arange(len(references)).split(BATCH):
         noise = SampleNoise(SEED, numbers.tolist())

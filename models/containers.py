@@ -31,15 +31,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {}
     for file in weight_files(path):
-        state |= _read_safetensors(file) if _is_safetensors(file) else _read_pickle(file)
+        state |= _read_safetensors(file) if _beginning(file)[8:9] == b"{" else _read_pickle(file)
     return state
 
 
-def _is_safetensors(file: Path) -> bool:
-    """Such a file begins with the length of its header, in 8 bytes, and the header with a brace."""
+def _beginning(file: Path) -> bytes:
+    """Of safetensors the length of the header, in 8 bytes, and the header's first brace; else as told in messages."""
     try:
         with file.open("rb") as stream:
-            return stream.read(9)[8:] == b"{"
+            return stream.read(16)
     except OSError as error:
         raise InputError(f"weights {file}: cannot be read: {error.strerror or error}") from None
 
@@ -54,17 +54,18 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 def _read_pickle(file: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))
+    except Exception as error:  # what a damaged file does to torch.load knows no bounds, and is the file's fault
+        code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if code is None:
-            raise InputError(f"weights {file}: is no checkpoint: {_first_line(error)}") from None
+            begin = _beginning(file)
+            raise InputError(
+                f"weights {file}: is no checkpoint, or is damaged or cut short (it begins with {begin!r})"
+            ) from None
         raise InputError(
             f"weights {file}: is not opened, because reading it would run code ({code[1]}). If you trust where it is "
             "from, open it there with torch.load(FILE, weights_only=False) and save its state_dict alone with "
             "safetensors.torch.save_file"
         ) from None
-    except Exception as error:  # what a damaged file does to torch.load knows no bounds, and is the file's fault
-        raise InputError(f"weights {file}: is no checkpoint, or a damaged one: {_first_line(error)}") from None
     return _unwrap(content, file)
 
 
@@ -82,7 +83,3 @@ def _unwrap(content: object, file: Path) -> dict[str, Tensor]:
 
 def _is_wrapped(content: Mapping, name: str) -> bool:
     return isinstance(content.get(name), Mapping)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

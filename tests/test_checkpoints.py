@@ -135,6 +135,7 @@ def test_broken_files(tmp_path, state, kind):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @given(st.integers(0, 2**31), st.binary(min_size=1, max_size=8), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_damage_is_never_a_traceback(tmp_path_factory, place, damage, zipped):

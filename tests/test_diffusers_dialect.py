@@ -76,7 +76,7 @@ def assert_agree(ours, theirs: UNet2DModel) -> None:
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_random_networks(tmp_path, seed, container):
     theirs = random_unet(**random_params(10 * seed + list(CONTAINERS).index(container)))
     theirs.save_pretrained(tmp_path, **CONTAINERS[container])
@@ -131,16 +131,12 @@ ONE_LEVEL = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"down_block_types": ["SkipDownBlock2D"]}, "down_block_types 'SkipDownBlock2D' .* is not supported"),
         ({"up_block_types": ["AttnSkipUpBlock2D"]}, "up_block_types 'AttnSkipUpBlock2D' .* is not supported"),
         ({"mid_block_type": None}, "mid_block_type None .* is not supported"),
-        ({"time_embedding_type": "fourier"}, "time_embedding_type 'fourier' .* is not supported"),
         ({"class_embed_type": "timestep"}, "class_embed_type 'timestep' .* is not supported"),
         ({"center_input_sample": True}, "center_input_sample True .* is not supported"),
-        ({"act_fn": "gelu"}, "act_fn 'gelu' .* is not supported"),
         ({"attention_head_dim": 12}, "16 channels cannot be divided among attention heads"),
         ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, "must be equally many"),
-        ({"wings": 2}, "wings is not a known parameter"),
     ],
 )
 def test_unsupported_networks_are_refused_by_name(tmp_path, changes, message):
@@ -184,6 +180,15 @@ def test_unsupported_schedulers_are_refused_by_name(tmp_path, changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         config_for(tmp_path)
     load_model(tmp_path)  # the network is none the worse
+
+
+@pytest.mark.parametrize("size", [None, [16, 24]])
+def test_a_pipeline_must_say_its_images_size(tmp_path, size):
+    unet = random_unet(sample_size=size, block_out_channels=(16,), norm_num_groups=8, **ONE_LEVEL)
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"sample_size in config\.json must be one whole number"):
+        config_for(tmp_path)
+    load_model(tmp_path)
 
 
 @pytest.fixture(scope="module")

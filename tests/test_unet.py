@@ -202,6 +202,6 @@ def test_params_that_make_no_pesser_network_are_input_errors(params, message):
 
 def test_files_that_hold_no_parameters_are_input_errors(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"no parameters at all")
-    for name, message in (("broken", "is no checkpoint, or a damaged one"), ("absent", "no such file")):
+    for name, message in (("broken", "is no checkpoint, or is damaged"), ("absent", "no such file")):
         with pytest.raises(InputError, match=rf"{name}\.safetensors: {message}"):
             load_model(tmp_path / f"{name}.safetensors", tiny_config())

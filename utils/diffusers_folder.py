@@ -75,7 +75,7 @@ def weight_files(path: Path) -> list[Path]:
     shards = _read_json(path).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise InputError(f"{path}: has no weight_map of parameters to files")
-    files = [path.parent / name for name in sorted(set(shards.values()))]
+    files = [path.parent / Path(name).name for name in sorted(set(shards.values()))]  # and nowhere else
     for file in files:
         if not file.is_file():
             raise InputError(f"{path}: names the file {file.name}, which is not there")
