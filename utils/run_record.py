@@ -39,6 +39,7 @@ def write_run_record(settings: Settings, weights_hash: str, num_processes: int) 
         "n_samples": settings.n_samples,
         **settings.image_settings,
         "micro_batch": settings.micro_batch,
+        "compile": settings.compile,
         "num_processes": num_processes,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "references": {reference.name: str(reference.path) for reference in settings.references},
