@@ -80,6 +80,13 @@ class Sampler:
             seconds = timed(lambda: self.sample(self.call, steps))
         return seconds / steps, over_forward
 
+    def wall(self, steps: int) -> float:
+        """Seconds a step by the clock on the wall."""
+        start = time.perf_counter()
+        self.sample(self.call, steps)
+        synchronise()
+        return (time.perf_counter() - start) / steps
+
     def peak(self) -> int:
         """Bytes, of the accelerator or of this process."""
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else peak_bytes()

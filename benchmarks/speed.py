@@ -140,10 +140,10 @@ def scale(weights: Path, size: int, rounds: int, batch: int = 8, steps: int = 5)
     halves = [Worker(Ours, weights, size, batch, "no", threads=1) for _ in range(2)]
     rates: dict[str, list[float]] = {"one process, two threads": [], "two processes, one thread each": []}
     for _ in range(rounds + 1):  # the first is a warm-up
-        rates["one process, two threads"].append(batch / whole("loop", steps)[0])
+        rates["one process, two threads"].append(batch / whole("wall", steps))
         for half in halves:
-            half.begin("loop", steps)
-        rates["two processes, one thread each"].append(sum(batch / half.result()[0] for half in halves))
+            half.begin("wall", steps)
+        rates["two processes, one thread each"].append(sum(batch / half.result() for half in halves))
     one, two = (values[1:] for values in rates.values())
     rows = [[name, f"{median(values[1:]):.1f}"] for name, values in rates.items()]
     print_table(f"Scaling, {size}×{size}, batch {batch}, float32", ["", "image-steps/s"], rows)

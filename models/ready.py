@@ -26,8 +26,11 @@ def make_ready(
     """
     if precision == "fp16" and torch.device(device).type == "cpu":
         raise InputError("--mixed_precision fp16 needs a GPU; on a CPU choose bf16 or no")
-    model = model.to(device, DTYPES[precision])
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload torch left out
+    for parameter in model.parameters():
+        layout = torch.channels_last if parameter.ndim == 4 else torch.preserve_format
+        # A copy in any case: a single parameter left in the checkpoint's mapping would keep all of it in memory.
+        parameter.data = parameter.data.to(device, DTYPES[precision], memory_format=layout, copy=True)
+    return model
 
 
 def has_fast_bf16(device: torch.device) -> bool:
