@@ -73,7 +73,7 @@ def parse_args() -> argparse.Namespace:
     add("--strength", type=float, default=1.0, help="walk only this share of the steps, from the noised reference")
     add("--progress_grid", type=int, nargs="?", const=0, help="show this sample over its steps: a strip, an animation")
     add("--mixed_precision", choices=PRECISIONS, help="of the network; accelerate's own setting if left out, else no")
-    add("--compile", action="store_true", help="compile the network first: a minute, for long runs")
+    add("--compile", action="store_true", help="compile the network first, a minute or so: for GPUs, no gain on a CPU")
     args = parser.parse_args()
     if args.config is None and args.weights is None:
         args.config = DEMO_CONFIG

@@ -141,7 +141,7 @@ class Theirs(Sampler):
 
         super().__init__(size, batch)
         self.scheduler = DDPMScheduler.from_pretrained(weights)
-        unet = UNet2DModel.from_pretrained(weights).eval().to(self.device, DTYPES[precision])
+        unet = UNet2DModel.from_pretrained(weights, torch_dtype=DTYPES[precision]).eval().to(self.device)
         self.call = lambda x, t: unet(x.to(unet.dtype), t).sample.float()
 
     def sample(self, model: Model, steps: int) -> Tensor:
