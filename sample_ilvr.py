@@ -7,26 +7,28 @@ import argparse
 import os
 import sys
 import time
+from contextlib import nullcontext
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils import interrupts
 from utils.config import PROJECT
-from utils.errors import InputError
+from utils.errors import InputError, NotFiniteError, RunError, one_line
 from utils.settings import PRECISIONS, Sample, Settings, make_save_dir, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from accelerate import Accelerator
-    from numpy import ndarray
     from torch import Tensor
 
     from diffusions import DDPM, Step
     from diffusions.ddpm import Model
-    from models import ClassConditional, Compiled, UNet
+    from models import ClassConditional, UNet
+    from utils.files import FolderLock
+    from utils.resume import Plan
 
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
 DEMO_INPUTS = PROJECT / "assets" / "references"
@@ -36,12 +38,17 @@ def main() -> None:
     try:
         settings = resolve(vars(parse_args()))
         for binding in settings.bindings:
-            make_save_dir(settings.save_dir / binding.folder)
+            make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
         run(settings)
-    except InputError as error:
-        if int(os.environ.get("RANK", 0)) == 0:
+    except InputError as error:  # every process finds the same
+        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
             print(f"sample_ilvr: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RunError as error:  # what befell this process
+        print(f"sample_ilvr: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except interrupts.Interrupted as interrupted:
+        interrupts.leave(interrupted.number)
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,6 +81,9 @@ def parse_args() -> argparse.Namespace:
     add("--progress_grid", type=int, nargs="?", const=0, help="show this sample over its steps: a strip, an animation")
     add("--mixed_precision", choices=PRECISIONS, help="of the network; accelerate's own setting if left out, else no")
     add("--compile", action="store_true", help="compile the network first, a minute or so: for GPUs, no gain on a CPU")
+    add("--skip_bad_inputs", action="store_true", help="go on without references that cannot be read")
+    add("--overwrite", action="store_true", help="replace images of other settings in save_dir")
+    add("--dry_run", action="store_true", help="check everything, say what would be done, and write nothing")
     args = parser.parse_args()
     if args.config is None and args.weights is None:
         args.config = DEMO_CONFIG
@@ -81,70 +91,55 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(settings: Settings) -> None:
-    """Settings → model, diffuser, references → shards → batches → files."""
-    from accelerate import Accelerator
-    from tqdm import tqdm
+    """Do what the settings say, alone in the output folder; or, in a dry run, say it."""
+    from utils.files import FolderLock
 
-    from models import choose_class, has_fast_bf16, load_model
-    from utils.figures import draw_grid
-    from utils.images import check_readable, save_png, to_pixels
+    with nullcontext() if settings.dry_run else FolderLock(settings.save_dir) as lock:
+        run_alone(settings, lock)
+
+
+def run_alone(settings: Settings, lock: "FolderLock | None") -> None:
+    """Settings → plan, model, diffuser → every process its share of the samples → grid."""
+    from models import choose_class, has_fast_bf16, load_model, make_ready
     from utils.memory import keep_freed_memory
-    from utils.overlap import Background, ahead
-    from utils.run_record import hash_weights, write_run_record
+    from utils.processes import agree, connect, part
+    from utils.resume import begin, make_plan
 
     keep_freed_memory()
-    accelerator = Accelerator(mixed_precision="no")  # it only shards: make_ready sees to the precision
-    check_readable([reference.path for reference in settings.references])
+    accelerator = connect()
+    plan = agree(accelerator, lambda: make_plan(settings, lock, accelerator.num_processes))
+    if lock:
+        lock.share()
+    settings = plan.settings
     unet = load_model(settings.weights, settings.config)
     diffuser = build_diffuser(settings, unet)
-    model = ready_model(choose_class(unet, settings.class_id), settings, accelerator)
-    weights_hash = hash_weights(settings.weights)
-    if accelerator.is_main_process:
-        write_run_record(settings, weights_hash, accelerator.num_processes)
+    network = make_ready(choose_class(unet, settings.class_id), accelerator.device, settings.mixed_precision)
+    if lock is None:
+        accelerator.print(plan.summary(accelerator.num_processes))
+        return
 
-    here, processes = accelerator.process_index, accelerator.num_processes
-    batches = make_batches([s for s in settings.samples if s.number % processes == here], settings.micro_batch)
-    # The main process has as many batches as any other, so that its own steps measure the whole job.
-    bar = tqdm(
-        desc=f"{len(settings.samples)} images",
-        total=len(batches) * settings.steps,
-        unit="step",
-        disable=not accelerator.is_main_process,
-    )
-    with bar, Background() as writer:
-        for batch, references in zip(batches, ahead(partial(read_batch, settings=settings), batches), strict=True):
-            images = sample_batch(batch, references, settings, model, diffuser, accelerator, lambda step: bar.update())
-            writer.submit(save_batch, batch, to_pixels(images), settings, weights_hash)
-    accelerator.wait_for_everyone()
-
+    model = compile_network(network, settings, accelerator) if settings.compile else network
     if accelerator.is_main_process:
-        save_png(draw_grid(settings), settings.save_dir / "grid.png")
+        begin(plan, accelerator.num_processes)
+    part(accelerator)
+    interrupts.last_words = plan.how_to_go_on if accelerator.is_main_process else None
+    sample_share(plan, model, diffuser, accelerator)
+    if lock.is_last():
+        finish(plan)
         if settings.progress_grid is not None:
             draw_progress(settings, model, diffuser, accelerator)
-        print(f"{len(settings.samples)} images and grid.png are in {settings.save_dir}")
         if settings.mixed_precision == "no" and has_fast_bf16(accelerator.device):
             print("With --mixed_precision bf16 this machine takes about half as long, for images that hardly differ.")
 
 
-def make_batches(samples: "Sequence[Sample]", size: int) -> "list[Sequence[Sample]]":
-    """Micro-batches, each of one binding, since a batch has one filter: the same as if each had a run of its own."""
-    groups = (list(group) for _, group in groupby(samples, attrgetter("binding")))
-    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
+def compile_network(network: "UNet | ClassConditional", settings: Settings, accelerator: "Accelerator") -> "Model":
+    """The network compiled for the run's micro-batches, and how long that took."""
+    from models import Compiled
 
-
-def ready_model(
-    model: "UNet | ClassConditional", settings: Settings, accelerator: "Accelerator"
-) -> "UNet | ClassConditional | Compiled":
-    """The network on its device, in its precision, compiled if wished."""
-    from models import Compiled, make_ready
-
-    model = make_ready(model, accelerator.device, settings.mixed_precision)
-    if not settings.compile:
-        return model
     start = time.perf_counter()
     size, channels = settings.config.image_size, settings.config.image_channels
     batch = min(settings.micro_batch, len(settings.samples))
-    compiled = Compiled(model, (batch, channels, size, size), accelerator.device)
+    compiled = Compiled(network, (batch, channels, size, size), accelerator.device)
     accelerator.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
     return compiled
 
@@ -158,7 +153,7 @@ def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
             diffuser: DDPM = DDIM(eta=settings.ddim_eta, **settings.diffusion)
         else:
             diffuser = DDPM(**settings.diffusion)
-    except ValueError as error:
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # also from numbers beyond all measure
         raise InputError(f"{settings.config.source}: {error}") from None
 
     channels, out_channels = settings.config.image_channels, unet.conv_out.out_channels
@@ -170,51 +165,118 @@ def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
     return diffuser
 
 
-def read_batch(batch: "Sequence[Sample]", settings: Settings) -> "Tensor":
-    """The references of one micro-batch, [B, C, H, W] in [-1, 1]."""
-    import torch
+def sample_share(plan: "Plan", model: "Model", diffuser: "DDPM", accelerator: "Accelerator") -> None:
+    """Make and write this process's share of the samples."""
+    from tqdm import tqdm
 
+    from utils.micro_batches import for_each_batch
+    from utils.overlap import Background, ahead
+
+    share = plan.batches[accelerator.process_index :: accelerator.num_processes]
+    # The main process has as many batches as any other, so that its own steps measure the whole job.
+    bar = tqdm(
+        desc=f"{len(plan.todo)} images",
+        total=sum(map(len, share)) * plan.settings.steps,
+        unit="step",
+        disable=not (accelerator.is_main_process and share),
+    )
+    with bar, Background() as writer:
+
+        def work(read: "Sequence[tuple[Sample, Future[Tensor]]]") -> None:
+            batch = [sample for sample, _ in read]
+            try:
+                references = [reference.result() for _, reference in read]
+            except InputError as error:  # a reference that was readable has gone, and only this process knows
+                raise RunError(str(error)) from None
+            sampled = sample_batch(
+                batch, references, plan.settings, model, diffuser, accelerator, lambda _: bar.update(len(batch))
+            )
+            writer.submit(save_batch, batch, *sampled, plan)
+
+        for_each_batch(ahead(partial(read_sample, plan.settings), share), work)
+
+
+def read_sample(settings: Settings, sample: Sample) -> "Tensor":
+    """A sample's reference, [C, H, W] in [-1, 1]."""
     from utils.images import read_reference
 
-    size, channels = settings.config.image_size, settings.config.image_channels
-    return torch.stack([read_reference(sample.reference.path, size, channels) for sample in batch])
-
-
-def save_batch(batch: "Sequence[Sample]", pixels: "ndarray", settings: Settings, weights_hash: str) -> None:
-    """Write a micro-batch's images, [B, H, W, 3] uint8."""
-    from utils.images import save_png
-    from utils.run_record import png_text
-
-    for sample, picture in zip(batch, pixels, strict=True):
-        save_png(picture, settings.save_dir / sample.file_name, png_text(settings, sample, weights_hash))
+    return read_reference(sample.reference.path, settings.config.image_size, settings.config.image_channels)
 
 
 def sample_batch(
     batch: "Sequence[Sample]",
-    references: "Tensor",
+    references: "Sequence[Tensor]",
     settings: Settings,
     model: "Model",
     diffuser: "DDPM",
     accelerator: "Accelerator",
     on_step: "Callable[[Step], object]",
-) -> "Tensor":
-    """Noise to images, [B, C, H, W] in [-1, 1], for one micro-batch; `on_step` is told of every step."""
+) -> "tuple[Tensor, list[bool]]":
+    """Noise to images, for one micro-batch.
+
+    Args:
+        on_step: told of every step.
+
+    Returns:
+        [B, C, H, W] in [-1, 1], and of each image whether all numbers on its way were finite.
+    """
+    import torch
+
     from diffusions import ILVR, start
+    from utils.finite import FiniteWatch
     from utils.noise import SampleNoise
 
     refine = ILVR(
-        references.to(accelerator.device),
+        torch.stack(list(references)).to(accelerator.device),
         batch[0].binding.downsample_factor,
         settings.interp_method,
         range_t=batch[0].binding.range_t,
         low_pass=settings.low_pass,
     )
     noise = SampleNoise(settings.seed, [sample.number for sample in batch], accelerator.device)
-    x = start(diffuser, refine.low_pass(refine.reference), noise.randn(*references.shape[1:]), settings.steps)
-    for step in diffuser.sample_loop(model, x, refine, noise.randn_like, settings.steps):
+    x = start(diffuser, refine.low_pass(refine.reference), noise.randn(*refine.reference.shape[1:]), settings.steps)
+    watch = FiniteWatch(model)
+    for step in diffuser.sample_loop(watch, x, refine, noise.randn_like, settings.steps):
         images = step.sample
         on_step(step)
-    return images
+    watch.add(images)
+    return images, watch.is_finite()
+
+
+def save_batch(batch: "Sequence[Sample]", images: "Tensor", finite: "Sequence[bool]", plan: "Plan") -> None:
+    """Write a batch's images, less those that are none.
+
+    Raises:
+        NotFiniteError: values that are not finite; the batch's other images are written.
+        RunError: an image cannot be written.
+    """
+    from utils.images import save_png, to_pixels
+
+    for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
+        if good and sample in plan.todo:
+            save_png(pixels, plan.path(sample), plan.text(sample))
+    if not all(finite):
+        numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
+        advice = {"fp16": "try --mixed_precision bf16 or no", "bf16": "try --mixed_precision no"}
+        raise NotFiniteError(
+            f"sample {numbers}: the network returned values that are not finite, and no image was written; "
+            + advice.get(plan.settings.mixed_precision, "the weights may be damaged, or not fit the config")
+        )
+
+
+def finish(plan: "Plan") -> None:
+    """Draw the grid, all images being there.
+
+    Raises:
+        RunError: some are not: a process has died, or they were removed.
+    """
+    from utils.figures import draw_grid
+    from utils.images import save_png
+
+    if plan.left():
+        raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
+    save_png(draw_grid(plan.settings), plan.settings.save_dir / "grid.png")
+    print(one_line(f"{len(plan.settings.samples)} images and grid.png are in {plan.settings.save_dir}"))
 
 
 def draw_progress(settings: Settings, model: "Model", diffuser: "DDPM", accelerator: "Accelerator") -> None:
@@ -224,9 +286,10 @@ def draw_progress(settings: Settings, model: "Model", diffuser: "DDPM", accelera
     for sample in settings.samples:
         if sample.number == settings.progress_grid:
             progress = Progress(settings.steps)
-            sample_batch([sample], read_batch([sample], settings), settings, model, diffuser, accelerator, progress)
+            sample_batch([sample], [read_sample(settings, sample)], settings, model, diffuser, accelerator, progress)
             progress.save(settings.save_dir / sample.binding.folder / "progress_grid")
 
 
 if __name__ == "__main__":
+    interrupts.watch()
     main()

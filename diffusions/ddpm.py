@@ -78,6 +78,8 @@ class DDPM:
         self.var_type = var_type
         self.clip_denoised = clip_denoised
         self.alphas_cumprod = (1 - make_betas(beta_schedule, total_steps, beta_start, beta_end)).cumprod(0)
+        if not ((self.alphas_cumprod > 0) & (self.alphas_cumprod < 1)).all() or (self.alphas_cumprod.diff() >= 0).any():
+            raise ValueError("the betas are too large or too small for the numbers of a computer")
 
         timesteps = respace(respace_type, total_steps, respace_steps)
         levels = [1.0, *self.alphas_cumprod[timesteps].tolist()]

@@ -56,7 +56,7 @@ def build_unet(network: Network) -> UNet:
     try:
         with torch.device("meta"):
             return UNet(**dialect.unet_params(**params))
-    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{network.source}: model.params make no network: {error}") from None
 
 

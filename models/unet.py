@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from models.layers import Attention, ConvResample, Direction, PlainResample, Resample, ResBlock, TimestepEmbedding
 
+MOST_BLOCKS = 1000  # beyond any network known; a slip in a config is told rather than built
+
 
 @dataclass(frozen=True)
 class Level:
@@ -71,6 +73,8 @@ class UNet(nn.Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        if sum(level.num_blocks for level in (*down, *up)) > MOST_BLOCKS:
+            raise ValueError(f"more than {MOST_BLOCKS} blocks")
         emb_channels = 4 * time_channels
 
         def res(c_in: int, c_out: int, resample: Direction | None = None) -> ResBlock:

@@ -3,33 +3,89 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 
+import sample_ilvr as entry
+from utils.errors import InputError, RunError
+from utils.settings import make_save_dir, resolve
+
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+ENVIRONMENT = os.environ | {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "TQDM_MININTERVAL": "5",
+    "OMP_NUM_THREADS": "1",  # threads wait for each other spinning: on a busy machine, several times as long
+}
+ENTRY = PROJECT / "sample_ilvr.py"
+
+
+def launcher(processes: int) -> list[object]:
+    """`accelerate launch --cpu --num_processes N`"""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", processes]
+    # Port 0 is any free one: two launches at a time do not get in each other's way.
+    return [
+        *command,
+        "--num_machines",
+        1,
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        0,
+    ]
+
+
+def start(
+    processes: int,
+    *args: object,
+    cwd: Path = PROJECT,
+    more_environment: Mapping[str, str] | None = None,
+    **options,
+) -> subprocess.Popen:
+    """Start the entry, under the launcher if `processes` are more than one, as a process group of its own."""
+    command = [*(launcher(processes) if processes > 1 else [sys.executable]), ENTRY, *args]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True} | options
+    return subprocess.Popen(list(map(str, command)), cwd=cwd, env=ENVIRONMENT | (more_environment or {}), **options)
 
 
 def run_command(*command: object, cwd: Path = PROJECT, timeout: float = 300) -> subprocess.CompletedProcess:
     """Run a command as a user would and return what it printed; never on a GPU, never on a network."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TQDM_MININTERVAL": "5"}
     return subprocess.run(
-        list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+        list(map(str, command)), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout
     )
 
 
 def sample_ilvr(*args: object, **options) -> subprocess.CompletedProcess:
     """`python sample_ilvr.py ARGS…`"""
-    return run_command(sys.executable, PROJECT / "sample_ilvr.py", *args, **options)
+    return run_command(sys.executable, ENTRY, *args, **options)
+
+
+def run_here(*args: object) -> tuple[int, str]:
+    """The exit code of `main` and its error, in this process; what `main` does not catch is raised."""
+    try:
+        with mock.patch.object(sys, "argv", ["sample_ilvr.py", *map(str, args)]):
+            settings = resolve(vars(entry.parse_args()))
+        for binding in settings.bindings:
+            make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
+        entry.run(settings)
+    except InputError as error:
+        return 2, str(error)
+    except RunError as error:
+        return error.exit_code, str(error)
+    return 0, ""
 
 
 def launch(processes: int, *args: object, **options) -> subprocess.CompletedProcess:
     """`accelerate launch --cpu --num_processes N sample_ilvr.py ARGS…`"""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", processes]
-    # Port 0 is any free one: two launches at a time do not get in each other's way.
-    launcher += ["--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", 0]
-    return run_command(*launcher, PROJECT / "sample_ilvr.py", *args, **options)
+    return run_command(*launcher(processes), ENTRY, *args, **options)
 
 
 def read_images(folder: Path) -> dict[str, np.ndarray]:

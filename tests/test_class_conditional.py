@@ -60,5 +60,5 @@ def test_the_command(tmp_path, input_dir, monkeypatch, capsys):
     assert len(read_images(tmp_path / "out")) == 3
     assert "class_id: 3\n" in (tmp_path / "out" / "run.yaml").read_text()
 
-    line = run_main(monkeypatch, capsys, *args)
+    line = run_main(monkeypatch, capsys, *args, "--save_dir", tmp_path / "other")
     assert line == "sample_ilvr: error: the model is class-conditional: choose a class 0 … 9 with --class_id"

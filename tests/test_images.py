@@ -8,6 +8,7 @@ from PIL import Image
 from utils.errors import InputError
 from utils.images import make_grid, read_image, read_reference, save_png, to_pixels
 from utils.references import find_references
+from utils.resize_right import resize
 
 GRADIENT = np.linspace(0, 255, 24 * 32 * 3).astype(np.uint8).reshape(24, 32, 3)
 
@@ -75,6 +76,18 @@ def test_references_are_resized_and_cropped_around_the_centre(tmp_path, shape):
     assert square.shape == (3, 64, 64)
     assert square.abs().max() <= 1
     assert (square[:, :, :24] < -0.8).all() and (square[:, :, 40:] > -0.2).all()
+
+
+@pytest.mark.parametrize("shape", [(20, 333), (334, 20), (500, 100), (101, 700), (64, 64), (3, 90)])
+def test_what_is_cut_off_before_resizing_does_not_count(tmp_path, shape):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    whole = resize(read_image(tmp_path / "a.png"), 32 / min(shape), (32, 32), pad_mode="symmetric").clamp(-1, 1)
+    assert (read_reference(tmp_path / "a.png", 32) - whole).abs().max() < 1e-5
+
+
+def test_a_picture_of_one_long_row_is_read_in_no_time(tmp_path):
+    Image.new("1", (40_000_000, 2), 1).save(tmp_path / "a.png")
+    assert (read_reference(tmp_path / "a.png", 32) > 0.99).all()
 
 
 def test_a_picture_of_the_models_size_is_not_touched(tmp_path):

@@ -11,25 +11,27 @@ def fail(*_: object) -> None:
     raise OSError("no space left")
 
 
-def test_ahead_is_map():
-    assert list(ahead(str, range(5))) == list("01234")
+def test_ahead_keeps_the_batches_and_their_order():
+    results = [[(item, made.result()) for item, made in batch] for batch in ahead(str, [(0, 1), (2, 3), (4,)])]
+    assert results == [[(0, "0"), (1, "1")], [(2, "2"), (3, "3")], [(4, "4")]]
     assert list(ahead(str, [])) == []
 
 
-def test_ahead_works_on_one_item_more_than_was_asked_for():
+def test_ahead_works_on_one_batch_more_than_was_asked_for():
     begun = [threading.Event() for _ in range(4)]
-    results = ahead(lambda i: begun[i].set(), range(4))
-    next(results)
+    batches = ahead(lambda i: begun[i].set(), [(0,), (1,), (2,), (3,)])
+    next(batches)
     assert begun[1].wait(10)
     assert not begun[2].is_set()
-    results.close()
+    batches.close()
 
 
 def test_ahead_raises_where_the_result_is_asked_for():
-    results = ahead(lambda i: 1 / i, [1, 0, 2])
-    assert next(results) == 1
+    batches = ahead(lambda i: 1 / i, [(1, 0)])
+    [(_, good), (_, bad)] = next(batches)
+    assert good.result() == 1
     with pytest.raises(ZeroDivisionError):
-        next(results)
+        bad.result()
 
 
 def test_background_does_everything_in_order():

@@ -148,6 +148,7 @@ def test_last_step_ends_at_the_clean_image_whatever_timestep_it_is_from(sampler,
     [
         (DDPM(respace_steps=5), 4),
         (DDPM(respace_steps=5, var_type="fixed_large"), 4),
+        (DDPM(respace_steps=5, var_type="fixed_large", respace_type="uniform-trailing"), 4),  # ends at t = 199
         (DDPM(respace_steps=1), 0),
         (DDIM(eta=1.0, respace_steps=5), 4),
         (DDIM(eta=0.0, respace_steps=5), 0),

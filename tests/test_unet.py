@@ -22,9 +22,7 @@ SMALL = {
     "sample_size": 16,
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
     "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
-    "block_out_channels": (16, 32),
-    "layers_per_block": 1,
-    "norm_num_groups": 8,
+    "block_out_channels": (32, 64),
 }
 
 
@@ -141,11 +139,11 @@ def edit_weights(folder: Path, changes: dict[str, Tensor | None]) -> None:
             r"lack conv_in\.bias, and the config's model has no place for extra\.0, extra\.1, extra\.2 and 2 more$",
         ),
         (
-            {"conv_in.bias": torch.zeros(7), "conv_out.weight": torch.zeros(3, 16, 1, 1)},
-            r"conv_in\.bias is \[7\] and the config's model has \[16\], conv_out\.weight is \[3, 16, 1, 1\] .*"
-            r"\[3, 16, 3, 3\]$",
+            {"conv_in.bias": torch.zeros(7), "conv_out.weight": torch.zeros(3, 32, 1, 1)},
+            r"conv_in\.bias is \[7\] and the config's model has \[32\], conv_out\.weight is \[3, 32, 1, 1\] .*"
+            r"\[3, 32, 3, 3\]$",
         ),
-        ({"mid_block.attentions.0.to_v.weight": torch.zeros(8, 32)}, r"to_q\.weight is \[72, 32\] .* \[96, 32\]$"),
+        ({"mid_block.attentions.0.to_v.weight": torch.zeros(8, 64)}, r"to_q\.weight is \[136, 64\] .* \[192, 64\]$"),
     ],
 )
 def test_weights_that_do_not_fit_are_told_by_first_names_and_shapes(tmp_path, changes, message):
@@ -157,7 +155,7 @@ def test_weights_that_do_not_fit_are_told_by_first_names_and_shapes(tmp_path, ch
 
 def test_a_wider_network_than_the_weights_is_told_by_first_names_and_shapes(tmp_path):
     save_random_unet(tmp_path, SMALL)
-    edit_config(tmp_path, block_out_channels=[16, 48])
+    edit_config(tmp_path, block_out_channels=[32, 96])
     message = r"do not fit the config: down_blocks\.1\.\S+ is \[[\d, ]+\] and the config's model has .* and \d+ more$"
     with pytest.raises(InputError, match=message):
         load_model(tmp_path)

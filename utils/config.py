@@ -3,18 +3,22 @@
 Nothing here imports torch, so that a mistake in a config is told at once.
 """
 
+import os
+import reprlib
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from utils.diffusers_folder import read_diffusers_folder, read_network
 from utils.errors import InputError
 from utils.hub import fetch, is_hub_id
+from utils.plain_yaml import read_yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+LARGEST_IMAGE, MOST_STEPS = 8192, 100_000  # beyond any model known; a slip is told rather than computed
 
 # key: (types, whether it must be there)
 Schema = dict[str, tuple[tuple[type, ...], bool]]
@@ -97,21 +101,12 @@ def network_for(weights: str | Path, config: str | Path | Mapping[str, Any] | Co
 
 
 def read_config(path: Path) -> Config:
-    """Read a YAML config with the safe loader: it holds values only and cannot name code.
+    """Read a YAML config: it holds values only and cannot name code.
 
     Raises:
         InputError: no such file, no YAML, or keys that are unknown, missing or of another type.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"config {path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"config {path}: is not a text file") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"config {path}: is not valid YAML: {problem}") from None
-    return parse_config(content, f"config {path}")
+    return parse_config(read_yaml(path, "config"), f"config {path}")
 
 
 def parse_config(content: object, source: str) -> Config:
@@ -127,9 +122,13 @@ def parse_config(content: object, source: str) -> Config:
     top = _checked(content, TOP_KEYS, source, "")
     model = _checked(top["model"], MODEL_KEYS, source, "model.")
     diffusion = _checked(top["diffusion"], DIFFUSION_KEYS, source, "diffusion.")
-    for name, value in (("image_size", top["image_size"]), ("diffusion.total_steps", diffusion["total_steps"])):
-        if value < 1:
-            raise InputError(f"{source}: {name} must be at least 1, not {value}")
+    for name, value, most in (
+        ("image_size", top["image_size"], LARGEST_IMAGE),
+        ("diffusion.total_steps", diffusion["total_steps"], MOST_STEPS),
+    ):
+        if not 1 <= value <= most:
+            limit = "at least 1" if value < 1 else f"at most {most}"
+            raise InputError(f"{source}: {name} must be {limit}, not {reprlib.repr(value)}")
     if top["image_channels"] not in (1, 3):
         raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
     if not all(isinstance(name, str) for name in model["params"]):
@@ -157,7 +156,7 @@ def find_weights(weights: str | Path) -> Path:
     """
     places = (Path(weights), PROJECT / weights)
     for path in places:
-        if path.exists():
+        if os.path.exists(path):  # Path.exists raises on names too long
             return path
     if is_hub_id(str(weights)) and not any(path.parent.is_dir() for path in places):
         return fetch(str(weights))
@@ -171,12 +170,13 @@ def _checked(content: object, schema: Schema, source: str, prefix: str) -> dict[
     unknown = [str(key) for key in content if key not in schema]
     missing = [key for key, (_, required) in schema.items() if required and key not in content]
     if unknown:
-        raise InputError(f"{source}: unknown key {prefix}{unknown[0]}; known are {', '.join(schema)}")
+        key = textwrap.shorten(unknown[0], 60)
+        raise InputError(f"{source}: unknown key {prefix}{key}; known are {', '.join(schema)}")
     if missing:
         raise InputError(f"{source}: key {prefix}{missing[0]} is missing")
     for key, value in content.items():
         types = schema[key][0]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             names = " or ".join(t.__name__ for t in types)
-            raise InputError(f"{source}: {prefix}{key} must be of type {names}, not {value!r}")
+            raise InputError(f"{source}: {prefix}{key} must be of type {names}, not {reprlib.repr(value)}")
     return dict(content)

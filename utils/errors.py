@@ -1,8 +1,45 @@
-"""The one exception that means "the user's input is wrong", as against "the program is wrong"."""
+"""What ends a run without being the program's fault: wrong input, or a machine that gives out on the way."""
+
+MOST_LINES = 20
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; its text says what, where, and what to do.
 
     The command line prints the text without a traceback and exits with code 2.
+
+    Args:
+        faults: one text each; `str` gives a line each, at most `MOST_LINES` of them and the count of the others.
     """
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__(*faults)
+
+    def __str__(self) -> str:
+        lines = [one_line(fault) for fault in self.args]
+        if len(lines) > MOST_LINES:
+            lines[MOST_LINES - 1 :] = [f"… and {len(lines) - MOST_LINES + 1} more"]
+        return "\n".join(lines)
+
+
+class RunError(RuntimeError):
+    """The run cannot go on: no memory, no disk. The text says what to do.
+
+    The command line prints the text without a traceback and exits with `exit_code`.
+    """
+
+    exit_code = 1
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+class NotFiniteError(RunError):
+    """The network returned no numbers, found on the way; what was given, weights or precision, cannot be used."""
+
+    exit_code = 2
+
+
+def one_line(text: object) -> str:
+    """`text` with whatever does not print, such as a newline in a file's name, written as its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))

@@ -1,5 +1,6 @@
 """The pictures that show a run: its samples in a grid, a sweep side by side, one sample coming into being."""
 
+import io
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.files import write_atomically
 from utils.images import make_grid, read_pixels, read_reference, save_png, to_pixels
 from utils.resize_right import LOW_PASSES, apply_matrices
 from utils.settings import Binding, Settings
@@ -96,7 +98,9 @@ class Progress:
         save_png(self.strip(), path.with_suffix(".png"))
         first, *rest = (Image.fromarray(make_grid([frame])) for frame in self.frames)
         durations = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
-        first.save(path.with_suffix(".webp"), save_all=True, append_images=rest, duration=durations, loop=0, quality=75)
+        file = io.BytesIO()
+        first.save(file, "WEBP", save_all=True, append_images=rest, duration=durations, loop=0, quality=75)
+        write_atomically(path.with_suffix(".webp"), file.getvalue())
 
 
 def _spread(count: int, most: int) -> list[int]:

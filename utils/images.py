@@ -1,19 +1,22 @@
 """Images in and out: any picture file → [-1, 1] at the model's size; samples → PNG files and a grid."""
 
-import os
+import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from utils.errors import InputError
+from utils.files import write_atomically
 from utils.resize_right import resize
 
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # and no other: some of Pillow's readers start programs
 GRID_GAP = 2  # pixels between the pictures of a grid
 
 
@@ -33,28 +36,37 @@ def read_image(path: Path, channels: int = 3) -> Tensor:
     Raises:
         InputError: it cannot be read as a picture.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
-            pixels = np.asarray(_to_mode(ImageOps.exif_transpose(file), "RGB" if channels == 3 else "L"))
-    except Exception as error:  # a decoder may fail on a broken file in any way
-        raise InputError(f"{path}: cannot be read as an image: {' '.join(str(error).split()) or repr(error)}") from None
-    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], channels).permute(2, 0, 1) / 127.5 - 1
+    return _to_tensor(decode(path, channels))
 
 
-def check_readable(paths: Sequence[Path]) -> None:
-    """Decode every file once, before hours are spent on the first of them.
+def _to_tensor(pixels: np.ndarray) -> Tensor:
+    """[H, W, C] or [H, W] uint8 → [C, H, W] float32 in [-1, 1]."""
+    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1).permute(2, 0, 1) / 127.5 - 1
+
+
+def decode(path: Path, channels: int = 3) -> np.ndarray:
+    """The pixels of `read_image` as they are in memory: [H, W, 3] or [H, W], uint8.
 
     Raises:
-        InputError: all that cannot be read as a picture, a line each.
+        InputError: it cannot be read as a picture.
     """
-    faults = []
-    for path in paths:
-        try:
-            read_image(path)
-        except InputError as error:
-            faults.append(str(error))
-    if faults:
-        raise InputError("\n".join(faults))
+    try:
+        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+            raise ValueError("is not a file")
+        with warnings.catch_warnings(action="ignore"):
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as file:
+                return np.asarray(_to_mode(ImageOps.exif_transpose(file), "RGB" if channels == 3 else "L"))
+    except Exception as error:  # a decoder may fail on a broken file in any way
+        raise InputError(f"{path}: cannot be read as an image: {_problem(error)}") from None
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnidentifiedImageError):
+        return f"is none of {', '.join(FORMATS)}, or damaged"
+    return " ".join(str(error).split()) or repr(error)
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -78,10 +90,22 @@ def read_reference(path: Path, size: int, channels: int = 3) -> Tensor:
     Raises:
         InputError: it cannot be read as a picture.
     """
-    image = read_image(path, channels)
+    image = _to_tensor(_around_square(decode(path, channels), size))
     # Centres stay on each other, so that asking for the square alone is resizing and cropping in one.
     square = resize(image, size / min(image.shape[1:]), (size, size), pad_mode="symmetric")
     return square.clamp(-1, 1)
+
+
+def _around_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Cut off what no pixel of the central square sees when it is resized to `size`; the centre stays the centre.
+
+    A picture may be a single row of a hundred million pixels.
+    """
+    short = min(pixels.shape[:2])
+    margin = math.ceil(2 * max(1, short / size)) + 2  # half of the cubic kernel's width, and some
+    cuts = [max(0, (length - short) // 2 - margin) for length in pixels.shape[:2]]
+    rows, columns = (slice(cut, length - cut) for cut, length in zip(cuts, pixels.shape[:2], strict=True))
+    return pixels[rows, columns]
 
 
 def to_pixels(images: Tensor) -> np.ndarray:
@@ -97,22 +121,41 @@ def read_pixels(path: Path) -> np.ndarray:
 
 
 def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = None) -> None:
-    """Write a PNG beside its place and rename it, so that no partial file ever bears its name.
+    """Write a PNG, whole or not at all.
 
     Args:
         pixels: [H, W, 3] uint8.
         path: where to.
         text: text chunks to carry, name → value.
+
+    Raises:
+        RunError: it cannot be written.
     """
     chunks = PngInfo()
     for name, value in (text or {}).items():
         chunks.add_itxt(name, value)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=chunks)
+    write_atomically(path, file.getvalue())
+
+
+def read_text(path: Path) -> dict[str, str] | None:
+    """The text chunks of a PNG.
+
+    Returns:
+        None where there is no file, or one that is not complete.
+
+    Raises:
+        InputError: something is there that is not a file, which no image can replace.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is in the way: a folder where an image is to be written")
     try:
-        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=chunks)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with Image.open(path, formats=["PNG"]) as file:
+            file.load()
+            return {str(name): value for name, value in file.info.items() if isinstance(value, str)}
+    except Exception:  # damaged in whatever way
+        return None
 
 
 def make_grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Reading and writing while the network works: one thread each, since it seldom holds Python's lock."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -8,16 +8,22 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`map`, with the next result made in another thread while the caller works on this one."""
-    with ThreadPoolExecutor(1) as pool:
-        following: Future[R] | None = None
-        for item in items:
-            this, following = following, pool.submit(function, item)
-            if this is not None:
-                yield this.result()
-        if following is not None:
-            yield following.result()
+def ahead(function: Callable[[T], R], batches: Iterable[Sequence[T]]) -> Iterator[list[tuple[T, Future[R]]]]:
+    """The batches, each item with what `function` makes of it; the next batch is worked on beside the caller's.
+
+    Results are to be asked for before the next batch is: the last ones are dropped when the caller stops.
+    """
+    pool = ThreadPoolExecutor(1)
+    try:
+        following: list[tuple[T, Future[R]]] = []
+        for batch in batches:
+            this, following = following, [(item, pool.submit(function, item)) for item in batch]
+            if this:
+                yield this
+        if following:
+            yield following
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Background:

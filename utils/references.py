@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from utils.errors import InputError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+HASH_DIGITS = 12  # two of ten thousand paths share one once in millions of runs
+HASHED = re.compile(rf"-[0-9a-f]{{{HASH_DIGITS}}}$", re.IGNORECASE)
 LONGEST_NAME = 200  # bytes; leaves room for a variation, an ending and a temporary name within 255
 
 
@@ -32,11 +35,13 @@ def find_references(folder: Path, exclude: Path | None = None) -> list[Reference
     Raises:
         InputError: no such folder, or no image in it.
     """
-    if not folder.is_dir():
-        raise InputError(f"input_dir {folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
+    if not os.path.isdir(folder):  # Path.is_dir raises on names too long
+        raise InputError(f"input_dir {folder}: {'is not a folder' if os.path.exists(folder) else 'no such folder'}")
     excluded = exclude.resolve() if exclude is not None else None
+    if folder.resolve() == excluded:
+        raise InputError(f"save_dir {exclude}: is the input_dir too; results need a folder of their own")
     paths = []
-    for here, folders, files in os.walk(folder):
+    for here, folders, files in os.walk(folder, onerror=_refuse):
         if Path(here).resolve() == excluded:
             folders.clear()
             continue
@@ -50,11 +55,16 @@ def find_references(folder: Path, exclude: Path | None = None) -> list[Reference
 
 
 def _unique_names(paths: list[Path]) -> list[str]:
-    """Each file's stem; where two share it (also on file systems blind to case), a hash of the path is added."""
+    """Each file's stem; where two share it (also on file systems blind to case), a hash of the path is added.
+
+    And where it looks as if one had been added: no file can bear another's name on purpose.
+    """
     stems = [_printable(path.stem) for path in paths]
     count = Counter(stem.casefold() for stem in stems)
     return [
-        stem if count[stem.casefold()] == 1 and stem == path.stem else f"{stem}-{_path_hash(path)}"
+        stem
+        if count[stem.casefold()] == 1 and stem == path.stem and not HASHED.search(stem)
+        else f"{stem}-{_path_hash(path)}"
         for stem, path in zip(stems, paths, strict=True)
     ]
 
@@ -62,8 +72,13 @@ def _unique_names(paths: list[Path]) -> list[str]:
 def _printable(stem: str) -> str:
     """The stem without what a shell or a file system would stumble over, cut to a length all of them take."""
     stem = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in stem)
-    return stem.encode("utf-8", "replace")[: LONGEST_NAME - 9].decode("utf-8", "ignore")
+    return stem.encode("utf-8", "replace")[: LONGEST_NAME - HASH_DIGITS - 1].decode("utf-8", "ignore")
 
 
 def _path_hash(path: Path) -> str:
-    return hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:8]
+    return hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:HASH_DIGITS]
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed is no empty one."""
+    raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}")

@@ -12,6 +12,7 @@ from utils.errors import InputError
 from utils.references import Reference, find_references
 
 PRECISIONS = ("no", "fp16", "bf16")
+MOST_SAMPLES = 10_000_000  # what a process can list without harm
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Settings:
     """A run, whole: the command line and the config, resolved against each other.
 
     `diffusion` holds the diffuser's own arguments, the command line's over the config's, `respace_steps`
-    among them.
+    among them. `skipped` are the references that cannot be read, and why.
     """
 
     config: Config
@@ -69,6 +70,10 @@ class Settings:
     mixed_precision: str
     compile: bool
     progress_grid: int | None
+    overwrite: bool
+    skip_bad_inputs: bool
+    dry_run: bool
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -88,12 +93,17 @@ class Settings:
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
-        """Sample i follows reference i mod R and is its variation i div R; all of them for each binding."""
+        """Sample i follows reference i mod R and is its variation i div R; all of them for each binding.
+
+        References that cannot be read are counted too, so that the others' numbers, and with them their noise,
+        stay what they are when the file is mended; only their own samples are left out.
+        """
         count = len(self.references)
         return tuple(
             Sample(i, self.references[i % count], i // count, binding)
             for binding in self.bindings
             for i in range(self.n_samples)
+            if self.references[i % count].name not in self.skipped
         )
 
     @property
@@ -158,6 +168,8 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     references = tuple(find_references(args["input_dir"], exclude=args["save_dir"]))
     n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
     _within("n_samples", n_samples, 1)
+    if n_samples > MOST_SAMPLES:
+        raise InputError(f"--n_samples must be at most {MOST_SAMPLES}, not {n_samples}")
     if args["progress_grid"] is not None:
         _within("progress_grid", args["progress_grid"], 0, n_samples - 1)
     taken = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
@@ -170,12 +182,17 @@ def steps_left(strength: float, steps: int) -> int:
     return max(1, round(strength * steps))
 
 
-def make_save_dir(folder: Path) -> None:
-    """Make an output folder and see that files can be written there.
+def make_save_dir(folder: Path, dry_run: bool = False) -> None:
+    """Make an output folder and see that files can be written there; in a dry run, only see whether they could.
 
     Raises:
         InputError: they cannot.
     """
+    if dry_run:
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise InputError(f"save_dir {folder}: cannot be written to")
+        return
     probe = folder / f".{os.getpid()}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,46 @@
+"""YAML from anyone's hand: values only, in bounded time."""
+
+from pathlib import Path
+
+import yaml
+
+from utils.errors import InputError
+
+LARGEST = 16 * 2**20  # bytes; the record of a run over many thousand references has a few
+
+
+class PlainLoader(yaml.SafeLoader):
+    """The safe loader, which cannot name code, without merge keys (`<<`): nested, they double the work at each level.
+
+    libyaml's faster loader overflows its stack on deep nesting, and takes the process with it.
+    """
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leave `<<` where it is, as a key that the constructor does not know."""
+
+
+def read_yaml(path: Path, what: str) -> object:
+    """What a YAML file holds.
+
+    Args:
+        path: the file.
+        what: what it is, for messages.
+
+    Raises:
+        InputError: no such file, or not YAML.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{what} {path}: cannot be read: is not a file")
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{what} {path}: is larger than {LARGEST // 2**20} MB")
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=PlainLoader)
+    except OSError as error:
+        raise InputError(f"{what} {path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{what} {path}: is not a text file") from None
+    except InputError:
+        raise
+    except (yaml.YAMLError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"{what} {path}: is not valid YAML: {problem}") from None

@@ -1,0 +1,49 @@
+"""How the processes of one run come to the same plan. After that they never talk again.
+
+So no process can fail or wait because of another: each writes its own samples, and whichever is last sees it.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+
+from utils.errors import InputError, RunError
+
+PATIENCE = timedelta(hours=1)  # the longest that processes wait for each other, before the first sample
+
+T = TypeVar("T")
+
+
+def connect() -> Accelerator:
+    """The processes that Accelerate's launcher started, connected; or this one alone.
+
+    Accelerate itself is to leave the precision alone: `models.make_ready` sees to it.
+    """
+    return Accelerator(mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+
+
+def agree(accelerator: Accelerator, make: Callable[[], T]) -> T:
+    """What `make` returns in the main process, in every process.
+
+    Raises:
+        InputError, RunError: in every process, if `make` raised it.
+    """
+    made: list[T | InputError | RunError | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            made[0] = make()
+        except (InputError, RunError) as error:
+            made[0] = error
+    broadcast_object_list(made)
+    if isinstance(made[0], (InputError, RunError)):
+        raise made[0]
+    return made[0]  # type: ignore[return-value]
+
+
+def part(accelerator: Accelerator) -> None:
+    """Wait until every process is here; from now on, each is on its own."""
+    accelerator.wait_for_everyone()
+    accelerator.state.destroy_process_group()
