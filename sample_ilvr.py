@@ -6,22 +6,26 @@ ILVR: Conditioning Method for Denoising Diffusion Probabilistic Models (Choi et 
 import argparse
 import os
 import sys
+import time
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils import interrupts
 from utils.config import PROJECT
 from utils.errors import InputError, NotFiniteError, RunError, one_line
-from utils.settings import Sample, Settings, make_save_dir, resolve
+from utils.settings import PRECISIONS, Sample, Settings, make_save_dir, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
 
     from accelerate import Accelerator
     from torch import Tensor
 
     from diffusions import DDPM, Step
+    from diffusions.ddpm import Model
     from models import ClassConditional, UNet
     from utils.files import FolderLock
     from utils.resume import Plan
@@ -75,7 +79,8 @@ def parse_args() -> argparse.Namespace:
     add("--range_t", type=int, nargs="+", default=[0], help="leave the last so many steps unrefined; or a sweep")
     add("--strength", type=float, default=1.0, help="walk only this share of the steps, from the noised reference")
     add("--progress_grid", type=int, nargs="?", const=0, help="show this sample over its steps: a strip, an animation")
-    add("--mixed_precision", choices=["no", "fp16", "bf16"], default="no")
+    add("--mixed_precision", choices=PRECISIONS, help="of the network; accelerate's own setting if left out, else no")
+    add("--compile", action="store_true", help="compile the network first, a minute or so: for GPUs, no gain on a CPU")
     add("--skip_bad_inputs", action="store_true", help="go on without references that cannot be read")
     add("--overwrite", action="store_true", help="replace images of other settings in save_dir")
     add("--dry_run", action="store_true", help="check everything, say what would be done, and write nothing")
@@ -95,22 +100,25 @@ def run(settings: Settings) -> None:
 
 def run_alone(settings: Settings, lock: "FolderLock | None") -> None:
     """Settings → plan, model, diffuser → every process its share of the samples → grid."""
-    from models import choose_class, load_model
+    from models import choose_class, has_fast_bf16, load_model, make_ready
+    from utils.memory import keep_freed_memory
     from utils.processes import agree, connect, part
     from utils.resume import begin, make_plan
 
-    accelerator = connect(settings.mixed_precision)
+    keep_freed_memory()
+    accelerator = connect()
     plan = agree(accelerator, lambda: make_plan(settings, lock, accelerator.num_processes))
     if lock:
         lock.share()
     settings = plan.settings
     unet = load_model(settings.weights, settings.config)
     diffuser = build_diffuser(settings, unet)
-    model = choose_class(unet, settings.class_id).to(accelerator.device)
+    network = make_ready(choose_class(unet, settings.class_id), accelerator.device, settings.mixed_precision)
     if lock is None:
         accelerator.print(plan.summary(accelerator.num_processes))
         return
 
+    model = compile_network(network, settings, accelerator) if settings.compile else network
     if accelerator.is_main_process:
         begin(plan, accelerator.num_processes)
     part(accelerator)
@@ -120,6 +128,20 @@ def run_alone(settings: Settings, lock: "FolderLock | None") -> None:
         finish(plan)
         if settings.progress_grid is not None:
             draw_progress(settings, model, diffuser, accelerator)
+        if settings.mixed_precision == "no" and has_fast_bf16(accelerator.device):
+            print("With --mixed_precision bf16 this machine takes about half as long, for images that hardly differ.")
+
+
+def compile_network(network: "UNet | ClassConditional", settings: Settings, accelerator: "Accelerator") -> "Model":
+    """The network compiled for the run's micro-batches, and how long that took."""
+    from models import Compiled
+
+    start = time.perf_counter()
+    size, channels = settings.config.image_size, settings.config.image_channels
+    batch = min(settings.micro_batch, len(settings.samples))
+    compiled = Compiled(network, (batch, channels, size, size), accelerator.device)
+    accelerator.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
+    return compiled
 
 
 def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
@@ -143,37 +165,49 @@ def build_diffuser(settings: Settings, unet: "UNet") -> "DDPM":
     return diffuser
 
 
-def sample_share(plan: "Plan", model: "UNet | ClassConditional", diffuser: "DDPM", accelerator: "Accelerator") -> None:
+def sample_share(plan: "Plan", model: "Model", diffuser: "DDPM", accelerator: "Accelerator") -> None:
     """Make and write this process's share of the samples."""
     from tqdm import tqdm
 
     from utils.micro_batches import for_each_batch
+    from utils.overlap import Background, ahead
 
     share = plan.batches[accelerator.process_index :: accelerator.num_processes]
     # The main process has as many batches as any other, so that its own steps measure the whole job.
-    with tqdm(
+    bar = tqdm(
         desc=f"{len(plan.todo)} images",
         total=sum(map(len, share)) * plan.settings.steps,
         unit="step",
         disable=not (accelerator.is_main_process and share),
-    ) as bar:
+    )
+    with bar, Background() as writer:
 
-        def work(batch: "Sequence[Sample]") -> None:
+        def work(read: "Sequence[tuple[Sample, Future[Tensor]]]") -> None:
+            batch = [sample for sample, _ in read]
             try:
-                sampled = sample_batch(
-                    batch, plan.settings, model, diffuser, accelerator, lambda _: bar.update(len(batch))
-                )
+                references = [reference.result() for _, reference in read]
             except InputError as error:  # a reference that was readable has gone, and only this process knows
                 raise RunError(str(error)) from None
-            save_batch(batch, *sampled, plan)
+            sampled = sample_batch(
+                batch, references, plan.settings, model, diffuser, accelerator, lambda _: bar.update(len(batch))
+            )
+            writer.submit(save_batch, batch, *sampled, plan)
 
-        for_each_batch(share, work)
+        for_each_batch(ahead(partial(read_sample, plan.settings), share), work)
+
+
+def read_sample(settings: Settings, sample: Sample) -> "Tensor":
+    """A sample's reference, [C, H, W] in [-1, 1]."""
+    from utils.images import read_reference
+
+    return read_reference(sample.reference.path, settings.config.image_size, settings.config.image_channels)
 
 
 def sample_batch(
     batch: "Sequence[Sample]",
+    references: "Sequence[Tensor]",
     settings: Settings,
-    model: "UNet | ClassConditional",
+    model: "Model",
     diffuser: "DDPM",
     accelerator: "Accelerator",
     on_step: "Callable[[Step], object]",
@@ -190,25 +224,21 @@ def sample_batch(
 
     from diffusions import ILVR, start
     from utils.finite import FiniteWatch
-    from utils.images import read_reference
     from utils.noise import SampleNoise
 
-    size, channels = settings.config.image_size, settings.config.image_channels
-    references = torch.stack([read_reference(sample.reference.path, size, channels) for sample in batch])
     refine = ILVR(
-        references.to(accelerator.device),
+        torch.stack(list(references)).to(accelerator.device),
         batch[0].binding.downsample_factor,
         settings.interp_method,
         range_t=batch[0].binding.range_t,
         low_pass=settings.low_pass,
     )
     noise = SampleNoise(settings.seed, [sample.number for sample in batch], accelerator.device)
-    x = start(diffuser, refine.low_pass(refine.reference), noise.randn(channels, size, size), settings.steps)
+    x = start(diffuser, refine.low_pass(refine.reference), noise.randn(*refine.reference.shape[1:]), settings.steps)
     watch = FiniteWatch(model)
-    with accelerator.autocast():
-        for step in diffuser.sample_loop(watch, x, refine, noise.randn_like, settings.steps):
-            images = step.sample
-            on_step(step)
+    for step in diffuser.sample_loop(watch, x, refine, noise.randn_like, settings.steps):
+        images = step.sample
+        on_step(step)
     watch.add(images)
     return images, watch.is_finite()
 
@@ -249,16 +279,14 @@ def finish(plan: "Plan") -> None:
     print(one_line(f"{len(plan.settings.samples)} images and grid.png are in {plan.settings.save_dir}"))
 
 
-def draw_progress(
-    settings: Settings, model: "UNet | ClassConditional", diffuser: "DDPM", accelerator: "Accelerator"
-) -> None:
+def draw_progress(settings: Settings, model: "Model", diffuser: "DDPM", accelerator: "Accelerator") -> None:
     """Sample one image once more, by itself, and show it over its steps; of a sweep in each folder."""
     from utils.figures import Progress
 
     for sample in settings.samples:
         if sample.number == settings.progress_grid:
             progress = Progress(settings.steps)
-            sample_batch([sample], settings, model, diffuser, accelerator, progress)
+            sample_batch([sample], [read_sample(settings, sample)], settings, model, diffuser, accelerator, progress)
             progress.save(settings.save_dir / sample.binding.folder / "progress_grid")
 
 

@@ -73,17 +73,17 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x [B, C, H, W], emb [B, E] (already through its activation) → [B, C', H', W']."""
-        h = F.silu(self.norm_1(x))
+        h = F.silu(self.norm_1(x), inplace=True)
         if self.resample is not None:
             h, x = plain_resample(h, self.resample), plain_resample(x, self.resample)
         h = self.conv_1(h)
         emb = self.emb(emb)[:, :, None, None]
         if self.scale_shift_norm:
             scale, shift = emb.chunk(2, dim=1)
-            h = self.norm_2(h) * (1 + scale) + shift
+            h = self.norm_2(h).mul_(1 + scale).add_(shift)
         else:
-            h = self.norm_2(h + emb)
-        return self.skip(x) + self.conv_2(F.silu(h))
+            h = self.norm_2(h.add_(emb))
+        return self.conv_2(F.silu(h, inplace=True)).add_(self.skip(x))
 
 
 class Attention(nn.Module):
@@ -105,7 +105,7 @@ class Attention(nn.Module):
         pixels = self.norm(x).flatten(2).mT  # [B, HW, C]
         q, k, v = self.qkv(pixels).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return x + self.out(attended).mT.unflatten(2, x.shape[2:])
+        return self.out(attended).mT.unflatten(2, x.shape[2:]).add_(x)
 
 
 class ConvResample(nn.Module):

@@ -147,7 +147,7 @@ class UNet(nn.Module):
             emb = emb + self.class_embed(class_id)
         emb = F.silu(emb)
 
-        x = self.conv_in(x)
+        x = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = [x]
         for stage in self.down:
             for block in stage.blocks:
@@ -162,7 +162,7 @@ class UNet(nn.Module):
             for block in stage.blocks:
                 x = block(torch.cat([x, skips.pop()], dim=1), emb)
             x = stage.change_resolution(x, emb)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(F.silu(self.norm_out(x), inplace=True))
 
 
 M = TypeVar("M", bound=nn.Module)

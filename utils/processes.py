@@ -17,9 +17,12 @@ PATIENCE = timedelta(hours=1)  # the longest that processes wait for each other,
 T = TypeVar("T")
 
 
-def connect(mixed_precision: str) -> Accelerator:
-    """The processes that Accelerate's launcher started, connected; or this one alone."""
-    return Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+def connect() -> Accelerator:
+    """The processes that Accelerate's launcher started, connected; or this one alone.
+
+    Accelerate itself is to leave the precision alone: `models.make_ready` sees to it.
+    """
+    return Accelerator(mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
 
 
 def agree(accelerator: Accelerator, make: Callable[[], T]) -> T:

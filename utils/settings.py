@@ -11,6 +11,7 @@ from utils.config import Config, config_for, find_weights
 from utils.errors import InputError
 from utils.references import Reference, find_references
 
+PRECISIONS = ("no", "fp16", "bf16")
 MOST_SAMPLES = 10_000_000  # what a process can list without harm
 
 
@@ -67,6 +68,7 @@ class Settings:
     ddim_eta: float
     micro_batch: int
     mixed_precision: str
+    compile: bool
     progress_grid: int | None
     overwrite: bool
     skip_bad_inputs: bool
@@ -156,6 +158,10 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     _within("ddim_eta", args["ddim_eta"], 0, 1)
     _within("seed", args["seed"], 0)
     _within("micro_batch", args["micro_batch"], 1)
+    # Accelerate's own setting, which its launcher hands on in the environment, holds where the command line is silent.
+    precision = args["mixed_precision"] or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
+    if precision not in PRECISIONS:
+        raise InputError(f"mixed precision {precision} is not supported (only {', '.join(PRECISIONS)})")
     if args["ddim_eta"] and not args["ddim"]:
         raise InputError("--ddim_eta has a meaning only with --ddim")
 
@@ -167,7 +173,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     if args["progress_grid"] is not None:
         _within("progress_grid", args["progress_grid"], 0, n_samples - 1)
     taken = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
-    taken |= {"config": config, "weights": weights, "n_samples": n_samples}
+    taken |= {"config": config, "weights": weights, "n_samples": n_samples, "mixed_precision": precision}
     return Settings(**(taken | sweeps), diffusion=diffusion, references=references)
 
 

@@ -1,0 +1,75 @@
+"""φ_N, the filter of every step: this project's two matrix products against other ways to shrink and enlarge.
+
+    python -m benchmarks.lowpass [--size 256] [--batch 8]
+
+Time and error for N from 2 to 64. The error is the largest difference to resize-right's own numbers in float64, for a
+picture in [-1, 1]; this project pads with zeros here as resize-right does. F.interpolate is another filter: torch's
+antialiased bicubic differs in its kernel (a = -0.75 without antialiasing) and at the borders.
+"""
+
+import argparse
+from collections.abc import Callable
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from resize_right import resize
+from torch import Tensor
+
+from benchmarks.samplers import timed
+from benchmarks.workers import machine, print_table, ratio
+from utils.resize_right import apply_matrices, low_pass_matrix
+
+FACTORS = (2, 3, 4, 8, 16, 32, 64)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=15)
+    args = parser.parse_args()
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    picture = torch.rand(args.batch, 3, args.size, args.size, device=device) * 2 - 1
+    rows = []
+    for factor in FACTORS:
+        exact = resize_right(picture.double(), factor)
+        ways = {"ours": ours(picture, factor), "resize-right": resize_right, "F.interpolate": interpolate}
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(args.rounds):
+            for name, way in ways.items():
+                seconds[name].append(timed(lambda way=way, factor=factor: way(picture, factor)))  # type: ignore[misc]
+        row: list[object] = [factor]
+        for name, way in ways.items():
+            error = (way(picture, factor) - exact).abs().max().item()
+            row += [
+                f"{1000 * median(seconds[name]):.2f}",
+                f"{ratio(seconds[name], seconds['ours']):.2f}",
+                f"{error:.0e}",
+            ]
+        rows.append(row)
+    header = [f"{name}: {what}" for name in ways for what in ("ms", "× ours", "error")]
+    print(machine())
+    print_table(f"φ_N of {args.batch}×3×{args.size}×{args.size} float32", ["N", *header], rows)
+
+
+def ours(picture: Tensor, factor: float) -> Callable[[Tensor, float], Tensor]:
+    """As ILVR has it: the matrices are made once a batch and applied at every step."""
+    matrix = low_pass_matrix(picture.shape[-1], factor, pad_mode="constant").to(picture)
+    return lambda x, _: apply_matrices(x, matrix, matrix)
+
+
+def resize_right(x: Tensor, factor: float) -> Tensor:
+    """Twice resize-right, the second time to the picture's own size."""
+    return resize(resize(x, 1 / factor), factor, tuple(x.shape))
+
+
+def interpolate(x: Tensor, factor: float) -> Tensor:
+    """Twice torch's own."""
+    small = F.interpolate(x, scale_factor=1 / factor, mode="bicubic", antialias=True)
+    return F.interpolate(small, x.shape[-2:], mode="bicubic", antialias=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The same ILVR sampling twice: with this project, and with what one would put together from other packages.
+
+The other is diffusers' UNet2DModel and DDPMScheduler with resize-right's resize. Its filter is applied as the method's
+authors publish it, to the reference and to the sample. Both begin with the same noise, in the same precision.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.workers import peak_bytes
+from diffusions import DDPM, ILVR
+from diffusions.ddpm import Model
+from models import Compiled, UNet, load_model, make_ready
+from models.checkpoints import build_unet
+from utils.config import read_config
+from utils.memory import keep_freed_memory
+from utils.noise import SampleNoise
+
+FACTOR = 8
+TOTAL_STEPS = 1000
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
+
+
+class Timed:
+    """A network that adds up the time of its calls."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.seconds = 0.0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        synchronise()
+        start = clock()
+        output = self.model(x, t)
+        synchronise()
+        self.seconds += clock() - start
+        return output
+
+
+class Sampler:
+    """What is measured of both: `call` is the network, `sample` the whole loop."""
+
+    call: Model
+
+    def __init__(self, size: int, batch: int) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        generator = torch.Generator().manual_seed(0)
+        self.noise, self.reference = (
+            torch.randn(batch, 3, size, size, generator=generator).to(self.device) for _ in range(2)
+        )
+
+    def sample(self, model: Model, steps: int) -> Tensor:
+        raise NotImplementedError
+
+    def output(self) -> Tensor:
+        """What the network makes of the noise, to see that all contenders run the same one."""
+        return self.call(self.noise, self._timesteps(500)).float().cpu()
+
+    def flops(self) -> int:
+        """Of one forward, counted by torch."""
+        with FlopCounterMode(display=False) as counter:
+            self.output()
+        return counter.get_total_flops()
+
+    def forward(self) -> float:
+        """Seconds of the bare network."""
+        return timed(lambda: self.call(self.noise, self._timesteps(500)))
+
+    def loop(self, steps: int) -> tuple[float, float]:
+        """Seconds a step of the whole loop, and that time over the network's in it."""
+        network = Timed(self.call)
+        seconds = timed(lambda: self.sample(network, steps))
+        over_forward = seconds / network.seconds
+        if self.device.type == "cuda":  # once more without waiting for each call
+            seconds = timed(lambda: self.sample(self.call, steps))
+        return seconds / steps, over_forward
+
+    def wall(self, steps: int) -> float:
+        """Seconds a step by the clock on the wall."""
+        start = time.perf_counter()
+        self.sample(self.call, steps)
+        synchronise()
+        return (time.perf_counter() - start) / steps
+
+    def peak(self) -> int:
+        """Bytes, of the accelerator or of this process."""
+        return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else peak_bytes()
+
+    def _timesteps(self, t: int) -> Tensor:
+        return torch.full([len(self.noise)], t, dtype=torch.int64, device=self.device)
+
+
+class Ours(Sampler):
+    """This project.
+
+    Args:
+        weights: a diffusers folder; or a YAML config, for a network of random weights.
+        plain: the network as it is loaded, for comparison.
+    """
+
+    def __init__(
+        self, weights: Path, size: int, batch: int, precision: str, compiled: bool = False, plain: bool = False
+    ) -> None:
+        if not plain:
+            keep_freed_memory()
+        super().__init__(size, batch)
+        model = load_model(weights) if weights.is_dir() else random_unet(weights)
+        network = model.to(self.device) if plain else make_ready(model, self.device, precision)
+        self.call = Compiled(network, (batch, 3, size, size), self.device) if compiled else network
+
+    def sample(self, model: Model, steps: int) -> Tensor:
+        diffuser = DDPM(respace_steps=steps, total_steps=TOTAL_STEPS)
+        randoms = SampleNoise(0, range(len(self.noise)), self.device)
+        return diffuser.sample(model, self.noise, ILVR(self.reference, FACTOR), randoms.randn_like)
+
+    def synchronisations(self, steps: int) -> int:
+        """How often the host waits for the accelerator within a loop, by torch's sync debug mode."""
+        import warnings
+
+        diffuser, refine = DDPM(respace_steps=steps), ILVR(self.reference, FACTOR)
+        randoms = SampleNoise(0, range(len(self.noise)), self.device)
+        self.output()  # what is set up once may wait
+        torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            diffuser.sample(self.call, self.noise, refine, randoms.randn_like)
+        torch.cuda.set_sync_debug_mode("default")
+        return sum("synchroniz" in str(wait.message) for wait in waits)
+
+
+class Theirs(Sampler):
+    """diffusers and resize-right."""
+
+    def __init__(self, weights: Path, size: int, batch: int, precision: str) -> None:
+        from diffusers import DDPMScheduler, UNet2DModel
+
+        super().__init__(size, batch)
+        self.scheduler = DDPMScheduler.from_pretrained(weights)
+        unet = UNet2DModel.from_pretrained(weights, torch_dtype=DTYPES[precision]).eval().to(self.device)
+        self.call = lambda x, t: unet(x.to(unet.dtype), t).sample.float()
+
+    def sample(self, model: Model, steps: int) -> Tensor:
+        from resize_right import resize
+
+        def low_pass(x: Tensor) -> Tensor:
+            return resize(resize(x, 1 / FACTOR), FACTOR)
+
+        self.scheduler.set_timesteps(steps, self.device)
+        x, timesteps = self.noise, self.scheduler.timesteps
+        for t, t_prev in zip(timesteps, [*timesteps[1:], None], strict=True):
+            x = self.scheduler.step(model(x, t), t, x).prev_sample
+            y = self.reference
+            if t_prev is not None:
+                y = self.scheduler.add_noise(y, torch.randn_like(y), t_prev[None])
+            x = x + low_pass(y) - low_pass(x)
+        return x
+
+
+class Products:
+    """The rate at which the machine multiplies matrices, in FLOP/s: what a network can come near to."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def rate(self, dtype: torch.dtype, convolution: bool) -> float:
+        """Of torch.mm, or of a 3×3 convolution, which is a matrix product too.
+
+        Both, since on a CPU they are different libraries, MKL and oneDNN, and MKL is slow on processors of AMD.
+        """
+        side = 8192 if self.device.type == "cuda" else 2048
+        if convolution:
+            x, w = torch.randn(1, 256, side // 16, side // 32), torch.randn(256, 256, 3, 3)
+            x, w = (v.to(self.device, dtype, memory_format=torch.channels_last) for v in (x, w))
+            flops, product = 2 * x[0, 0].numel() * w.numel(), lambda: torch.conv2d(x, w, padding=1)
+        else:
+            a, b = torch.randn(2, side, side).to(self.device, dtype)
+            flops, product = 2 * side**3, lambda: a @ b
+        product()
+        return flops / min(timed(product) for _ in range(5))
+
+
+def random_unet(config: Path) -> UNet:
+    """A config's network with torch's own initial weights."""
+    unet = build_unet(read_config(config)).to_empty(device="cpu")
+    torch.manual_seed(0)
+    for module in unet.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm)):
+            module.reset_parameters()
+    return unet.eval()
+
+
+def synchronise() -> None:
+    """Wait for the accelerator, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds."""
+    synchronise()
+    start = clock()
+    work()
+    synchronise()
+    return clock() - start
+
+
+def clock() -> float:
+    """Seconds; of a single thread's processor time, which other work on the machine hardly disturbs."""
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return time.process_time() if alone else time.perf_counter()

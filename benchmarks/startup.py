@@ -1,0 +1,79 @@
+"""How long it takes until the first step, against what cannot be avoided: importing torch and reading the weights.
+
+    python -m benchmarks.startup [--rounds 9]
+
+Each a Python process of its own, in turn; seconds of wall clock, and of processor time, which other work disturbs less.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from statistics import median
+
+from benchmarks.workers import machine, print_table, ratio
+from utils.config import PROJECT
+
+WEIGHTS = PROJECT / "weights" / "openpeeps64" / "diffusion_pytorch_model.safetensors"
+FIRST_STEP = """
+import sys, diffusions
+def stop(*_, **__):
+    import os
+    os._exit(0)
+diffusions.DDPM.sample_loop = stop
+sys.argv = ["sample_ilvr.py", "--save_dir", sys.argv[1]]
+import sample_ilvr
+sample_ilvr.main()
+"""
+WAYS = {
+    "python": "",
+    "import torch": "import torch",
+    "import torch, weights read": f"import torch; from safetensors.torch import load_file; load_file({str(WEIGHTS)!r})",
+    "import accelerate": "import accelerate",
+    "sample_ilvr.py -h": "import sys; sys.argv = ['', '-h']; import sample_ilvr; sample_ilvr.main()",
+    "sample_ilvr.py up to the first step": FIRST_STEP,
+}
+FLOOR = "import torch, weights read"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    args = parser.parse_args()
+
+    wall: dict[str, list[float]] = {name: [] for name in WAYS}
+    processor: dict[str, list[float]] = {name: [] for name in WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(args.rounds + 1):
+            for name, code in WAYS.items():
+                seconds, used = run(code, folder)
+                wall[name].append(seconds)
+                processor[name].append(used)
+    rows = []
+    for name in WAYS:
+        w, p = wall[name][1:], processor[name][1:]  # the first round fills the system's cache
+        rows.append(
+            [
+                name,
+                f"{median(w):.2f}",
+                f"{ratio(w, wall[FLOOR][1:]):.2f}",
+                f"{median(p):.2f}",
+                f"{ratio(p, processor[FLOOR][1:]):.2f}",
+            ]
+        )
+    print(machine())
+    print_table("Start-up", ["", "s", "× torch and weights", "processor s", "× torch and weights"], rows)
+
+
+def run(code: str, folder: str) -> tuple[float, float]:
+    """Wall-clock and processor seconds of a Python process."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run([sys.executable, "-c", code, folder], cwd=PROJECT, capture_output=True, check=True)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Contenders in processes of their own, which measure in turn: no side has the other's memory, settings or threads."""
+
+import multiprocessing
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Worker:
+    """An object in another process; its methods are called by name.
+
+    Args:
+        build: makes the object there.
+        threads: OpenMP threads of that process, as many as here if left out.
+    """
+
+    def __init__(self, build: Callable[..., object], *args: object, threads: int | None = None) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, threads or torch.get_num_threads(), build, args))
+        self._process.start()
+        theirs.close()
+        self.result()  # the object is there
+
+    def begin(self, method: str, *args: object) -> None:
+        """Call a method without waiting for it."""
+        self._pipe.send((method, args))
+
+    def result(self) -> Any:
+        """What the method returned."""
+        failed, value = self._pipe.recv()
+        if failed:
+            raise RuntimeError(value)
+        return value
+
+    def __call__(self, method: str, *args: object) -> Any:
+        self.begin(method, *args)
+        return self.result()
+
+    def stop(self) -> None:
+        self._pipe.close()
+        self._process.join()
+
+
+def _serve(pipe: Connection, threads: int, build: Callable[..., object], args: tuple[object, ...]) -> None:
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    try:
+        served = build(*args)
+        pipe.send((False, None))
+        while True:
+            method, arguments = pipe.recv()
+            pipe.send((False, getattr(served, method)(*arguments)))
+    except EOFError:
+        return
+    except Exception as error:
+        pipe.send((True, f"{type(error).__name__}: {error}"))
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held (Linux; getrusage would tell the parent's)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Median of the rounds' ratios: what disturbs a round disturbs both of its sides."""
+    return statistics.median(n / d for n, d in zip(numerators, denominators, strict=True))
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Markdown, so that it can be put into a README."""
+    print(f"\n{title}\n\n| " + " | ".join(header) + " |")
+    print("|" + " --- |" + " ---: |" * (len(header) - 1))
+    for row in rows:
+        print("| " + " | ".join(map(str, row)) + " |", flush=True)
+
+
+def machine() -> str:
+    """Processor or accelerator, cores, and torch."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}, torch {torch.__version__}"

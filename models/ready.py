@@ -1,0 +1,63 @@
+"""A network made ready for sampling: where, in which layout, how precisely and how compiled it runs."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.class_conditional import ClassConditional
+from models.unet import UNet
+from utils.errors import InputError
+
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def make_ready(
+    model: UNet | ClassConditional, device: torch.device | str, precision: str = "no"
+) -> UNet | ClassConditional:
+    """Move a network to a device, channels last, its weights cast once and for all.
+
+    Convolutions are made for channels last: on a CPU it saves float32 a tenth to a third of the time, bfloat16
+    twice that. Casting the weights rather than the calls, as autocast does, saves bfloat16 another tenth; its
+    images are as near to float32's (52 to 55 dB, the embedded model). Normalisation and attention accumulate in
+    float32 inside, whatever the weights are, and the samplers' mathematics never leaves it.
+
+    Raises:
+        InputError: fp16 on a CPU, which has no units for it and would take seven times as long as float32.
+    """
+    if precision == "fp16" and torch.device(device).type == "cpu":
+        raise InputError("--mixed_precision fp16 needs a GPU; on a CPU choose bf16 or no")
+    for parameter in model.parameters():
+        layout = torch.channels_last if parameter.ndim == 4 else torch.preserve_format
+        # A copy in any case: a single parameter left in the checkpoint's mapping would keep all of it in memory.
+        parameter.data = parameter.data.to(device, DTYPES[precision], memory_format=layout, copy=True)
+    return model
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+class Compiled:
+    """A network compiled by torch.compile for one shape, called like the network.
+
+    A smaller batch, such as a run's last, is filled up with zeros: compiling once more would take longer.
+
+    Args:
+        batch_shape: [B, C, H, W]. Compiling happens here, not in the first call.
+    """
+
+    def __init__(self, model: UNet | ClassConditional, batch_shape: tuple[int, ...], device: torch.device) -> None:
+        self.batch = batch_shape[0]
+        self.model = torch.compile(model, dynamic=False)
+        with torch.no_grad():
+            self(torch.zeros(batch_shape, device=device), torch.zeros(self.batch, dtype=torch.int64, device=device))
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """x [B' ≤ B, C, H, W], t int64 [B'] → [B', C or 2C, H, W]."""
+        count, missing = len(x), self.batch - len(x)
+        if missing:
+            x, t = F.pad(x, (0, 0) * 3 + (0, missing)), F.pad(t, (0, missing))
+        return self.model(x, t)[:count]

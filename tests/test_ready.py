@@ -1,0 +1,87 @@
+"""Layout, precision and compilation change how fast the network runs, and hardly what it returns."""
+
+import math
+
+import pytest
+import torch
+
+from diffusions import DDPM, ILVR
+from models import Compiled, load_model, make_ready
+from models.unet import UNet
+from sample_ilvr import parse_args
+from tests.commands import PROJECT
+from utils.config import find_weights, read_config
+from utils.errors import InputError
+from utils.images import read_reference
+from utils.noise import SampleNoise
+from utils.references import find_references
+from utils.settings import resolve
+
+CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")
+
+
+def embedded() -> UNet:
+    assert CONFIG.weights is not None
+    return load_model(find_weights(CONFIG.weights), CONFIG)
+
+
+def sample(model, count: int, steps: int) -> torch.Tensor:
+    """The embedded model's images of the first references, [count, 3, 64, 64] in [-1, 1]."""
+    paths = [reference.path for reference in find_references(PROJECT / "assets" / "references")[:count]]
+    diffuser = DDPM(**{**CONFIG.diffusion, "respace_steps": steps})
+    noise = SampleNoise(2022, range(count))
+    refine = ILVR(torch.stack([read_reference(path, 64) for path in paths]), 8)
+    return diffuser.sample(model, noise.randn(3, 64, 64), refine, noise.randn_like).clamp(-1, 1)
+
+
+def test_channels_last_returns_the_same():
+    x, t = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.tensor([20, 900])
+    with torch.no_grad():
+        plain, ready = embedded()(x, t), make_ready(embedded(), "cpu")(x, t)
+    assert ready.dtype == torch.float32
+    assert (plain - ready).abs().max() <= 1e-5 * plain.abs().max()
+
+
+def test_bf16_images_hardly_differ():
+    full, half = (sample(make_ready(embedded(), "cpu", precision), 2, 10) for precision in ("no", "bf16"))
+    assert half.dtype == torch.float32
+    for error in (full - half).square().mean((1, 2, 3)).tolist():
+        assert 10 * math.log10(4 / error) >= 35  # PSNR in dB
+
+
+def test_bf16_casts_the_weights():
+    model = make_ready(embedded(), "cpu", "bf16")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+def test_fp16_on_a_cpu_is_refused():
+    with pytest.raises(InputError, match="choose bf16"):
+        make_ready(embedded(), "cpu", "fp16")
+
+
+def test_a_compiled_network_is_called_with_one_shape_only(monkeypatch):
+    shapes = []
+
+    def network(x, t):
+        shapes.append((x.shape, t.shape))
+        return x * t[:, None, None, None]
+
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    compiled = Compiled(network, (4, 3, 8, 8), torch.device("cpu"))
+    x, t = torch.randn(3, 3, 8, 8), torch.tensor([5, 6, 7])
+    assert torch.equal(compiled(x, t), network(x, t))
+    assert set(shapes[:-1]) == {((4, 3, 8, 8), (4,))}
+
+
+@pytest.mark.parametrize(("arguments", "precision"), [([], "bf16"), (["--mixed_precision", "no"], "no")])
+def test_accelerates_own_precision_holds_where_the_command_line_is_silent(monkeypatch, arguments, precision):
+    monkeypatch.setattr("sys.argv", ["sample_ilvr.py", *arguments])
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert resolve(vars(parse_args())).mixed_precision == precision
+
+
+def test_other_precisions_of_accelerates_are_refused(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["sample_ilvr.py"])
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    with pytest.raises(InputError, match="fp8 is not supported"):
+        resolve(vars(parse_args()))
