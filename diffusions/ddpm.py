@@ -205,3 +205,19 @@ class DDPM:
         """
         level = self.alphas_cumprod.to(x0.device)[t].to(x0.dtype)[:, None, None, None]
         return level.sqrt() * x0 + (1 - level).sqrt() * noise
+
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What the network should say of `q_sample(x0, t, noise)`: by objective ε, x_0, or v = √ᾱ_t ε - √(1-ᾱ_t) x_0.
+
+        Args:
+            x0, t, noise: as for `q_sample`.
+
+        Returns:
+            [B, C, H, W].
+        """
+        if self.objective == "pred_eps":
+            return noise
+        if self.objective == "pred_x0":
+            return x0
+        level = self.alphas_cumprod.to(x0.device)[t].to(x0.dtype)[:, None, None, None]
+        return level.sqrt() * noise - (1 - level).sqrt() * x0

@@ -2,7 +2,18 @@
 
 from models.checkpoints import load_model
 from models.class_conditional import ClassConditional, choose_class
+from models.export import new_unet, save_diffusers
 from models.ready import Compiled, has_fast_bf16, make_ready
 from models.unet import UNet
 
-__all__ = ["ClassConditional", "Compiled", "UNet", "choose_class", "has_fast_bf16", "load_model", "make_ready"]
+__all__ = [
+    "ClassConditional",
+    "Compiled",
+    "UNet",
+    "choose_class",
+    "has_fast_bf16",
+    "load_model",
+    "make_ready",
+    "new_unet",
+    "save_diffusers",
+]

@@ -5,7 +5,7 @@ scheduler_config.json in scheduler/. Older pipelines have all of them in one pla
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,37 @@ def read_diffusers_folder(folder: Path) -> dict[str, Any]:
         "model": {"dialect": "diffusers", "params": params},
         "diffusion": _diffusion(_read_json(scheduler), scheduler),
     }
+
+
+def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: Mapping[str, Any]) -> None:
+    """Write config.json and scheduler_config.json, the way back from `read_diffusers_folder`.
+
+    Args:
+        folder: made if need be.
+        params: the network, as `UNet2DModel`'s config.json names them.
+        diffusion: the arguments of diffusions.DDPM.
+    """
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": diffusion["total_steps"],
+        "beta_schedule": _key_of(diffusion["beta_schedule"], BETA_SCHEDULES),
+        "beta_start": diffusion.get("beta_start", 1e-4),
+        "beta_end": diffusion.get("beta_end", 0.02),
+        "prediction_type": _key_of(diffusion["objective"], OBJECTIVES),
+        "variance_type": _key_of(diffusion["var_type"], VAR_TYPES),
+        "clip_sample": diffusion.get("clip_denoised", True),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (
+        ("config.json", {"_class_name": "UNet2DModel", **params}),
+        ("scheduler_config.json", scheduler),
+    ):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _key_of(value: str, words: dict[str, str]) -> str:
+    """The first of diffusers' words for one of ours."""
+    return next(theirs for theirs, ours in words.items() if ours == value)
 
 
 def _diffusion(scheduler: dict[str, Any], path: Path) -> dict[str, Any]:
