@@ -36,11 +36,9 @@ CONFIG = {
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator() -> Iterator[None]:
-    """Accelerate remembers a process's precision; one thread is fastest for networks as small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Accelerate remembers a process's precision, that of the tests before too."""
+    AcceleratorState._reset_state(reset_partial_state=True)
     yield
-    torch.set_num_threads(threads)
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
