@@ -16,10 +16,9 @@ def make_ready(
 ) -> UNet | ClassConditional:
     """Move a network to a device, channels last, its weights cast once and for all.
 
-    Convolutions are made for channels last: on a CPU it saves float32 a tenth to a third of the time, bfloat16
-    twice that. Casting the weights rather than the calls, as autocast does, saves bfloat16 another tenth; its
-    images are as near to float32's (52 to 55 dB, the embedded model). Normalisation and attention accumulate in
-    float32 inside, whatever the weights are, and the samplers' mathematics never leaves it.
+    Channels last is the layout that convolutions are made for, and casting the weights once spares what autocast does
+    at every call; `benchmarks/speed.py` measures both together. Normalisation and attention accumulate in float32
+    inside, whatever the weights are, and the samplers' mathematics never leaves it.
 
     Raises:
         InputError: fp16 on a CPU, which has no units for it and would take seven times as long as float32.

@@ -100,6 +100,14 @@ def test_every_unreadable_image_is_named_before_sampling(tmp_path, input_dir):
     assert not read_images(tmp_path / "out")
 
 
+def test_a_size_that_the_model_cannot_halve_is_told(tmp_path, input_dir):
+    config = yaml.safe_load((PROJECT / "configs" / "openpeeps64.yaml").read_text()) | {"image_size": 60}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    done = sample_ilvr("-c", tmp_path / "config.yaml", "--input_dir", input_dir, "--save_dir", tmp_path / "out")
+    assert done.returncode == 2
+    assert "image_size is 60, but the model halves it 3 times" in done.stderr
+
+
 def test_an_empty_input_folder_is_named(tmp_path):
     done = sample_ilvr("--input_dir", tmp_path, "--save_dir", tmp_path / "out")
     assert done.returncode == 2
