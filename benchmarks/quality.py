@@ -32,7 +32,7 @@ from benchmarks.quality_plot import plot
 from benchmarks.realism import Realism
 from diffusions import DDIM, DDPM, ILVR, start
 from diffusions.ddpm import Model
-from models import load_model
+from models import load_model, make_ready
 from utils.config import PROJECT, find_weights, read_config
 from utils.noise import SampleNoise
 from utils.settings import steps_left
@@ -184,7 +184,7 @@ def main() -> None:
     calls = sum(setting.calls for setting in settings) * count * variations
     print(f"{len(settings)} settings × {count} references × {variations} variations: {calls} network calls")
     assert CONFIG.weights is not None
-    model = load_model(find_weights(CONFIG.weights), CONFIG)
+    model = make_ready(load_model(find_weights(CONFIG.weights), CONFIG), "cpu")
     with tqdm(total=calls, unit="call") as bar:
 
         def counted(x: Tensor, t: Tensor) -> Tensor:
