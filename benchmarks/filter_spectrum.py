@@ -14,8 +14,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from diffusions.low_pass import WAYS_UP, downsample_matrix
 from utils.config import PROJECT
-from utils.resize_right import LOW_PASSES
 
 SIZE = 64
 FACTORS = (2, 4, 8, 16)
@@ -53,9 +53,9 @@ def draw(picture: Path) -> None:
     """Mean variance by frequency, a panel a filter; the numbers are printed."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     shell = shells(SIZE)
-    for ax, (name, filter_matrix) in zip(figure.subplots(1, 2, sharey=True), LOW_PASSES.items(), strict=True):
+    for ax, (name, way_up) in zip(figure.subplots(1, 2, sharey=True), WAYS_UP.items(), strict=True):
         for factor in FACTORS:
-            variance = refined_variance(filter_matrix(SIZE, factor))
+            variance = refined_variance(way_up(SIZE, factor) @ downsample_matrix(SIZE, factor))
             octave = variance[(shell >= 0.5 / factor) & (shell < 1 / factor)].mean()
             print(f"{name} N = {factor}: {variance.mean():.3f} in all, {octave:.3f} in the octave below the cutoff")
             frequencies = shell.unique()

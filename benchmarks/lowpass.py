@@ -1,4 +1,4 @@
-"""φ_N, the filter of every step: this project's two matrix products against other ways to shrink and enlarge.
+"""φ_N, the filter of every step: this project's thin matrix products against other ways to shrink and enlarge.
 
     python -m benchmarks.lowpass [--size 256] [--batch 8]
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.samplers import timed
 from benchmarks.workers import machine, print_table, ratio
-from utils.resize_right import apply_matrices, low_pass_matrix
+from diffusions.low_pass import LowPass
 
 FACTORS = (2, 3, 4, 8, 16, 32, 64)
 
@@ -56,8 +56,8 @@ def main() -> None:
 
 def ours(picture: Tensor, factor: float) -> Callable[[Tensor, float], Tensor]:
     """As ILVR has it: the matrices are made once a batch and applied at every step."""
-    matrix = low_pass_matrix(picture.shape[-1], factor, pad_mode="constant").to(picture)
-    return lambda x, _: apply_matrices(x, matrix, matrix)
+    low_pass = LowPass(picture, factor, pad_mode="constant")
+    return lambda x, _: low_pass(x)
 
 
 def resize_right(x: Tensor, factor: float) -> Tensor:

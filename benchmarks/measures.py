@@ -7,8 +7,9 @@ from torch import Tensor
 
 from benchmarks.ms_ssim import ms_ssim
 from benchmarks.realism import Realism
+from diffusions.low_pass import downsample_matrix
 from utils.images import to_pixels
-from utils.resize_right import apply_matrices, downsample_matrix
+from utils.resize_right import apply_matrices
 
 RESAMPLES = 100
 Z95 = 1.96

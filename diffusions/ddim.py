@@ -29,13 +29,16 @@ class DDIM(DDPM):
     def reverse(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
         """Step to x_prev = √ᾱ_prev x̂0 + √(1-ᾱ_prev-σ²) ε̂ + σ z (Song et al. 2021, equations 12 and 16).
 
+        ε̂ = (x - √ᾱ x̂0) / √(1-ᾱ) is the noise that leads from x̂0, clipped or not, to x.
+
         Args:
             x: [B, C, H, W], the sample at `transition.t`.
 
         Returns:
             [B, C, H, W].
         """
-        level = transition.alphas_cumprod_prev
+        pred_x0, level, level_prev = prediction.pred_x0, transition.alphas_cumprod, transition.alphas_cumprod_prev
+        eps = (x - math.sqrt(level) * pred_x0) / math.sqrt(1 - level)
         sigma = self.eta * math.sqrt(transition.posterior_variance)
-        x_prev = math.sqrt(level) * prediction.pred_x0 + math.sqrt(1 - level - sigma**2) * prediction.eps
+        x_prev = math.sqrt(level_prev) * pred_x0 + math.sqrt(1 - level_prev - sigma**2) * eps
         return x_prev + sigma * randn_like(x) if sigma > 0 else x_prev

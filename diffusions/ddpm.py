@@ -28,10 +28,9 @@ class Step:
 
 
 class Prediction(NamedTuple):
-    """The network's output, read: the clean image x̂0, the noise, and the raw variance channels, C or none of them."""
+    """The network's output, read: the clean image x̂0, and the raw variance channels, C or none of them."""
 
     pred_x0: Tensor
-    eps: Tensor
     variance: Tensor
 
 
@@ -95,7 +94,7 @@ class DDPM:
             x: [B, C, H, W], the noisy sample.
 
         Returns:
-            x̂0 (clipped if the diffuser clips) and the noise that leads from it to x, both [B, C, H, W].
+            x̂0 [B, C, H, W], clipped if the diffuser clips.
         """
         channels = x.shape[1]
         output, variance = output.to(x.dtype).split([channels, output.shape[1] - channels], dim=1)
@@ -109,8 +108,7 @@ class DDPM:
             pred_x0 = signal * x - noise * output
         if self.clip_denoised:
             pred_x0 = pred_x0.clamp(-1, 1)
-        eps = (x - signal * pred_x0) / noise
-        return Prediction(pred_x0, eps, variance)
+        return Prediction(pred_x0, variance)
 
     def reverse(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
         """Draw x_prev ~ p(x_prev | x) (Ho et al. 2020, equation 7 with x̂0 for x_0).
@@ -203,8 +201,8 @@ class DDPM:
         Returns:
             [B, C, H, W].
         """
-        level = self.alphas_cumprod.to(x0.device)[t].to(x0.dtype)[:, None, None, None]
-        return level.sqrt() * x0 + (1 - level).sqrt() * noise
+        signal, noise_level = self._levels(x0, t)
+        return signal * x0 + noise_level * noise
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the network should say of `q_sample(x0, t, noise)`: by objective ε, x_0, or v = √ᾱ_t ε - √(1-ᾱ_t) x_0.
@@ -219,5 +217,10 @@ class DDPM:
             return noise
         if self.objective == "pred_x0":
             return x0
+        signal, noise_level = self._levels(x0, t)
+        return signal * noise - noise_level * x0
+
+    def _levels(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ_t and √(1-ᾱ_t), both [B, 1, 1, 1] like `x0`."""
         level = self.alphas_cumprod.to(x0.device)[t].to(x0.dtype)[:, None, None, None]
-        return level.sqrt() * noise - (1 - level).sqrt() * x0
+        return level.sqrt(), (1 - level).sqrt()

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from diffusions.ddpm import RandnLike
+from diffusions.low_pass import LowPass
 from diffusions.schedule import Transition
-from utils.resize_right import LOW_PASSES, apply_matrices
 
 
 class ILVR:
@@ -18,11 +18,11 @@ class ILVR:
     That φ_N, the paper's, is no projection. So the sample's low frequencies only come near the reference's, and
     noise is lost: sample and reference carry independent noise, and in a mode that φ_N passes with gain g the sum
     keeps (1-g)² + g² of the variance that the network was trained on, 1/2 at worst, in the octave below the cutoff.
-    `low_pass="projection"` takes P = Dᵀ(DDᵀ)⁻¹D instead, D being the downsampler: g is 0 or 1, so the noise stays
-    whole in every mode, and D(sample) = D(reference) after the last step. With D⁺ the pseudo-inverse, x' + P(y - x')
-    is D⁺Dy + (I - D⁺D)x', the range-null-space decomposition of DDNM (Wang et al., ICLR 2023). The
-    difference: DDNM puts the clean measurement Dy into the predicted x̂0 before the reverse step; this puts the
-    equally noised one into the sample after it, as ILVR does.
+    `low_pass="projection"` takes P = D⁺D instead, D being the downsampler and D⁺ = Dᵀ(DDᵀ)⁻¹ its pseudo-inverse: g is
+    0 or 1, so the noise stays whole in every mode, and D(sample) = D(reference) after the last step. x' + P(y - x')
+    is D⁺Dy + (I - D⁺D)x', the range-null-space decomposition of DDNM (Wang et al., ICLR 2023). The difference: DDNM
+    puts the clean measurement Dy into the predicted x̂0 before the reverse step; this puts the equally noised one
+    into the sample after it, as ILVR does.
 
     Args:
         reference: y_0, [B, C, H, W] in [-1, 1], one image a sample, on the sample's device.
@@ -45,22 +45,11 @@ class ILVR:
         range_t: int = 0,
         low_pass: str = "resize",
     ) -> None:
-        height, width = reference.shape[-2:]
-        if not 1 <= downsample_factor <= min(height, width):
-            raise ValueError(f"downsample_factor must lie in 1 … {min(height, width)}, not {downsample_factor}")
         if range_t < 0:
             raise ValueError(f"range_t must be at least 0, not {range_t}")
-        if low_pass not in LOW_PASSES:
-            raise ValueError(f"low_pass {low_pass!r} is none of {', '.join(LOW_PASSES)}")
-        matrix = LOW_PASSES[low_pass]
         self.reference = reference
         self.range_t = range_t
-        self.rows = matrix(height, downsample_factor, interp_method, pad_mode).to(reference)
-        self.columns = matrix(width, downsample_factor, interp_method, pad_mode).to(reference)
-
-    def low_pass(self, x: Tensor) -> Tensor:
-        """φ_N(x), [B, C, H, W]."""
-        return apply_matrices(x, self.rows, self.columns)
+        self.low_pass = LowPass(reference, downsample_factor, interp_method, pad_mode, low_pass)
 
     def __call__(self, sample: Tensor, transition: Transition, randn_like: RandnLike = torch.randn_like) -> Tensor:
         """Refine what a reverse step made.

@@ -13,7 +13,8 @@ from resize_right import interp_methods
 from torch import Tensor
 
 from diffusions import ILVR
-from utils.resize_right import KERNELS, PADDINGS, low_pass_matrix, resize, resize_matrix
+from diffusions.low_pass import downsample_matrix, upsample_matrix
+from utils.resize_right import KERNELS, PADDINGS, resize, resize_matrix
 
 NUMPY_PADDINGS = {"replicate": "edge", "circular": "wrap"}
 PHI_SIZES = (7, 16, 31)
@@ -151,6 +152,10 @@ def test_gradients_flow(interp_method, pad_mode, scale):
 def test_impossible_arguments_are_value_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         resize(image(1, 1, 8, 8), **arguments)
+
+
+def low_pass_matrix(*axis):
+    return upsample_matrix(*axis) @ downsample_matrix(*axis)
 
 
 @every_kernel

@@ -124,9 +124,10 @@ def test_mistakes_are_told_before_torch_is_imported(args):
 
 def test_choices_are_those_of_the_library():
     from diffusions.ddpm import VAR_TYPES
+    from diffusions.low_pass import WAYS_UP
     from diffusions.schedule import RESPACE_TYPES
-    from utils.resize_right import KERNELS, LOW_PASSES
+    from utils.resize_right import KERNELS
 
     usage = Path(PROJECT / "sample_ilvr.py").read_text()
-    for choices in (VAR_TYPES, RESPACE_TYPES, KERNELS, LOW_PASSES):
+    for choices in (VAR_TYPES, RESPACE_TYPES, KERNELS, WAYS_UP):
         assert "[" + ", ".join(f'"{choice}"' for choice in choices) + "]" in usage

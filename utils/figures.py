@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from diffusions.low_pass import LowPass
 from utils.files import write_atomically
 from utils.images import make_grid, read_pixels, read_reference, save_png, to_pixels
-from utils.resize_right import LOW_PASSES, apply_matrices
 from utils.settings import Binding, Settings
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def draw_grid(settings: Settings) -> np.ndarray:
         labels = [binding.folder.replace("/", " ") for binding in settings.bindings]
         return side_by_side([pictures, *map(rows, settings.bindings)], ["", *labels])
     (binding,) = settings.bindings
-    matrix = LOW_PASSES[settings.low_pass](size, binding.downsample_factor, settings.interp_method).float()
-    low_passed = [[to_pixels(apply_matrices(reference, matrix, matrix))] for reference in references]
+    low_pass = LowPass(references[0], binding.downsample_factor, settings.interp_method, low_pass=settings.low_pass)
+    low_passed = [[to_pixels(low_pass(reference))] for reference in references]
     return make_grid([a + b + c for a, b, c in zip(pictures, low_passed, rows(binding), strict=True)])
 
 

@@ -1,4 +1,4 @@
-"""Antialiased, exactly aligned resizing, and the low-pass filter that ILVR makes of it.
+"""Antialiased, exactly aligned resizing.
 
 The geometry is ResizeRight's (Shocher et al., https://github.com/assafshocher/ResizeRight, after "From
 Discrete to Continuous Convolution Layers", arXiv:2006.11120): image centres stay on each other, the kernel
@@ -110,49 +110,6 @@ def resize_matrix(
     inside = (pixels >= 0) & (pixels < in_size)
     matrix = torch.zeros(out_size, in_size, dtype=torch.float64)
     return matrix.scatter_add_(1, pixels.where(inside, 0), weights.where(inside, 0))
-
-
-def downsample_matrix(size: int, factor: float, interp_method: str = "cubic", pad_mode: str = "symmetric") -> Tensor:
-    """D along one axis: down by `factor`, the first half of φ_N.
-
-    Args:
-        size: pixels of the axis.
-        factor: N ≥ 1; need not divide `size` nor be a whole number. 1 is the identity.
-
-    Returns:
-        [⌈size/factor⌉, size], float64.
-    """
-    return resize_matrix(size, math.ceil(size / factor), 1 / factor, interp_method, pad_mode=pad_mode)
-
-
-def low_pass_matrix(size: int, factor: float, interp_method: str = "cubic", pad_mode: str = "symmetric") -> Tensor:
-    """φ_N along one axis: down by `factor`, then back up to `size` (Choi et al. 2021, section 3.2).
-
-    Args: those of `downsample_matrix`.
-
-    Returns:
-        [size, size], float64.
-    """
-    down = downsample_matrix(size, factor, interp_method, pad_mode)
-    return resize_matrix(len(down), size, factor, interp_method, pad_mode=pad_mode) @ down
-
-
-def projection_matrix(size: int, factor: float, interp_method: str = "cubic", pad_mode: str = "symmetric") -> Tensor:
-    """φ_N along one axis made exact: Dᵀ(DDᵀ)⁻¹D, the orthogonal projection onto what D keeps.
-
-    D goes down by `factor`, as in `low_pass_matrix`; only the way back differs, D's pseudo-inverse in place of
-    the upsampler. The image's own D is the Kronecker product of its axes', and so is the projection.
-
-    Args: those of `downsample_matrix`.
-
-    Returns:
-        [size, size], float64: symmetric and idempotent.
-    """
-    down = downsample_matrix(size, factor, interp_method, pad_mode)
-    return torch.linalg.pinv(down) @ down
-
-
-LOW_PASSES = {"resize": low_pass_matrix, "projection": projection_matrix}
 
 
 def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

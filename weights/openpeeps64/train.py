@@ -31,6 +31,7 @@ from models import UNet, load_model, new_unet, save_diffusers
 from utils.config import Config, config_for
 from weights.openpeeps64.batches import Batches, read_images
 from weights.openpeeps64.muon import Muon
+from weights.openpeeps64.unconditional import draw, sheet
 from weights.openpeeps64.weighting import P2, Balanced, Weighting
 
 ADAM_BETAS = (0.9, 0.99)
@@ -161,22 +162,12 @@ def make_optimizers(unet: UNet, lr: float, muon_lr: float) -> list[torch.optim.O
     return [adam, Muon(hidden, lr=muon_lr, momentum=MUON_MOMENTUM, weight_decay=0)] if hidden else [adam]
 
 
-@torch.no_grad()
-def save_sheet(path: Path, trainer: Trainer, config: Config, rows: int = 4, columns: int = 8) -> None:
-    """A sheet of samples of the mean weights, 50 steps each, always from the same noise."""
-    device = trainer.accelerator.device
-    diffuser = DDPM(**{**config.diffusion, "respace_steps": min(50, config.total_steps)})
-    generator = torch.Generator().manual_seed(0)
-    shape = (rows * columns, config.image_channels, config.image_size, config.image_size)
-
-    def draw(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator).to(device)
-
+def save_sheet(path: Path, trainer: Trainer, config: Config) -> None:
+    """32 samples of the mean weights, at most 50 steps each, always from the same noise."""
+    steps = min(50, config.total_steps)
     with trainer.accelerator.autocast():
-        samples = diffuser.sample(trainer.ema, draw(torch.empty(shape)), randn_like=draw)
-    pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
-    sheet = pixels.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).squeeze(2)
-    Image.fromarray(sheet.numpy()).save(path)
+        pictures = draw(trainer.ema, config, steps, range(32), device=trainer.accelerator.device)
+    Image.fromarray(sheet(pictures)).save(path)
 
 
 def save(trainer: Trainer, config: Config) -> None:
