@@ -49,6 +49,13 @@ def sweep(work: Path, save_dir: Path) -> None:
     shutil.copy(work / "out" / "grid.png", save_dir / "sweep.png")
 
 
+def demo(work: Path, save_dir: Path) -> None:
+    """All the demo references at N = 4, 8 and 16, two variations each."""
+    everyone = chosen(["*"])
+    run(work, ["*"], "--downsample_factor", 4, 8, 16, "--n_samples", 2 * len(everyone))
+    shutil.copy(work / "out" / "grid.png", save_dir / "demo.png")
+
+
 def range_t(work: Path, save_dir: Path) -> None:
     """The same with columns of conditioning ranges, at N = 4."""
     run(work, FEW, "--range_t", 0, 10, 20, 30, 40, "--downsample_factor", 4, "--n_samples", 3 * len(FEW))
@@ -96,6 +103,7 @@ def chosen(names: Sequence[str]) -> list[Path]:
 
 FIGURES: dict[str, Callable[[Path, Path], None]] = {
     "sweep": sweep,
+    "demo": demo,
     "range": range_t,
     "strength": strength,
     "translation": translation,

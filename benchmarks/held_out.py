@@ -1,7 +1,7 @@
 """Portraits of the embedded model's domain that it was not trained on, on one sheet: what quality is measured against.
 
-    node weights/openpeeps64/render.mjs val.bin 0 2000 val 64     # see weights/openpeeps64/README.md
-    python -m benchmarks.held_out val.bin                         # writes benchmarks/held_out.webp, lossless
+    (cd weights/openpeeps64 && npm install && node render.mjs ../../data)
+    python -m benchmarks.held_out data/held_out.bin               # writes benchmarks/held_out.webp, lossless
 
 Neighbouring seeds of DiceBear draw alike portraits, so every fifth is taken, and those are shuffled.
 """

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.held_out import load_held_out
 from benchmarks.workers import peak_bytes
 from diffusions import DDPM, ILVR
 from diffusions.ddpm import Model
 from models import Compiled, UNet, load_model, make_ready
 from models.checkpoints import build_unet
-from utils.config import read_config
+from utils.config import Config, config_for
 from utils.memory import keep_freed_memory
 from utils.noise import SampleNoise
+from utils.resize_right import resize
 
 FACTOR = 8
-TOTAL_STEPS = 1000
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -50,9 +51,8 @@ class Sampler:
     def __init__(self, size: int, batch: int) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         generator = torch.Generator().manual_seed(0)
-        self.noise, self.reference = (
-            torch.randn(batch, 3, size, size, generator=generator).to(self.device) for _ in range(2)
-        )
+        self.noise = torch.randn(batch, 3, size, size, generator=generator).to(self.device)
+        self.reference = resize(load_held_out()[:batch], out_shape=(size, size)).to(self.device)
 
     def sample(self, model: Model, steps: int) -> Tensor:
         raise NotImplementedError
@@ -60,6 +60,10 @@ class Sampler:
     def output(self) -> Tensor:
         """What the network makes of the noise, to see that all contenders run the same one."""
         return self.call(self.noise, self._timesteps(500)).float().cpu()
+
+    def images(self, steps: int) -> Tensor:
+        """What the loop makes, as a file would hold it but for rounding: [B, 3, H, W] in [-1, 1]."""
+        return self.sample(self.call, steps).clamp(-1, 1).cpu()
 
     def flops(self) -> int:
         """Of one forward, counted by torch."""
@@ -109,12 +113,14 @@ class Ours(Sampler):
         if not plain:
             keep_freed_memory()
         super().__init__(size, batch)
-        model = load_model(weights) if weights.is_dir() else random_unet(weights)
+        config = config_for(weights) if weights.is_dir() else config_for(None, weights)
+        self.diffusion = config.diffusion
+        model = load_model(weights) if weights.is_dir() else random_unet(config)
         network = model.to(self.device) if plain else make_ready(model, self.device, precision)
         self.call = Compiled(network, (batch, 3, size, size), self.device) if compiled else network
 
     def sample(self, model: Model, steps: int) -> Tensor:
-        diffuser = DDPM(respace_steps=steps, total_steps=TOTAL_STEPS)
+        diffuser = DDPM(**{**self.diffusion, "respace_steps": steps})
         randoms = SampleNoise(0, range(len(self.noise)), self.device)
         return diffuser.sample(model, self.noise, ILVR(self.reference, FACTOR), randoms.randn_like)
 
@@ -122,7 +128,8 @@ class Ours(Sampler):
         """How often the host waits for the accelerator within a loop, by torch's sync debug mode."""
         import warnings
 
-        diffuser, refine = DDPM(respace_steps=steps), ILVR(self.reference, FACTOR)
+        diffuser = DDPM(**{**self.diffusion, "respace_steps": steps})
+        refine = ILVR(self.reference, FACTOR)
         randoms = SampleNoise(0, range(len(self.noise)), self.device)
         self.output()  # what is set up once may wait
         torch.cuda.set_sync_debug_mode("warn")
@@ -145,10 +152,10 @@ class Theirs(Sampler):
         self.call = lambda x, t: unet(x.to(unet.dtype), t).sample.float()
 
     def sample(self, model: Model, steps: int) -> Tensor:
-        from resize_right import resize
+        from resize_right import resize as resize_right
 
         def low_pass(x: Tensor) -> Tensor:
-            return resize(resize(x, 1 / FACTOR), FACTOR)
+            return resize_right(resize_right(x, 1 / FACTOR), FACTOR)
 
         self.scheduler.set_timesteps(steps, self.device)
         x, timesteps = self.noise, self.scheduler.timesteps
@@ -184,9 +191,9 @@ class Products:
         return flops / min(timed(product) for _ in range(5))
 
 
-def random_unet(config: Path) -> UNet:
+def random_unet(config: Config) -> UNet:
     """A config's network with torch's own initial weights."""
-    unet = build_unet(read_config(config)).to_empty(device="cpu")
+    unet = build_unet(config).to_empty(device="cpu")
     torch.manual_seed(0)
     for module in unet.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm)):

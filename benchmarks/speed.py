@@ -12,13 +12,14 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 import torch
 
 from benchmarks.samplers import Ours, Products, Theirs
-from benchmarks.workers import Worker, machine, print_table, ratio
+from benchmarks.workers import Worker, machine, print_table, print_target, ratio
 from utils.config import PROJECT, find_weights, read_config
 
 CUDA = torch.cuda.is_available()
@@ -26,6 +27,8 @@ EMBEDDED, CELEBAHQ, P2 = (
     PROJECT / "configs" / f"{name}.yaml" for name in ("openpeeps64", "google_ddpm_celebahq_256", "p2_ffhq_256")
 )
 PRECISIONS = {"no": "float32", "bf16": "bfloat16"}
+
+Rates = dict[str, tuple[float, float]]  # FLOP/s of torch.mm and of a convolution, by precision
 
 
 def main() -> None:
@@ -44,19 +47,16 @@ def main() -> None:
         with network(name) as (weights, size):
             for batch in args.batches or ([1, 8, 32] if CUDA else [8 if size == 64 else 1]):
                 compare(weights, size, batch, args.rounds, args.compile, rates)
-            if size == 64 and not CUDA:
-                scale(weights, size, args.rounds)
 
 
-def measure_rates() -> dict[str, tuple[float, float]]:
-    """FLOP/s of the two ways to multiply matrices, in each precision."""
+def measure_rates() -> Rates:
+    """Of two ways to multiply matrices."""
     products, rates = Worker(Products), {}
-    rows = []
-    for precision, dtype in (("no", torch.float32), ("bf16", torch.bfloat16)):
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         mm, convolution = (median(products("rate", dtype, way) for _ in range(5)) for way in (False, True))
         rates[precision] = mm, convolution
-        rows.append([PRECISIONS[precision], f"{mm / 1e9:.0f}", f"{convolution / 1e9:.0f}"])
     products.stop()
+    rows = [[precision, *(f"{rate / 1e9:.0f}" for rate in both)] for precision, both in rates.items()]
     print_table("Matrix products, GFLOP/s", ["", "torch.mm", "3×3 convolution"], rows)
     return rates
 
@@ -80,9 +80,21 @@ def network(name: str) -> Iterator[tuple[Path, int]]:
             yield Path(folder), 256
 
 
-def compare(
-    weights: Path, size: int, batch: int, rounds: int, compiled: bool, rates: dict[str, tuple[float, float]]
-) -> None:
+@dataclass
+class Measured:
+    """One contender, a value a round."""
+
+    seconds: list[float] = field(default_factory=list)  # a step of the loop
+    over_forward: list[float] = field(default_factory=list)  # that over the network's own in it
+    peak: int = 0  # bytes
+    difference: float = 0.0  # of one forward from our float32 one, relative to its largest value
+
+    @property
+    def forward(self) -> float:
+        return median(s / over for s, over in zip(self.seconds, self.over_forward, strict=True))
+
+
+def compare(weights: Path, size: int, batch: int, rounds: int, compiled: bool, rates: Rates) -> None:
     """All contenders, in turn."""
     steps = 50 if CUDA else max(4, 640 // size)
     workers: dict[str, Worker] = {}
@@ -93,66 +105,74 @@ def compare(
         if weights.is_dir():
             workers[f"diffusers, {word}"] = Worker(Theirs, weights, size, batch, precision)
     bare = Worker(Ours, weights, size, batch, "no", False, True)
-    flops = bare("flops")
-    outputs = {name: worker("output") for name, worker in workers.items()}
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in workers}
+    flops, reference = bare("flops"), bare("output")
+    measured = {name: Measured() for name in workers}
     for _ in range(rounds):
         for name, worker in workers.items():
-            measured[name].append(worker("loop", steps))
-
-    seconds = {name: [s for s, _ in values] for name, values in measured.items()}
-    base = seconds.get("diffusers, float32") or seconds["ours, float32"]
-    rows = []
+            seconds, over_forward = worker("loop", steps)
+            measured[name].seconds.append(seconds)
+            measured[name].over_forward.append(over_forward)
     for name, worker in workers.items():
-        forward = [s / over for s, over in measured[name]]
-        mm, convolution = rates["bf16" if "bfloat16" in name else "no"]
-        like = seconds.get(f"diffusers, {'bfloat16' if 'bfloat16' in name else 'float32'}", base)
-        difference = (outputs[name] - outputs["ours, float32"]).abs().max() / outputs["ours, float32"].abs().max()
-        rows.append(
-            [
-                name,
-                f"{1000 * median(seconds[name]):.0f}",
-                f"{batch / median(seconds[name]):.2f}",
-                f"{ratio(base, seconds[name]):.2f}",
-                f"{ratio(like, seconds[name]):.2f}",
-                f"{median(over for _, over in measured[name]):.4f}",
-                f"{flops / median(forward) / 1e9:.0f}",
-                f"{100 * flops / median(forward) / mm:.0f}%",
-                f"{100 * flops / median(forward) / convolution:.0f}%",
-                f"{worker('peak') / 1e6:.0f}",
-                f"{difference:.0e}",
-            ]
-        )
-    columns = "ms a step, image-steps/s, × diffusers float32, × diffusers same precision, loop / forward, GFLOP/s, "
-    columns += "of torch.mm, of 3×3 convolution, peak MB, network differs by"
+        measured[name].peak = worker("peak")
+        measured[name].difference = ((worker("output") - reference).abs().max() / reference.abs().max()).item()
+
+    title = f"{size}×{size}, batch {batch}, {flops / 1e9:.0f} GFLOP a forward"
     print_table(
-        f"{size}×{size}, batch {batch}, {flops / 1e9:.0f} GFLOP a forward; bare float32 forward: peak "
-        f"{bare('peak') / 1e6:.0f} MB",
-        ["", *columns.split(", ")],
-        rows,
+        f"{title}; bare float32 forward: peak {bare('peak') / 1e6:.0f} MB", *table(measured, batch, flops, rates)
     )
+    print()
+    print_targets(measured, size, flops, bare("peak"), rates)
+    if size == 64:
+        full, half = (workers[f"ours, {word}"]("images", 50) for word in PRECISIONS.values())
+        psnr = 10 * torch.log10(4 / (full - half).square().mean((1, 2, 3)))
+        print_target("PSNR of bfloat16's images, dB, the least", psnr.min().item(), "≥", 35)
     if CUDA:
-        print(f"\nsynchronisations in a loop of {steps} steps: {workers['ours, float32']('synchronisations', steps)}")
+        print_target("synchronisations in a loop", workers["ours, float32"]("synchronisations", steps), "≤", 0)
     for worker in (*workers.values(), bare):
         worker.stop()
 
 
-def scale(weights: Path, size: int, rounds: int, batch: int = 8, steps: int = 5) -> None:
-    """Two processes of one thread each, as accelerate starts them, against one process of two threads."""
-    whole = Worker(Ours, weights, size, batch, "no", threads=2)
-    halves = [Worker(Ours, weights, size, batch, "no", threads=1) for _ in range(2)]
-    rates: dict[str, list[float]] = {"one process, two threads": [], "two processes, one thread each": []}
-    for _ in range(rounds + 1):  # the first is a warm-up
-        rates["one process, two threads"].append(batch / whole("wall", steps))
-        for half in halves:
-            half.begin("wall", steps)
-        rates["two processes, one thread each"].append(sum(batch / half.result() for half in halves))
-    one, two = (values[1:] for values in rates.values())
-    rows = [[name, f"{median(values[1:]):.1f}"] for name, values in rates.items()]
-    print_table(f"Scaling, {size}×{size}, batch {batch}, float32", ["", "image-steps/s"], rows)
-    print(f"\ntwo processes over one: {ratio(two, one):.2f}")
-    for worker in (whole, *halves):
-        worker.stop()
+def table(measured: dict[str, Measured], batch: int, flops: int, rates: Rates) -> tuple[list[str], Iterator[list[str]]]:
+    """Header and a row a contender."""
+    columns = "ms a step, image-steps/s, × diffusers float32, × diffusers same precision, loop / forward, GFLOP/s, "
+    columns += "of torch.mm, of 3×3 convolution, peak MB, network differs by"
+
+    def row(name: str, own: Measured) -> list[str]:
+        precision = "bfloat16" if "bfloat16" in name else "float32"
+        base = measured.get("diffusers, float32", measured["ours, float32"]).seconds
+        like = measured.get(f"diffusers, {precision}", measured["ours, float32"]).seconds
+        rate = flops / own.forward
+        return [
+            name,
+            f"{1000 * median(own.seconds):.1f}",
+            f"{batch / median(own.seconds):.2f}",
+            f"{ratio(base, own.seconds):.2f}",
+            f"{ratio(like, own.seconds):.2f}",
+            f"{median(own.over_forward):.4f}",
+            f"{rate / 1e9:.0f}",
+            *(f"{rate / limit:.0%}" for limit in rates[precision]),
+            f"{own.peak / 1e6:.0f}",
+            f"{own.difference:.0e}",
+        ]
+
+    return ["", *columns.split(", ")], (row(*item) for item in measured.items())
+
+
+def print_targets(measured: dict[str, Measured], size: int, flops: int, bare_peak: int, rates: Rates) -> None:
+    """What issue 6 asks for, of the plain contenders."""
+    large = size == 256
+    for precision in PRECISIONS.values():
+        own = measured[f"ours, {precision}"]
+        print_target(f"{precision}: loop / forward", median(own.over_forward), "≤", 1.005 if large else 1.02)
+        if large:
+            print_target(f"{precision}: of torch.mm", flops / own.forward / rates[precision][0], "≥", 0.85)
+        if theirs := measured.get(f"diffusers, {precision}"):
+            asked = 1.15 if precision == "float32" else 1
+            print_target(f"{precision}: × diffusers' {precision}", ratio(theirs.seconds, own.seconds), "≥", asked)
+    half, full = measured["ours, bfloat16"], measured["ours, float32"]
+    if large and (theirs := measured.get("diffusers, float32")):
+        print_target("bfloat16: × diffusers' float32", ratio(theirs.seconds, half.seconds), "≥", 2.3)
+    print_target("float32: peak memory over the bare network's", full.peak / bare_peak, "≤", 1.1)
 
 
 if __name__ == "__main__":

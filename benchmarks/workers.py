@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -80,6 +80,12 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
     print("|" + " --- |" + " ---: |" * (len(header) - 1))
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |", flush=True)
+
+
+def print_target(what: str, value: float, relation: Literal["≤", "≥"], bound: float) -> None:
+    """What was asked for, and whether it was reached."""
+    met = value <= bound if relation == "≤" else value >= bound
+    print(f"{what}: {value:.4g}, asked {relation} {bound}: {'met' if met else 'MISSED'}", flush=True)
 
 
 def machine() -> str:
