@@ -133,13 +133,23 @@ def run_alone(settings: Settings, lock: "FolderLock | None") -> None:
 
 
 def compile_network(network: "UNet | ClassConditional", settings: Settings, accelerator: "Accelerator") -> "Model":
-    """The network compiled for the run's micro-batches, and how long that took."""
+    """The network compiled for the run's micro-batches, and how long that took.
+
+    Raises:
+        RunError: a micro-batch does not fit into memory. Halving it later would not help: the compiled network takes
+            whole ones.
+    """
+    import torch
+
     from models import Compiled
 
     start = time.perf_counter()
     size, channels = settings.config.image_size, settings.config.image_channels
     batch = min(settings.micro_batch, len(settings.samples))
-    compiled = Compiled(network, (batch, channels, size, size), accelerator.device)
+    try:
+        compiled = Compiled(network, (batch, channels, size, size), accelerator.device)
+    except torch.OutOfMemoryError:
+        raise RunError(f"out of memory with {batch} samples at a time; give a smaller --micro_batch") from None
     accelerator.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
     return compiled
 

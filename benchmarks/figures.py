@@ -30,6 +30,7 @@ MIXED = (
 )
 FEW = ("openpeeps-589", "personas-grace", "micah-edsger", "photo-astronaut")
 FOREIGN = ("adventurer-*", "bigEars-*", "micah-*", "personas-*", "photo-*", "toonHead-*", "paint-*", "scribble-*")
+LAST_FIFTH = 10  # of the embedded model's 50 steps
 STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2)
 
 
@@ -44,15 +45,15 @@ def main() -> None:
 
 
 def sweep(work: Path, save_dir: Path) -> None:
-    """Rows of references, columns of factors, two variations each."""
-    run(work, MIXED, "--downsample_factor", 2, 4, 8, 16, 32, "--n_samples", 2 * len(MIXED))
+    """Rows of references, columns of factors, two variations each; the last fifth of the steps is the model's own."""
+    factors = ("--downsample_factor", 2, 4, 8, 16, 32)
+    run(work, MIXED, *factors, "--range_t", LAST_FIFTH, "--n_samples", 2 * len(MIXED))
     shutil.copy(work / "out" / "grid.png", save_dir / "sweep.png")
 
 
 def demo(work: Path, save_dir: Path) -> None:
-    """All the demo references at N = 4, 8 and 16, two variations each."""
-    everyone = chosen(["*"])
-    run(work, ["*"], "--downsample_factor", 4, 8, 16, "--n_samples", 2 * len(everyone))
+    """All the demo references at N = 4, 8 and 16, every step refined or the last fifth not."""
+    run(work, ["*"], "--downsample_factor", 4, 8, 16, "--range_t", 0, LAST_FIFTH)
     shutil.copy(work / "out" / "grid.png", save_dir / "demo.png")
 
 
@@ -74,7 +75,7 @@ def strength(work: Path, save_dir: Path) -> None:
 
 def translation(work: Path, save_dir: Path) -> None:
     """Other illustrators' portraits, a photograph, a painting and a scribble at N = 8, with what of them binds."""
-    run(work, FOREIGN, "--n_samples", 4 * len(chosen(FOREIGN)))
+    run(work, FOREIGN, "--range_t", LAST_FIFTH, "--n_samples", 4 * len(chosen(FOREIGN)))
     shutil.copy(work / "out" / "grid.png", save_dir / "translation.png")
 
 

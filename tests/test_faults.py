@@ -144,6 +144,15 @@ def test_memory_for_not_even_one(tmp_path, job, monkeypatch):
     code, error = run_here(*job, "--save_dir", tmp_path / "out")
     assert code == 1
     assert "out of memory with one sample at a time" in error
+
+
+def test_a_compiled_network_that_does_not_fit_says_so_before_the_first_step(job, tmp_path, monkeypatch):
+    def compiled(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(models, "Compiled", compiled)
+    code, error = run_here(*job, "--save_dir", tmp_path / "out", "--compile", "--micro_batch", 2)
+    assert (code, error) == (1, "out of memory with 2 samples at a time; give a smaller --micro_batch")
     assert_clean(tmp_path / "out", range(1))
 
 

@@ -96,3 +96,11 @@ def test_side_by_side_is_as_wide_as_its_blocks():
     picture = np.zeros((8, 8, 3), np.uint8)
     figure = side_by_side([[[picture]], [[picture, picture]]], ["", "N8"])
     assert figure.shape == (16 + 8, 8 + 10 + 2 * 8 + GRID_GAP, 3)
+
+
+def test_side_by_side_makes_room_for_a_label_wider_than_its_block():
+    black = np.zeros((8, 8, 3), np.uint8)
+    figure = side_by_side([[[black]], [[black]]], ["N16 range10", "N16 range20"])
+    one, other = figure[:16, : figure.shape[1] // 2], figure[:16, figure.shape[1] // 2 :]
+    assert (one[:, -20:-10] < 128).any() and (other[:, -10:] < 128).any()  # both zeros are there
+    assert (one[:, -5:] == 255).all()

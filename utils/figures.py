@@ -1,6 +1,7 @@
 """The pictures that show a run: its samples in a grid, a sweep side by side, one sample coming into being."""
 
 import io
+import math
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -51,7 +52,7 @@ def draw_grid(settings: Settings) -> np.ndarray:
 
 
 def side_by_side(blocks: Sequence[Sequence[Sequence[np.ndarray]]], labels: Sequence[str]) -> np.ndarray:
-    """Grids beside each other, each under its label.
+    """Grids beside each other, each under its label and at least as wide.
 
     Args:
         blocks: of each grid the rows of pictures [H, W, 3] uint8, all of one size and as many rows.
@@ -59,14 +60,15 @@ def side_by_side(blocks: Sequence[Sequence[Sequence[np.ndarray]]], labels: Seque
     Returns:
         [H', W', 3] uint8.
     """
-    grids = [make_grid(rows) for rows in blocks]
-    width = sum(grid.shape[1] for grid in grids) + BLOCK_GAP * (len(grids) - 1)
-    figure = Image.new("RGB", (width, LABEL_HEIGHT + grids[0].shape[0]), "white")
-    draw, font, x = ImageDraw.Draw(figure), ImageFont.load_default(12), 0
-    for grid, label in zip(grids, labels, strict=True):
+    grids, font = [make_grid(rows) for rows in blocks], ImageFont.load_default(12)
+    widths = [max(grid.shape[1], math.ceil(font.getlength(label))) for grid, label in zip(grids, labels, strict=True)]
+    size = (sum(widths) + BLOCK_GAP * (len(grids) - 1), LABEL_HEIGHT + grids[0].shape[0])
+    figure = Image.new("RGB", size, "white")
+    draw, x = ImageDraw.Draw(figure), 0
+    for grid, label, width in zip(grids, labels, widths, strict=True):
         draw.text((x, 0), label, "black", font)
         figure.paste(Image.fromarray(grid), (x, LABEL_HEIGHT))
-        x += grid.shape[1] + BLOCK_GAP
+        x += width + BLOCK_GAP
     return np.asarray(figure)
 
 
