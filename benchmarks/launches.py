@@ -6,8 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 from utils.config import PROJECT
 
 
@@ -23,7 +21,7 @@ def launch(save_dir: Path, *args: object, processes: int | None = None, threads:
     if processes is not None:
         command += ["-m", "accelerate.commands.launch", "--num_processes", processes, "--num_machines", 1]
         command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", 0]
-        command += [] if torch.cuda.is_available() else ["--cpu"]
+        command += ["--multi_gpu"] if processes > 1 else []  # with --cpu, Accelerate would start only one
     command += [PROJECT / "sample_ilvr.py", *args, "--save_dir", save_dir]
     environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     start = time.perf_counter()

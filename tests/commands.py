@@ -27,8 +27,12 @@ ENTRY = PROJECT / "sample_ilvr.py"
 
 
 def launcher(processes: int) -> list[object]:
-    """`accelerate launch --cpu --num_processes N`"""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", processes]
+    """`accelerate launch --num_processes N`
+
+    Of several processes Accelerate starts only one with --cpu; --multi_gpu starts them also where there is no GPU.
+    """
+    kind = "--multi_gpu" if processes > 1 else "--cpu"
+    command = [sys.executable, "-m", "accelerate.commands.launch", kind, "--num_processes", processes]
     # Port 0 is any free one: two launches at a time do not get in each other's way.
     return [
         *command,
@@ -84,7 +88,7 @@ def run_here(*args: object) -> tuple[int, str]:
 
 
 def launch(processes: int, *args: object, **options) -> subprocess.CompletedProcess:
-    """`accelerate launch --cpu --num_processes N sample_ilvr.py ARGS…`"""
+    """`accelerate launch --num_processes N sample_ilvr.py ARGS…`, on the CPU."""
     return run_command(*launcher(processes), ENTRY, *args, **options)
 
 

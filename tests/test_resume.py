@@ -63,7 +63,7 @@ def wait_for_end(session: int, seconds: float) -> bool:
     return not alive(session)
 
 
-@pytest.mark.parametrize(("processes", "kills"), [(1, 10), (2, 6)])
+@pytest.mark.parametrize(("processes", "kills"), [(1, 10), (2, 10)])
 def test_killed_at_any_moment_and_finished(tmp_path, job, processes, kills):
     rng = random.Random(processes)
     job = (*job, "--n_samples", 90)

@@ -44,6 +44,7 @@ def test_images_do_not_depend_on_processes_or_micro_batch(tmp_path, input_dir):
         runs[micro_batch] = read_images(tmp_path / f"m{micro_batch}")
     done = launch(2, *common, "--save_dir", tmp_path / "two", "--micro_batch", 3)
     assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((tmp_path / "two" / "run.yaml").read_text())["num_processes"] == 2
     runs["two processes"] = read_images(tmp_path / "two")
     assert len(runs[1]) == 7
     for name, images in runs.items():

@@ -9,7 +9,7 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 
-from diffusions import DDPM
+from diffusions import DDIM, DDPM
 from models import load_model
 from weights.openpeeps64.batches import Batches
 from weights.openpeeps64.train import main
@@ -101,14 +101,16 @@ def test_diffusers_reads_what_it_writes(recipe: list[str], tmp_path: Path) -> No
 
 @pytest.mark.parametrize("objective", ["pred_eps", "pred_x0", "pred_v"])
 def test_a_network_that_says_the_target_denoises_exactly(objective: str) -> None:
-    diffuser = DDPM(objective=objective, clip_denoised=False)
+    diffuser = DDIM(objective=objective, clip_denoised=False)
     transition = diffuser.transitions[300]
     x0, noise = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     t = torch.full([4], transition.t)
     noisy = diffuser.q_sample(x0, t, noise)
     prediction = diffuser.predict(diffuser.target(x0, t, noise), noisy, transition)
     torch.testing.assert_close(prediction.pred_x0, x0, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(prediction.eps, noise, rtol=1e-3, atol=1e-3)
+    cleaner = diffuser.reverse(noisy, prediction, transition, torch.randn_like)
+    t_prev = torch.full([4], diffuser.transitions[301].t)
+    torch.testing.assert_close(cleaner, diffuser.q_sample(x0, t_prev, noise), rtol=1e-3, atol=1e-3)
 
 
 def test_an_epoch_shows_each_image_once_to_one_process() -> None:

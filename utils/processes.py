@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
@@ -20,9 +21,12 @@ T = TypeVar("T")
 def connect() -> Accelerator:
     """The processes that Accelerate's launcher started, connected; or this one alone.
 
-    Accelerate itself is to leave the precision alone: `models.make_ready` sees to it.
+    Accelerate itself is to leave the precision alone: `models.make_ready` sees to it. On a machine without accelerators
+    it would take processes that are not told to use the CPU for runs of their own.
     """
-    return Accelerator(mixed_precision="no", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
+    no_accelerator = not torch.accelerator.is_available()
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    return Accelerator(cpu=no_accelerator, mixed_precision="no", kwargs_handlers=[patience])
 
 
 def agree(accelerator: Accelerator, make: Callable[[], T]) -> T:
