@@ -9,6 +9,18 @@ from pathlib import Path
 from utils.config import PROJECT
 
 
+def launcher(processes: int) -> list[object]:
+    """`accelerate launch --num_processes N`, to be followed by a script and its arguments.
+
+    Of several processes Accelerate starts only one with --cpu; --multi_gpu starts them also where there is no GPU.
+    """
+    command: list[object] = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", processes]
+    command += ["--multi_gpu"] if processes > 1 else []
+    # Port 0 is any free one: two launches at a time do not get in each other's way.
+    command += ["--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", 0]
+    return command
+
+
 def launch(save_dir: Path, *args: object, processes: int | None = None, threads: int | None = None) -> float:
     """Seconds of wall clock from the command to its end.
 
@@ -17,11 +29,7 @@ def launch(save_dir: Path, *args: object, processes: int | None = None, threads:
         processes: under accelerate's launcher; without it, if left out.
         threads: OpenMP threads of each process, as many as it likes if left out.
     """
-    command: list[object] = [sys.executable]
-    if processes is not None:
-        command += ["-m", "accelerate.commands.launch", "--num_processes", processes, "--num_machines", 1]
-        command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", 0]
-        command += ["--multi_gpu"] if processes > 1 else []  # with --cpu, Accelerate would start only one
+    command = [sys.executable] if processes is None else launcher(processes)
     command += [PROJECT / "sample_ilvr.py", *args, "--save_dir", save_dir]
     environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     start = time.perf_counter()

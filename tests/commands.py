@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 import sample_ilvr as entry
+from benchmarks.launches import launcher
 from utils.errors import InputError, RunError
 from utils.settings import make_save_dir, resolve
 
@@ -24,27 +25,6 @@ ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",  # threads wait for each other spinning: on a busy machine, several times as long
 }
 ENTRY = PROJECT / "sample_ilvr.py"
-
-
-def launcher(processes: int) -> list[object]:
-    """`accelerate launch --num_processes N`
-
-    Of several processes Accelerate starts only one with --cpu; --multi_gpu starts them also where there is no GPU.
-    """
-    kind = "--multi_gpu" if processes > 1 else "--cpu"
-    command = [sys.executable, "-m", "accelerate.commands.launch", kind, "--num_processes", processes]
-    # Port 0 is any free one: two launches at a time do not get in each other's way.
-    return [
-        *command,
-        "--num_machines",
-        1,
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        0,
-    ]
 
 
 def start(

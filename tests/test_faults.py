@@ -144,6 +144,7 @@ def test_memory_for_not_even_one(tmp_path, job, monkeypatch):
     code, error = run_here(*job, "--save_dir", tmp_path / "out")
     assert code == 1
     assert "out of memory with one sample at a time" in error
+    assert_clean(tmp_path / "out", range(1))
 
 
 def test_a_compiled_network_that_does_not_fit_says_so_before_the_first_step(job, tmp_path, monkeypatch):
