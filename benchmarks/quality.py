@@ -172,7 +172,7 @@ def markdown(table: Sequence[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fidelity, diversity and realism of ILVR on the embedded model")
     parser.add_argument("--quick", action="store_true", help="a smoke test, not for reading")
-    parser.add_argument("--references", type=int, default=24)
+    parser.add_argument("--references", type=int, default=16)
     parser.add_argument("--variations", type=int, default=2)
     parser.add_argument("--save_dir", type=Path, help="assets/, or results/ with --quick, if left out")
     args = parser.parse_args()
