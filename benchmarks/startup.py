@@ -19,10 +19,14 @@ from utils.config import PROJECT
 WEIGHTS = PROJECT / "weights" / "openpeeps64" / "diffusion_pytorch_model.safetensors"
 LEAVE = "\nimport os; os._exit(0)"  # without clearing up, which is no part of starting
 FIRST_STEP = """
-import os, sys, diffusions
-diffusions.DDPM.sample_loop = lambda *_: os._exit(0)
+import os, sys, sample_ilvr
+build_diffuser = sample_ilvr.build_diffuser
+def build(*args):  # torch is imported when the script does it, not before
+    diffuser = build_diffuser(*args)
+    diffuser.sample_loop = lambda *_: os._exit(0)
+    return diffuser
+sample_ilvr.build_diffuser = build
 sys.argv = ["sample_ilvr.py", "--save_dir", sys.argv[1]]
-import sample_ilvr
 sample_ilvr.main()
 """
 WAYS = {
