@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(FIGURES)}; all of them if left out")
     parser.add_argument("--save_dir", type=Path, default=PROJECT / "assets")
     args = parser.parse_args()
+    args.save_dir.mkdir(parents=True, exist_ok=True)
     for name in args.names or FIGURES:
         with tempfile.TemporaryDirectory() as work:
             FIGURES[name](Path(work), args.save_dir)
