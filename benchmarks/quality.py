@@ -1,7 +1,7 @@
 """What factor, filter, range, strength, sampler and steps do to fidelity, diversity and realism.
 
-    python -m benchmarks.quality             # the whole table and its plot: assets/quality.csv and .png
-    python -m benchmarks.quality --quick     # few references, settings and steps, into results/: a smoke test
+    python -m benchmarks.quality --mixed_precision bf16   # the whole table and its plot: assets/quality.csv and .png
+    python -m benchmarks.quality --quick                  # few of everything, into results/: a smoke test
 
 Every setting draws the same variations of the same held-out references from the same noise on the embedded model. The
 95% intervals are from a bootstrap over references, the same resamplings for every setting, so that the difference of
@@ -39,7 +39,7 @@ from utils.settings import steps_left
 
 CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")
 SEED = 2022
-REAL = 256  # held-out images that realism is measured against; the references are others
+REAL = 176  # held-out images that realism is measured against; the references are others
 BATCH = 16
 
 Row = dict[str, str]
@@ -114,7 +114,7 @@ def draw(model: Model, setting: Setting, references: Tensor) -> Tensor:
 
 def rows(model: Model, settings: Sequence[Setting], count: int, variations: int) -> Iterator[Row]:
     """The floor: what as many real images score, and the references themselves; then the settings."""
-    real, references, others = load_held_out().split([REAL, count, 336 - REAL - count])
+    real, references, others = load_held_out().tensor_split([REAL, REAL + count])
     realism, weights = Realism(real), resample(count, SEED)
     references = references.repeat(variations, 1, 1, 1)
     yield row("real images", None, measure_realism(others[: len(references)], weights, realism))
@@ -172,11 +172,14 @@ def markdown(table: Sequence[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fidelity, diversity and realism of ILVR on the embedded model")
     parser.add_argument("--quick", action="store_true", help="a smoke test, not for reading")
-    parser.add_argument("--references", type=int, default=16)
+    parser.add_argument("--references", type=int, default=48)
     parser.add_argument("--variations", type=int, default=2)
+    parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
     parser.add_argument("--save_dir", type=Path, help="assets/, or results/ with --quick, if left out")
     args = parser.parse_args()
     count, variations = (2, 2) if args.quick else (args.references, args.variations)
+    if count * (1 + variations) > len(load_held_out()) - REAL:
+        parser.error("there are not that many held-out images")  # references, and as many for the floor as samples
     settings = quick_settings() if args.quick else all_settings()
     folder = args.save_dir or PROJECT / ("results" if args.quick else "assets")
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +187,7 @@ def main() -> None:
     calls = sum(setting.calls for setting in settings) * count * variations
     print(f"{len(settings)} settings × {count} references × {variations} variations: {calls} network calls")
     assert CONFIG.weights is not None
-    model = make_ready(load_model(find_weights(CONFIG.weights), CONFIG), "cpu")
+    model = make_ready(load_model(find_weights(CONFIG.weights), CONFIG), "cpu", args.mixed_precision)
     with tqdm(total=calls, unit="call") as bar:
 
         def counted(x: Tensor, t: Tensor) -> Tensor:
