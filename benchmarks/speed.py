@@ -159,7 +159,7 @@ def table(measured: dict[str, Measured], batch: int, flops: int, rates: Rates) -
 
 
 def print_targets(measured: dict[str, Measured], size: int, flops: int, bare_peak: int, rates: Rates) -> None:
-    """What issue 6 asks for, of the plain contenders."""
+    """The targets of this project, of the plain contenders."""
     large = size == 256
     for precision in PRECISIONS.values():
         own = measured[f"ours, {precision}"]

@@ -51,7 +51,7 @@ def test_impossible_schedules_are_value_errors(arguments, message):
 
 
 def by_formula(respace_type: str, T: int, S: int) -> list[int]:
-    """DESIGN.md's formulas, in exact fractions; quad moves a repeated value up to the next free one below T."""
+    """The documented formulas, in exact fractions; quad moves a repeated value up to the next free one below T."""
     ratio, part = Fraction(T, S), Fraction(1, max(S - 1, 1))
     if respace_type in ("uniform", "uniform-leading"):
         return [floor(ratio * i) for i in range(S)]
