@@ -9,16 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.held_out import load_held_out
 from benchmarks.workers import peak_bytes
 from diffusions import DDPM, ILVR
 from diffusions.ddpm import Model
-from models import Compiled, UNet, load_model, make_ready
-from models.checkpoints import build_unet
-from utils.config import Config, config_for
+from models import Compiled, load_model, make_ready, new_unet
+from utils.config import config_for
 from utils.memory import keep_freed_memory
 from utils.noise import SampleNoise
 from utils.resize_right import resize
@@ -115,7 +114,8 @@ class Ours(Sampler):
         super().__init__(size, batch)
         config = config_for(weights) if weights.is_dir() else config_for(None, weights)
         self.diffusion = config.diffusion
-        model = load_model(weights) if weights.is_dir() else random_unet(config)
+        torch.manual_seed(0)  # random weights, too, are the same in all processes
+        model = load_model(weights) if weights.is_dir() else new_unet(config).eval()
         network = model.to(self.device) if plain else make_ready(model, self.device, precision)
         self.call = Compiled(network, (batch, 3, size, size), self.device) if compiled else network
 
@@ -189,16 +189,6 @@ class Products:
             flops, product = 2 * side**3, lambda: a @ b
         product()
         return flops / min(timed(product) for _ in range(5))
-
-
-def random_unet(config: Config) -> UNet:
-    """A config's network with torch's own initial weights."""
-    unet = build_unet(config).to_empty(device="cpu")
-    torch.manual_seed(0)
-    for module in unet.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm)):
-            module.reset_parameters()
-    return unet.eval()
 
 
 def synchronise() -> None:
