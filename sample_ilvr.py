@@ -102,7 +102,7 @@ def run(settings: Settings) -> None:
 def run_alone(settings: Settings, lock: "FolderLock | None") -> None:
     """Settings → plan, model, diffuser → every process its share of the samples → grid."""
     gc.disable()  # it would search through torch's objects over and over, a fifth of the time that importing takes
-    from models import choose_class, has_fast_bf16, load_model, make_ready
+    from models import advise, choose_class, load_model, make_ready
     from utils.memory import keep_freed_memory
     from utils.processes import agree, connect, part
     from utils.resume import begin, make_plan
@@ -118,6 +118,8 @@ def run_alone(settings: Settings, lock: "FolderLock | None") -> None:
     unet = load_model(settings.weights, settings.config)
     diffuser = build_diffuser(settings, unet)
     network = make_ready(choose_class(unet, settings.class_id), accelerator.device, settings.mixed_precision)
+    if advice := advise(accelerator.device, settings.mixed_precision):
+        accelerator.print(advice)
     if lock is None:
         accelerator.print(plan.summary(accelerator.num_processes))
         return
@@ -132,8 +134,6 @@ def run_alone(settings: Settings, lock: "FolderLock | None") -> None:
         finish(plan)
         if settings.progress_grid is not None:
             draw_progress(settings, model, diffuser, accelerator)
-        if settings.mixed_precision == "no" and has_fast_bf16(accelerator.device):
-            print("--mixed_precision bf16 is faster on this machine, and its images hardly differ.")
 
 
 def compile_network(network: "UNet | ClassConditional", settings: Settings, accelerator: "Accelerator") -> "Model":

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusions import DDPM, ILVR
-from models import Compiled, load_model, make_ready
+from models import Compiled, advise, load_model, make_ready
 from models.unet import UNet
 from sample_ilvr import parse_args
 from tests.commands import PROJECT
@@ -57,6 +57,17 @@ def test_bf16_casts_the_weights():
 def test_fp16_on_a_cpu_is_refused():
     with pytest.raises(InputError, match="choose bf16"):
         make_ready(embedded(), "cpu", "fp16")
+
+
+@pytest.mark.parametrize(
+    ("precision", "emulated", "fast", "words"),
+    [("no", False, True, "bf16 is faster"), ("bf16", True, False, "bf16 is much slower")],
+)
+def test_a_run_is_told_of_the_better_precision(monkeypatch, precision, emulated, fast, words):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: not emulated)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
+    assert words in (advise(torch.device("cpu"), precision) or "")
+    assert advise(torch.device("cpu"), "no" if precision == "bf16" else "bf16") is None
 
 
 def test_a_compiled_network_is_called_with_one_shape_only(monkeypatch):
