@@ -30,7 +30,7 @@ MIXED = (
 )
 FEW = ("openpeeps-589", "personas-grace", "micah-edsger", "photo-astronaut")
 FOREIGN = ("adventurer-*", "bigEars-*", "micah-*", "personas-*", "photo-*", "toonHead-*", "paint-*", "scribble-*")
-LAST_FIFTH = 10  # of the embedded model's 50 steps
+LAST_FIFTH, LAST_TENTH = 10, 5  # of the embedded model's 50 steps
 STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2)
 
 
@@ -65,11 +65,12 @@ def range_t(work: Path, save_dir: Path) -> None:
 
 
 def strength(work: Path, save_dir: Path) -> None:
-    """The same with columns of strengths, at N = 8."""
+    """The same with columns of strengths, at N = 8; the last tenth of the steps is the model's own."""
     references = [[to_pixels(read_reference(path, SIZE))] for path in chosen(FEW)]
     blocks = [references]
     for share in STRENGTHS:
-        out = run(work, FEW, "--strength", share, "--n_samples", 3 * len(FEW), save_dir=f"{share}")
+        walk = ("--strength", share, "--range_t", LAST_TENTH)
+        out = run(work, FEW, *walk, "--n_samples", 3 * len(FEW), save_dir=f"{share}")
         blocks.append([[read_pixels(out / f"{path.stem}_{i}.png") for i in range(3)] for path in chosen(FEW)])
     save_png(side_by_side(blocks, ["", *(f"strength {share}" for share in STRENGTHS)]), save_dir / "strength.png")
 
