@@ -3,7 +3,7 @@
 from models.checkpoints import load_model
 from models.class_conditional import ClassConditional, choose_class
 from models.export import new_unet, save_diffusers
-from models.ready import Compiled, advise, has_fast_bf16, make_ready
+from models.ready import Compiled, advise, make_ready
 from models.unet import UNet
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "UNet",
     "advise",
     "choose_class",
-    "has_fast_bf16",
     "load_model",
     "make_ready",
     "new_unet",
