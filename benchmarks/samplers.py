@@ -17,13 +17,13 @@ from benchmarks.workers import peak_bytes
 from diffusions import DDPM, ILVR
 from diffusions.ddpm import Model
 from models import Compiled, load_model, make_ready, new_unet
+from models.ready import DTYPES
 from utils.config import config_for
 from utils.memory import keep_freed_memory
 from utils.noise import SampleNoise
 from utils.resize_right import resize
 
 FACTOR = 8
-DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
 
 
 class Timed:

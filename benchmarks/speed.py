@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.samplers import Ours, Products, Theirs
 from benchmarks.workers import Worker, machine, print_table, print_target, ratio
-from models.ready import emulates_bf16
+from models.ready import DTYPES, emulates_bf16
 from utils.config import PROJECT, find_weights, read_config
 
 CUDA = torch.cuda.is_available()
@@ -58,10 +58,9 @@ def main() -> None:
 def measure_rates() -> Rates:
     """Of two ways to multiply matrices."""
     products, rates = Worker(Products), {}
-    for precision in PRECISIONS.values():
-        dtype = getattr(torch, precision)
-        mm, convolution = (median(products("rate", dtype, way) for _ in range(5)) for way in (False, True))
-        rates[precision] = mm, convolution
+    for precision, word in PRECISIONS.items():
+        mm, convolution = (median(products("rate", DTYPES[precision], way) for _ in range(5)) for way in (False, True))
+        rates[word] = mm, convolution
     products.stop()
     rows = [[precision, *(f"{rate / 1e9:.0f}" for rate in both)] for precision, both in rates.items()]
     print_table("Matrix products, GFLOP/s", ["", "torch.mm", "3×3 convolution"], rows)

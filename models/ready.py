@@ -42,7 +42,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 def emulates_bf16(device: torch.device) -> bool:
     """Whether the device has no bfloat16 arithmetic: seven times float32's time on a CPU with AVX2 (64×64, batch 8)."""
     if device.type == "cuda":
-        return not torch.cuda.is_bf16_supported(including_emulation=False)
+        return not has_fast_bf16(device)
     return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 

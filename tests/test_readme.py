@@ -1,5 +1,7 @@
 """The README's own code does what it says."""
 
+import torch
+
 from diffusions import DDPM
 from tests.commands import PROJECT
 from utils.config import config_for
@@ -9,6 +11,7 @@ def test_the_library_example_samples_the_embedded_model_as_its_folder_says(monke
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     example = readme.partition("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(PROJECT)
+    torch.manual_seed(0)
     names: dict = {}
     exec(example, names)
     used, right = names["diffuser"], DDPM(**config_for("weights/openpeeps64").diffusion, respace_steps=50)
