@@ -10,6 +10,7 @@ antialiased bicubic differs in its kernel (a = -0.75 without antialiasing) and a
 import argparse
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,16 +61,15 @@ def ours(picture: Tensor, factor: float) -> Callable[[Tensor, float], Tensor]:
     return lambda x, _: low_pass(x)
 
 
-def resize_right(x: Tensor, factor: float) -> Tensor:
-    """Twice resize-right, the second time to the picture's own size."""
+def resize_right(x: Any, factor: float) -> Any:
+    """Twice resize-right, the second time to the picture's own size; of a tensor or an array."""
     return resize(resize(x, 1 / factor), factor, tuple(x.shape))
 
 
 def resize_right_numpy(x: Tensor, factor: float) -> Tensor:
     """The same in float64 throughout: of tensors resize-right computes the grid in float32, which shows at N = 3."""
     array = x.double().cpu().flatten(0, 1).permute(1, 2, 0).numpy()  # of arrays it resizes the first dimensions
-    array = resize(resize(array, 1 / factor), factor, array.shape)
-    return torch.from_numpy(array).permute(2, 0, 1).reshape(x.shape)
+    return torch.from_numpy(resize_right(array, factor)).permute(2, 0, 1).reshape(x.shape)
 
 
 def interpolate(x: Tensor, factor: float) -> Tensor:
