@@ -20,7 +20,12 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # and no other: some of Pillow
 GRID_GAP = 2  # pixels between the pictures of a grid
 
 
-def read_image(path: Path, channels: int = 3) -> Tensor:
+def from_pixels(pixels: Tensor) -> Tensor:
+    """[..., H, W, C] uint8 → [..., C, H, W] float32 in [-1, 1], the way back from `to_pixels`."""
+    return pixels.movedim(-1, -3) / 127.5 - 1
+
+
+def decode(path: Path, channels: int = 3) -> np.ndarray:
     """Read a JPEG, PNG, BMP, TIFF or WebP file as a person sees it.
 
     EXIF orientation is honoured, transparency composited on white; greyscale, palette, 16-bit and CMYK
@@ -31,21 +36,7 @@ def read_image(path: Path, channels: int = 3) -> Tensor:
         channels: 3 for colour, 1 for grey.
 
     Returns:
-        [channels, H, W], float32 in [-1, 1].
-
-    Raises:
-        InputError: it cannot be read as a picture.
-    """
-    return _to_tensor(decode(path, channels))
-
-
-def _to_tensor(pixels: np.ndarray) -> Tensor:
-    """[H, W, C] or [H, W] uint8 → [C, H, W] float32 in [-1, 1]."""
-    return torch.from_numpy(pixels.copy()).reshape(*pixels.shape[:2], -1).permute(2, 0, 1) / 127.5 - 1
-
-
-def decode(path: Path, channels: int = 3) -> np.ndarray:
-    """The pixels of `read_image` as they are in memory: [H, W, 3] or [H, W], uint8.
+        [H, W, channels], uint8.
 
     Raises:
         InputError: it cannot be read as a picture.
@@ -56,7 +47,8 @@ def decode(path: Path, channels: int = 3) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as file:
-                return np.asarray(_to_mode(ImageOps.exif_transpose(file), "RGB" if channels == 3 else "L"))
+                image = _to_mode(ImageOps.exif_transpose(file), "RGB" if channels == 3 else "L")
+                return np.asarray(image).reshape(image.height, image.width, channels)
     except Exception as error:  # a decoder may fail on a broken file in any way
         raise InputError(f"{path}: cannot be read as an image: {_problem(error)}") from None
 
@@ -90,7 +82,7 @@ def read_reference(path: Path, size: int, channels: int = 3) -> Tensor:
     Raises:
         InputError: it cannot be read as a picture.
     """
-    image = _to_tensor(_around_square(decode(path, channels), size))
+    image = from_pixels(torch.from_numpy(_around_square(decode(path, channels), size).copy()))
     # Centres stay on each other, so that asking for the square alone is resizing and cropping in one.
     square = resize(image, size / min(image.shape[1:]), (size, size), pad_mode="symmetric")
     return square.clamp(-1, 1)
