@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from utils.config import PROJECT
-from utils.figures import side_by_side
 from utils.images import read_pixels, read_reference, save_png, to_pixels
+from utils.paths import PROJECT
+from utils.run.figures import side_by_side
 
 REFERENCES = PROJECT / "assets" / "references"
 SIZE = 64  # of the embedded model's images

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from utils.config import PROJECT
+from utils.paths import PROJECT
 
 
 def launcher(processes: int) -> list[object]:

@@ -13,15 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from models import UNet, load_model
-from models.checkpoints import DIALECTS, build_unet, convert
+from models import Network, load_network
+from models.checkpoints import build_network, convert
+from models.config import read_config
 from models.containers import read_state
-from utils.config import PROJECT, read_config
+from models.families import FAMILIES
+from utils.memory import peak_bytes
+from utils.paths import PROJECT
 
 CONFIG = PROJECT / "configs" / "adm_imagenet_256.yaml"
 
@@ -29,44 +34,32 @@ CONFIG = PROJECT / "configs" / "adm_imagenet_256.yaml"
 def write_weights(file: Path, dtype: torch.dtype) -> None:
     """Random parameters under guided-diffusion's names."""
     config = read_config(CONFIG)
-    unet = build_unet(config)
-    names = DIALECTS["adm"].names(unet)
-    state = {names[name][0]: torch.randn(own.shape, dtype=dtype) for name, own in unet.state_dict().items()}
+    network = build_network(config)
+    names = FAMILIES["adm"].names(network)
+    state = {names[name][0]: torch.randn(own.shape, dtype=dtype) for name, own in network.state_dict().items()}
     if file.suffix == ".safetensors":
         save_file(state, file)
     else:
         torch.save(state, file)
 
 
-def load_plainly(weights: Path) -> UNet:
+def load_plainly(weights: Path) -> Network:
     """Construct, which initialises every parameter, then copy the file's over them."""
     config = read_config(CONFIG)
-    dialect = DIALECTS["adm"]
-    params = {name: value for name, value in config.params.items() if name not in dialect.ignored_params}
-    unet = UNet(**dialect.unet_params(**params))
-    unet.load_state_dict(convert(read_state(weights), unet, config, str(weights)))
-    return unet.float().eval()
+    network = build_network(config, "cpu")
+    network.load_state_dict(convert(read_state(weights), network, config, str(weights)))
+    return network.float().eval()
 
 
-def load_ours(weights: Path) -> UNet:
-    return load_model(weights, CONFIG)
-
-
-WAYS = {"plain": load_plainly, "ours": load_ours}
-
-
-def peak_bytes() -> int:
-    """The most memory this process has held, mapped files included (Linux; getrusage would tell the parent's)."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+WAYS: dict[str, Callable[[Path], Network]] = {"plain": load_plainly, "ours": partial(load_network, config=CONFIG)}
 
 
 def measure(way: str, weights: Path) -> dict[str, float]:
     """Load once, in this process."""
     baseline, start = peak_bytes(), time.perf_counter()
-    unet = WAYS[way](weights)
+    network = WAYS[way](weights)
     seconds = time.perf_counter() - start
-    checksum = sum(parameter.detach().sum().item() for parameter in unet.parameters())
+    checksum = sum(parameter.detach().sum().item() for parameter in network.parameters())
     assert checksum == checksum, "the parameters are random numbers, none of them NaN"
     return {"seconds": seconds, "peak": peak_bytes() - baseline, "baseline": baseline}
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmarks.ms_ssim import ms_ssim
 from benchmarks.realism import Realism
 from diffusions.low_pass import downsample_matrix
-from utils.images import to_pixels
+from utils.images import from_pixels, to_pixels
 from utils.resize_right import apply_matrices
 
 RESAMPLES = 100
@@ -76,7 +76,7 @@ def measure_fidelity(samples: Tensor, references: Tensor, factor: float, weights
 
 def to_8_bit(samples: Tensor) -> Tensor:
     """Clipped to [-1, 1] and rounded as an image file is. [B, C, H, W] → [B, C, H, W]."""
-    return torch.from_numpy(to_pixels(samples)).movedim(-1, 1) / 127.5 - 1
+    return from_pixels(torch.from_numpy(to_pixels(samples)))
 
 
 def rmse(difference: Tensor) -> Tensor:

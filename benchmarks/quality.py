@@ -13,7 +13,7 @@ two settings is judged reference by reference.
 * distance: RMSE of the whole image against the reference, which, unlike fidelity, compares between factors.
 * diversity: between the variations of a reference, pixel RMSE in grey levels and 1 - MS-SSIM.
 * realism: sliced Wasserstein distance ×1000 to other held-out images (benchmarks/realism.py), the mean of three levels
-  and each of them; and how much longer it is than the first setting's, the dearest.
+  and each of them; and how much longer it is than the first setting's, which takes the most calls.
 """
 
 import argparse
@@ -30,14 +30,15 @@ from benchmarks.held_out import load_held_out
 from benchmarks.measures import Measures, interval, measure_diversity, measure_fidelity, measure_realism, resample
 from benchmarks.quality_plot import plot
 from benchmarks.realism import Realism
-from diffusions import DDIM, DDPM, ILVR, start
-from diffusions.ddpm import Model
+from diffusions import ILVR, Process, make_sampler
+from diffusions.process import Denoiser
 from models import load_model, make_ready
-from utils.config import PROJECT, find_weights, read_config
 from utils.noise import SampleNoise
-from utils.settings import steps_left
+from utils.paths import PROJECT
+from utils.run.batch import sample_batch
+from utils.run.settings import share_walked
 
-CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")
+WEIGHTS = PROJECT / "weights" / "openpeeps64"
 SEED = 2022
 REAL = 176  # held-out images that realism is measured against; the references are others
 BATCH = 16
@@ -59,11 +60,11 @@ class Setting:
     @property
     def calls(self) -> int:
         """Network calls a sample."""
-        return steps_left(self.strength, self.steps)
+        return share_walked(self.strength, self.steps)
 
 
 def all_settings() -> list[Setting]:
-    """The dearest; around one base each choice on its own; then what may reach as far for fewer network calls."""
+    """The one of the most calls; around one base each choice on its own; then what may reach as far for fewer calls."""
     base = Setting()
     return list(
         dict.fromkeys(
@@ -96,23 +97,23 @@ def quick_settings() -> list[Setting]:
     ]
 
 
-def draw(model: Model, setting: Setting, references: Tensor) -> Tensor:
-    """A sample a reference, before clipping. [M, 3, H, W] → [M, 3, H, W]; sample i's noise is its own."""
-    settings = {**CONFIG.diffusion, "respace_steps": setting.steps}
-    sampler, _, eta = setting.sampler.partition(" ")
-    diffuser = DDIM(eta=float(eta), **settings) if sampler == "DDIM" else DDPM(**settings)
+def draw(model: Denoiser, process: Process, setting: Setting, references: Tensor) -> Tensor:
+    """One sample per reference, before clipping. [M, 3, H, W] → [M, 3, H, W]; sample i's noise is its own."""
+    name, _, eta = setting.sampler.lower().partition(" ")
+    sampler = make_sampler(name, process, respace_steps=setting.steps, eta=float(eta or 0))
     drawn = []
     for numbers in torch.arange(len(references)).split(BATCH):
-        noise = SampleNoise(SEED, numbers.tolist())
-        x, refine = noise.randn(*references.shape[1:]), None
-        if setting.factor is not None:
-            refine = ILVR(references[numbers], setting.factor, range_t=setting.range_t, low_pass=setting.low_pass)
-            x = start(diffuser, refine.low_pass(refine.reference), x, setting.calls)
-        drawn.append(diffuser.sample(model, x, refine, noise.randn_like, setting.calls))
+        if setting.factor is None:
+            noise = SampleNoise(SEED, numbers.tolist())
+            drawn.append(sampler.sample(model, noise.randn(*references.shape[1:]), randn_like=noise.randn_like))
+            continue
+        guide = ILVR(references[numbers], setting.factor, range_t=setting.range_t, way_up=setting.low_pass)
+        *_, last = sample_batch(model, sampler, guide, SEED, numbers.tolist(), setting.calls)
+        drawn.append(last.sample)
     return torch.cat(drawn)
 
 
-def rows(model: Model, settings: Sequence[Setting], count: int, variations: int) -> Iterator[Row]:
+def rows(model: Denoiser, process: Process, settings: Sequence[Setting], count: int, variations: int) -> Iterator[Row]:
     """The floor: what as many real images score, and the references themselves; then the settings."""
     real, references, others = load_held_out().tensor_split([REAL, REAL + count])
     realism, weights = Realism(real), resample(count, SEED)
@@ -120,15 +121,15 @@ def rows(model: Model, settings: Sequence[Setting], count: int, variations: int)
     yield row("real images", None, measure_realism(others[: len(references)], weights, realism))
     yield row("the references", None, measure_realism(references, weights, realism))
 
-    dearest: Measures = {}
+    most_calls: Measures = {}
     for setting in settings:
-        samples = draw(model, setting, references)
+        samples = draw(model, process, setting, references)
         measures = measure_diversity(samples, weights) | measure_realism(samples, weights, realism)
         if setting.factor is not None:
             measures |= measure_fidelity(samples, references, setting.factor, weights)
-        dearest = dearest or measures
-        measures["realism_gap"] = measures["realism"] - dearest["realism"]
-        measures["diversity_share"] = measures["diversity"] / dearest["diversity"]
+        most_calls = most_calls or measures
+        measures["realism_gap"] = measures["realism"] - most_calls["realism"]
+        measures["diversity_share"] = measures["diversity"] / most_calls["diversity"]
         yield row("samples" if setting.factor is not None else "unconditional", setting, measures)
 
 
@@ -186,15 +187,15 @@ def main() -> None:
 
     calls = sum(setting.calls for setting in settings) * count * variations
     print(f"{len(settings)} settings × {count} references × {variations} variations: {calls} network calls")
-    assert CONFIG.weights is not None
-    model = make_ready(load_model(find_weights(CONFIG.weights), CONFIG), "cpu", args.mixed_precision)
+    model = load_model(WEIGHTS)
+    make_ready(model.network, "cpu", args.mixed_precision)
     with tqdm(total=calls, unit="call") as bar:
 
         def counted(x: Tensor, t: Tensor) -> Tensor:
             bar.update(len(x))
             return model(x, t)
 
-        table = list(rows(counted, settings, count, variations))
+        table = list(rows(counted, model.process, settings, count, variations))
     write_csv(table, folder / "quality.csv")
     plot(folder / "quality.csv", folder / "quality.png")
     print(markdown(table))

@@ -5,6 +5,7 @@ authors publish it, to the reference and to the sample. Both begin with the same
 """
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +14,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.held_out import load_held_out
-from benchmarks.workers import peak_bytes
 from diffusions import DDPM, ILVR
-from diffusions.ddpm import Model
-from models import Compiled, load_model, make_ready, new_unet
-from models.ready import DTYPES
-from utils.config import config_for
-from utils.memory import keep_freed_memory
+from diffusions.process import Denoiser
+from models import DTYPES, Compiled, load_network, make_ready, new_network
+from models.config import config_for
+from utils.memory import keep_freed_memory, peak_bytes
 from utils.noise import SampleNoise
 from utils.resize_right import resize
 
@@ -29,7 +28,7 @@ FACTOR = 8
 class Timed:
     """A network that adds up the time of its calls."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Denoiser) -> None:
         self.model = model
         self.seconds = 0.0
 
@@ -45,7 +44,7 @@ class Timed:
 class Sampler:
     """What is measured of both: `call` is the network, `sample` the whole loop."""
 
-    call: Model
+    call: Denoiser
 
     def __init__(self, size: int, batch: int) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -53,7 +52,7 @@ class Sampler:
         self.noise = torch.randn(batch, 3, size, size, generator=generator).to(self.device)
         self.reference = resize(load_held_out()[:batch], out_shape=(size, size)).to(self.device)
 
-    def sample(self, model: Model, steps: int) -> Tensor:
+    def sample(self, model: Denoiser, steps: int) -> Tensor:
         raise NotImplementedError
 
     def output(self) -> Tensor:
@@ -113,29 +112,24 @@ class Ours(Sampler):
             keep_freed_memory()
         super().__init__(size, batch)
         config = config_for(weights) if weights.is_dir() else config_for(None, weights)
-        self.diffusion = config.diffusion
+        self.process, self.var_type = config.make_process(), config.diffusion["var_type"]
         torch.manual_seed(0)  # random weights, too, are the same in all processes
-        model = load_model(weights) if weights.is_dir() else new_unet(config).eval()
-        network = model.to(self.device) if plain else make_ready(model, self.device, precision)
+        loaded = load_network(weights) if weights.is_dir() else new_network(config).eval()
+        network = loaded.to(self.device) if plain else make_ready(loaded, self.device, precision)
         self.call = Compiled(network, (batch, 3, size, size), self.device) if compiled else network
 
-    def sample(self, model: Model, steps: int) -> Tensor:
-        diffuser = DDPM(**{**self.diffusion, "respace_steps": steps})
+    def sample(self, model: Denoiser, steps: int) -> Tensor:
+        sampler = DDPM(self.process, steps, var_type=self.var_type)
         randoms = SampleNoise(0, range(len(self.noise)), self.device)
-        return diffuser.sample(model, self.noise, ILVR(self.reference, FACTOR), randoms.randn_like)
+        return sampler.sample(model, self.noise, ILVR(self.reference, FACTOR), randoms.randn_like)
 
     def synchronisations(self, steps: int) -> int:
         """How often the host waits for the accelerator within a loop, by torch's sync debug mode."""
-        import warnings
-
-        diffuser = DDPM(**{**self.diffusion, "respace_steps": steps})
-        refine = ILVR(self.reference, FACTOR)
-        randoms = SampleNoise(0, range(len(self.noise)), self.device)
         self.output()  # what is set up once may wait
         torch.cuda.set_sync_debug_mode("warn")
         with warnings.catch_warnings(record=True) as waits:
             warnings.simplefilter("always")
-            diffuser.sample(self.call, self.noise, refine, randoms.randn_like)
+            self.sample(self.call, steps)
         torch.cuda.set_sync_debug_mode("default")
         return sum("synchroniz" in str(wait.message) for wait in waits)
 
@@ -151,7 +145,7 @@ class Theirs(Sampler):
         unet = UNet2DModel.from_pretrained(weights, torch_dtype=DTYPES[precision]).eval().to(self.device)
         self.call = lambda x, t: unet(x.to(unet.dtype), t).sample.float()
 
-    def sample(self, model: Model, steps: int) -> Tensor:
+    def sample(self, model: Denoiser, steps: int) -> Tensor:
         from resize_right import resize as resize_right
 
         def low_pass(x: Tensor) -> Tensor:

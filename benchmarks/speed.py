@@ -21,8 +21,9 @@ import torch
 
 from benchmarks.samplers import Ours, Products, Theirs
 from benchmarks.workers import Worker, machine, print_table, print_target, ratio
+from models.config import find_weights, read_config
 from models.ready import DTYPES, emulates_bf16
-from utils.config import PROJECT, find_weights, read_config
+from utils.paths import PROJECT
 
 CUDA = torch.cuda.is_available()
 EMBEDDED, CELEBAHQ, P2 = (

@@ -14,27 +14,23 @@ import time
 from statistics import median
 
 from benchmarks.workers import machine, print_table, print_target, ratio
-from utils.config import PROJECT
+from utils.paths import PROJECT
 
 WEIGHTS = PROJECT / "weights" / "openpeeps64" / "diffusion_pytorch_model.safetensors"
 LEAVE = "\nimport os; os._exit(0)"  # without clearing up, which is no part of starting
 FIRST_STEP = """
-import os, sys, sample_ilvr
-build_diffuser = sample_ilvr.build_diffuser
-def build(*args):  # torch is imported when the script does it, not before
-    diffuser = build_diffuser(*args)
-    diffuser.sample_loop = lambda *_: os._exit(0)
-    return diffuser
-sample_ilvr.build_diffuser = build
-sys.argv = ["sample_ilvr.py", "--save_dir", sys.argv[1]]
-sample_ilvr.main()
+import gc, os, sys, sample_ilvr
+gc.disable()  # as the script does while it imports this
+from diffusions import DDPM
+DDPM.sample_loop = lambda *_: os._exit(0)
+sample_ilvr.main(["--save_dir", sys.argv[1]])
 """
 WAYS = {
     "python": "",
     "import torch": "import torch",
     "import torch, weights read": f"import torch; from safetensors.torch import load_file; load_file({str(WEIGHTS)!r})",
     "import accelerate": "import accelerate",
-    "sample_ilvr.py -h": "import sys; sys.argv = ['', '-h']; import sample_ilvr; sample_ilvr.main()",
+    "sample_ilvr.py -h": "import sample_ilvr; sample_ilvr.main(['-h'])",
     "sample_ilvr.py up to the first step": FIRST_STEP,
 }
 FLOOR = "import torch, weights read"

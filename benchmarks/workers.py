@@ -63,12 +63,6 @@ def _serve(pipe: Connection, threads: int, build: Callable[..., object], args: t
         pipe.send((True, f"{type(error).__name__}: {error}"))
 
 
-def peak_bytes() -> int:
-    """The most memory this process has held (Linux; getrusage would tell the parent's)."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
-
-
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """Median of the rounds' ratios: what disturbs a round disturbs both of its sides."""
     return statistics.median(n / d for n, d in zip(numerators, denominators, strict=True))

@@ -1,8 +1,43 @@
-"""Diffusion samplers (DDPM, DDIM) and the ILVR refinement that steers them."""
+"""Diffusion processes, their samplers, and the guides that steer them; ILVR is one."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 from diffusions.ddim import DDIM
-from diffusions.ddpm import DDPM, Step
+from diffusions.ddpm import DDPM
 from diffusions.ilvr import ILVR
-from diffusions.strength import start
+from diffusions.process import Process
+from diffusions.sampler import Guide, Sampler, Step
+from diffusions.strength import noised_start
 
-__all__ = ["DDIM", "DDPM", "ILVR", "Step", "start"]
+__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "Guide", "Process", "Sampler", "Step"]
+__all__ += ["make_sampler", "noised_start", "taken_options"]
+
+SAMPLERS: dict[str, type[Sampler]] = {"ddpm": DDPM, "ddim": DDIM}
+GUIDES: dict[str, Callable[..., Guide]] = {"sample": ILVR}
+
+
+def make_sampler(name: str, process: Process, **options: Any) -> Sampler:
+    """A sampler by its name in `SAMPLERS`.
+
+    Args:
+        options: respace_steps, respace_type, var_type, eta, …; those that this sampler has no use for are ignored.
+
+    Raises:
+        ValueError: an unknown name, or an option that is impossible.
+    """
+    taken = taken_options(name, options)
+    return SAMPLERS[name](process, **taken)
+
+
+def taken_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Those options that the sampler of this name takes.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler {name!r} is none of {', '.join(SAMPLERS)}")
+    known = inspect.signature(SAMPLERS[name]).parameters
+    return {key: value for key, value in options.items() if key in known}

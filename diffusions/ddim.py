@@ -1,38 +1,44 @@
 """DDIM sampling (Song et al. 2021, arXiv:2010.02502): from deterministic (η = 0) to DDPM-like (η = 1)."""
 
 import math
-from typing import Any
 
 from torch import Tensor
 
-from diffusions.ddpm import DDPM, Prediction, RandnLike
+from diffusions.process import Prediction, Process
+from diffusions.sampler import RandnLike, Sampler, StepRule
 from diffusions.schedule import Transition
 
 
-class DDIM(DDPM):
-    """A respaced DDIM sampler.
+class DDIM(Sampler):
+    """The sampler of Song et al.
 
     Args:
-        *args, **kwargs: DDPM's own arguments; `var_type` has no meaning here, σ follows from η.
+        process, respace_steps, respace_type: see `Sampler`.
         eta: η in 0 … 1, how much of a step's noise is drawn anew. 0 draws none.
 
     Raises:
-        ValueError: η below 0 or above 1, and all that DDPM raises.
+        ValueError: η below 0 or above 1, and all that `Sampler` raises.
     """
 
-    def __init__(self, *args: Any, eta: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, process: Process, respace_steps: int | None = None, respace_type: str = "uniform", eta: float = 0.0
+    ) -> None:
+        super().__init__(process, respace_steps, respace_type)
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in 0 … 1, not {eta}")
-        super().__init__(*args, **kwargs)
         self.eta = eta
 
-    def reverse(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
+    def step_rule(self) -> StepRule:
+        """See `Sampler.step_rule`."""
+        return self.step
+
+    def step(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
         """Step to x_prev = √ᾱ_prev x̂0 + √(1-ᾱ_prev-σ²) ε̂ + σ z (Song et al. 2021, equations 12 and 16).
 
         ε̂ = (x - √ᾱ x̂0) / √(1-ᾱ) is the noise that leads from x̂0, clipped or not, to x.
 
         Args:
-            x: [B, C, H, W], the sample at `transition.t`.
+            x: [B, C, H, W], the sample at `transition`.
 
         Returns:
             [B, C, H, W].

@@ -16,10 +16,10 @@ class LowPass:
         factor: N ≥ 1; need not divide the size nor be a whole number. 1 is the identity.
         interp_method: kernel of the downsampler: cubic, lanczos2, lanczos3, linear or box.
         pad_mode: what lies beyond the border; symmetric, like the authors, keeps constants constant.
-        low_pass: the way back up: resize, the paper's, or projection, the downsampler's pseudo-inverse.
+        way_up: the way back up: resize, the paper's, or projection, the downsampler's pseudo-inverse.
 
     Raises:
-        ValueError: a factor below 1 or above the image's shorter side, or an unknown low_pass.
+        ValueError: a factor below 1 or above the image's shorter side, or an unknown way_up.
     """
 
     def __init__(
@@ -28,16 +28,16 @@ class LowPass:
         factor: float,
         interp_method: str = "cubic",
         pad_mode: str = "symmetric",
-        low_pass: str = "resize",
+        way_up: str = "resize",
     ) -> None:
         shape = image.shape[-2:]
         if not 1 <= factor <= min(shape):
             raise ValueError(f"downsample_factor must lie in 1 … {min(shape)}, not {factor}")
-        if low_pass not in WAYS_UP:
-            raise ValueError(f"low_pass {low_pass!r} is none of {', '.join(WAYS_UP)}")
-        way_up = WAYS_UP[low_pass]
+        if way_up not in WAYS_UP:
+            raise ValueError(f"way_up {way_up!r} is none of {', '.join(WAYS_UP)}")
+        up_matrix = WAYS_UP[way_up]
         self.down = [downsample_matrix(size, factor, interp_method, pad_mode).to(image) for size in shape]
-        self.up = [way_up(size, factor, interp_method, pad_mode).to(image) for size in shape]
+        self.up = [up_matrix(size, factor, interp_method, pad_mode).to(image) for size in shape]
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., H, W] → [..., H, W]."""

@@ -1,13 +1,11 @@
 """The noise schedule of training, and the timesteps of it that sampling visits."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-BETA_SCHEDULES = ("linear", "quad", "const", "cosine")
-RESPACE_TYPES = ("uniform", "uniform-leading", "uniform-trailing", "uniform-linspace", "quad")
 
 
 @dataclass(frozen=True)
@@ -18,9 +16,10 @@ class Transition:
     """
 
     index: int  # S-1 … 0, counting down to the image
-    t: int  # the timestep the network is told, 0 … T-1
+    t: int  # 0 … T-1
     alphas_cumprod: float
     alphas_cumprod_prev: float
+    told: float  # what the network is told as t
 
     @property
     def alpha(self) -> float:
@@ -43,12 +42,34 @@ class Transition:
         return self.index == 0
 
 
+def _linear(total_steps: int, start: float, end: float) -> Tensor:
+    return torch.linspace(start, end, total_steps, dtype=torch.float64)
+
+
+def _cosine(total_steps: int) -> Tensor:
+    steps = torch.arange(total_steps + 1, dtype=torch.float64)
+    alphas_cumprod = torch.cos((steps / total_steps + 0.008) / 1.008 * math.pi / 2).square()
+    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
+
+
+# name: β of all T timesteps, from T, β_start and β_end
+BETA_SCHEDULES: dict[str, Callable[[int, float, float], Tensor]] = {
+    "linear": _linear,  # Ho et al. 2020
+    "quad": lambda T, start, end: _linear(T, start**0.5, end**0.5).square(),
+    "const": lambda T, start, end: _linear(T, end, end),
+    "cosine": lambda T, start, end: _cosine(T),  # Nichol & Dhariwal 2021, equation 17
+}
+
+
 def make_betas(beta_schedule: str, total_steps: int, beta_start: float, beta_end: float) -> Tensor:
     """β_t of the forward process for t = 0 … T-1.
 
     Args:
-        beta_schedule: linear (Ho et al. 2020), quad (linear in √β), const (β_end throughout) or cosine
-            (Nichol & Dhariwal 2021, equation 17, which needs neither start nor end).
+        beta_schedule: linear, quad (linear in √β), const (β_end throughout) or cosine, which needs neither start
+            nor end.
+        total_steps: T.
+        beta_start: β of timestep 0.
+        beta_end: β of timestep T-1.
 
     Returns:
         [total_steps], float64, each in (0, 1).
@@ -58,27 +79,35 @@ def make_betas(beta_schedule: str, total_steps: int, beta_start: float, beta_end
     """
     if total_steps < 1:
         raise ValueError(f"total_steps must be at least 1, not {total_steps}")
-    steps = torch.arange(total_steps + 1, dtype=torch.float64)
-    if beta_schedule == "linear":
-        betas = torch.linspace(beta_start, beta_end, total_steps, dtype=torch.float64)
-    elif beta_schedule == "quad":
-        betas = torch.linspace(beta_start**0.5, beta_end**0.5, total_steps, dtype=torch.float64).square()
-    elif beta_schedule == "const":
-        betas = torch.full([total_steps], beta_end, dtype=torch.float64)
-    elif beta_schedule == "cosine":
-        alphas_cumprod = torch.cos((steps / total_steps + 0.008) / 1.008 * math.pi / 2).square()
-        betas = (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
-    else:
+    if beta_schedule not in BETA_SCHEDULES:
         raise ValueError(f"beta_schedule {beta_schedule!r} is none of {', '.join(BETA_SCHEDULES)}")
+    betas = BETA_SCHEDULES[beta_schedule](total_steps, beta_start, beta_end)
     if not ((betas > 0) & (betas < 1)).all():
         raise ValueError(f"betas must lie between 0 and 1; beta_start {beta_start}, beta_end {beta_end} do not")
     return betas
 
 
+def _uniform(T: int, S: int) -> list[int]:
+    return [i * T // S for i in range(S)]
+
+
+def _quad(T: int, S: int) -> list[int]:
+    last = max(S - 1, 1)
+    return _distinct([4 * T * i**2 // (5 * last**2) for i in range(S)], T)
+
+
+# name: S of the T timesteps, in whole-number arithmetic, so that no rounding decides between two neighbours
+RESPACINGS: dict[str, Callable[[int, int], list[int]]] = {
+    "uniform": _uniform,
+    "uniform-leading": _uniform,
+    "uniform-trailing": lambda T, S: [T - 1 - i * T // S for i in reversed(range(S))],
+    "uniform-linspace": lambda T, S: [i * (T - 1) // max(S - 1, 1) for i in range(S)],
+    "quad": _quad,
+}
+
+
 def respace(respace_type: str, total_steps: int, respace_steps: int | None = None) -> list[int]:
     """The timesteps that sampling visits, in increasing order.
-
-    Whole-number arithmetic, so that no rounding decides between two neighbours.
 
     Args:
         respace_type: uniform (= uniform-leading) ⌊i·T/S⌋, uniform-trailing T-1-⌊i·T/S⌋, uniform-linspace
@@ -96,16 +125,9 @@ def respace(respace_type: str, total_steps: int, respace_steps: int | None = Non
     T, S = total_steps, total_steps if respace_steps is None else respace_steps
     if not 1 <= S <= T:
         raise ValueError(f"respace_steps must lie in 1 … {T}, not {S}")
-    last = max(S - 1, 1)
-    if respace_type in ("uniform", "uniform-leading"):
-        return [i * T // S for i in range(S)]
-    if respace_type == "uniform-trailing":
-        return [T - 1 - i * T // S for i in reversed(range(S))]
-    if respace_type == "uniform-linspace":
-        return [i * (T - 1) // last for i in range(S)]
-    if respace_type == "quad":
-        return _distinct([4 * T * i**2 // (5 * last**2) for i in range(S)], T)
-    raise ValueError(f"respace_type {respace_type!r} is none of {', '.join(RESPACE_TYPES)}")
+    if respace_type not in RESPACINGS:
+        raise ValueError(f"respace_type {respace_type!r} is none of {', '.join(RESPACINGS)}")
+    return RESPACINGS[respace_type](T, S)
 
 
 def _distinct(timesteps: list[int], total_steps: int) -> list[int]:

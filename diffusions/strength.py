@@ -8,28 +8,26 @@ be told apart (its theorem 1: the reverse steps shrink the difference), so those
 import torch
 from torch import Tensor
 
-from diffusions.ddpm import DDPM
+from diffusions.sampler import Sampler
 
 
-def start(diffuser: DDPM, estimate: Tensor, init_noise: Tensor, steps: int) -> Tensor:
-    """Where `sample_loop` begins when it walks only the last `steps` of its S steps.
+def noised_start(sampler: Sampler, estimate: Tensor, noise: Tensor, walk_steps: int) -> Tensor:
+    """Where `sample_loop` begins when it walks only the last `walk_steps` of its S steps.
 
     Args:
         estimate: [B, C, H, W] in [-1, 1], the clean image roughly: φ_N(y_0) for ILVR.
-        init_noise: like `estimate`, from N(0, 1).
-        steps: 1 … S. All S begin with pure noise: nothing is taken from the estimate then, though training's last
-            noise level would let a little of it through.
+        noise: like `estimate`, from N(0, 1).
+        walk_steps: 1 … S. All S begin with pure noise: nothing is taken from the estimate then, though training's
+            last noise level would let a little of it through.
 
     Returns:
         [B, C, H, W], the estimate noised to the level of the first step walked.
 
     Raises:
-        ValueError: steps outside of 1 … S.
+        ValueError: walk_steps outside of 1 … S.
     """
-    total = len(diffuser.transitions)
-    if not 1 <= steps <= total:
-        raise ValueError(f"steps must lie in 1 … {total}, not {steps}")
-    if steps == total:
-        return init_noise
-    t = torch.full([len(estimate)], diffuser.transitions[-steps].t, dtype=torch.int64, device=estimate.device)
-    return diffuser.q_sample(estimate, t, init_noise)
+    first = sampler.last_transitions(walk_steps)[0]
+    if first is sampler.transitions[0]:
+        return noise
+    t = torch.full([len(estimate)], first.t, device=estimate.device)
+    return sampler.process.q_sample(estimate, t, noise)

@@ -1,19 +1,24 @@
-"""The UNet, and the checkpoints of every family that runs in it."""
+"""Networks, and the checkpoints of every family that run in them."""
 
-from models.checkpoints import load_model
-from models.class_conditional import ClassConditional, choose_class
-from models.export import new_unet, save_diffusers
-from models.ready import Compiled, advise, make_ready
+from models.checkpoints import load_model, load_network
+from models.class_conditional import choose_class
+from models.export import new_network, save_diffusers
+from models.model import Model
+from models.network import Network
+from models.ready import DTYPES, Compiled, advise, make_ready
 from models.unet import UNet
 
 __all__ = [
-    "ClassConditional",
+    "DTYPES",
     "Compiled",
+    "Model",
+    "Network",
     "UNet",
     "advise",
     "choose_class",
     "load_model",
+    "load_network",
     "make_ready",
-    "new_unet",
+    "new_network",
     "save_diffusers",
 ]

@@ -1,4 +1,4 @@
-"""From a published file to a ready UNet: build it without memory, rename the file's parameters, put them in."""
+"""From a published file to a ready model: build its network without memory, rename the parameters, put them in."""
 
 import inspect
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -8,80 +8,101 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from models import adm, diffusers, pesser
+from models.config import Architecture, Config, architecture_for, config_for, find_weights
 from models.containers import read_state
-from models.dialect import Dialect
+from models.families import FAMILIES
 from models.layers import Attention
-from models.unet import UNet
-from utils.config import Config, Network, find_weights, network_for
+from models.model import Model
+from models.network import Network
 from utils.errors import InputError
 
-DIALECTS: dict[str, Dialect] = {"pesser": pesser.DIALECT, "adm": adm.DIALECT, "diffusers": diffusers.DIALECT}
 
-
-def load_model(weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None) -> UNet:
-    """A UNet with a checkpoint's parameters.
+def load_model(weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None) -> Model:
+    """A checkpoint, ready to sample.
 
     Args:
         weights: a checkpoint file, a diffusers folder, or a hub id.
         config: a YAML file, or the same as a dict; None where the weights say it all (a diffusers folder).
 
     Returns:
-        The network in eval mode, float32, on the CPU.
+        The model, its network in eval mode, float32, on the CPU.
 
     Raises:
         InputError: a config or weights that cannot be read or do not fit each other.
     """
+    config = config_for(find_weights(weights), config)
+    process = config.make_process()
+    network = load_network(weights, config)
+    size, channels = config.image_size, config.image_channels
+    if network.in_channels != channels or network.out_channels not in (channels, 2 * channels):
+        shape = f"{network.in_channels} to {network.out_channels}"
+        raise InputError(f"{config.source}: image_channels is {channels}, but the model maps {shape} channels")
+    if size % network.size_multiple:
+        raise InputError(
+            f"{config.source}: image_size is {size}, but the model takes multiples of {network.size_multiple} only"
+        )
+    return Model(network, process, size, channels)
+
+
+def load_network(weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None) -> Network:
+    """A checkpoint's network alone, where nothing need be said of its diffusion. Arguments and errors of `load_model`.
+
+    Returns:
+        The network in eval mode, float32, on the CPU.
+    """
     path = find_weights(weights)
-    network = network_for(path, config)
-    unet = build_unet(network)
-    unet.load_state_dict(convert(read_state(path), unet, network, str(weights)), assign=True)
-    return unet.eval()
+    architecture = architecture_for(path, config)
+    network = build_network(architecture)
+    network.load_state_dict(convert(read_state(path), network, architecture, str(weights)), assign=True)
+    return network.eval()
 
 
-def build_unet(network: Network) -> UNet:
-    """The network a config describes, on the meta device: names and shapes, no memory.
+def build_network(architecture: Architecture, device: torch.device | str = "meta") -> Network:
+    """The network a config describes; on the meta device names and shapes only, no memory.
 
     Raises:
-        InputError: an unknown or missing parameter, or one the UNet has no part for.
+        InputError: an unknown or missing parameter, or one the network has no part for.
     """
-    if network.dialect not in DIALECTS:
-        raise InputError(f"{network.source}: model.dialect {network.dialect!r} is none of {', '.join(DIALECTS)}")
-    dialect = DIALECTS[network.dialect]
-    params = {name: value for name, value in network.params.items() if name not in dialect.ignored_params}
+    source, name = architecture.source, architecture.family
+    if name not in FAMILIES:
+        raise InputError(f"{source}: model.dialect {name!r} is none of {', '.join(FAMILIES)}")
+    family = FAMILIES[name]
+    params = {key: value for key, value in architecture.params.items() if key not in family.ignored_params}
     try:
-        inspect.signature(dialect.unet_params).bind(**params)
+        inspect.signature(family.network_params).bind(**params)
     except TypeError as error:
-        raise InputError(f"{network.source}: model.params of dialect {network.dialect}: {error}") from None
+        raise InputError(f"{source}: model.params of dialect {name}: {error}") from None
     try:
-        with torch.device("meta"):
-            return UNet(**dialect.unet_params(**params))
+        with torch.device(device):
+            return family.network(**family.network_params(**params))
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{network.source}: model.params make no network: {error}") from None
+        raise InputError(f"{source}: model.params make no network: {error}") from None
 
 
-def convert(state: MutableMapping[str, Tensor], unet: UNet, network: Network, source: str) -> dict[str, Tensor]:
-    """A checkpoint's parameters under the UNet's own names, in float32.
+def convert(
+    state: MutableMapping[str, Tensor], network: Network, architecture: Architecture, source: str
+) -> dict[str, Tensor]:
+    """A checkpoint's parameters under the network's own names, in float32.
 
     Args:
-        state: the dialect's names and tensors (of any dtype, also on the meta device). It is emptied on the way, so
+        state: the family's names and tensors (of any dtype, also on the meta device). It is emptied on the way, so
             that a float16 file need not be in memory whole beside its float32 copy.
-        unet: the network they are for; only its names and shapes are used.
-        network: what `unet` was built from.
+        network: what they are for; only its names and shapes are used.
+        architecture: what `network` was built from.
         source: where the state is from, for messages.
 
     Raises:
-        InputError: parameters of another dialect, or that are missing, left over, or of another shape, the first
+        InputError: parameters of another family, or that are missing, left over, or of another shape, the first
             of each named.
     """
-    dialect = DIALECTS[network.dialect]
-    _check_dialect(state, network, source)
-    left = {dialect.newer(name): state.pop(name) for name in list(state)}
-    names = dialect.names(unet)
+    family = FAMILIES[architecture.family]
+    _check_family(state, architecture, source)
+    left = {family.newer(name): state.pop(name) for name in list(state)}
+    names = family.names(network)
     _check_names(set(left), {theirs for sources in names.values() for theirs in sources}, source)
 
     converted, misfits = {}, []
-    for name, own in unet.state_dict().items():
+    for name, own in network.state_dict().items():
         parts = [left.pop(theirs) for theirs in names[name]]
         tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
         # a 1×1 convolution is a linear layer
@@ -89,8 +110,8 @@ def convert(state: MutableMapping[str, Tensor], unet: UNet, network: Network, so
             misfits.append(f"{names[name][0]} is {list(tensor.shape)} and the config's model has {list(own.shape)}")
             continue
         tensor = tensor.reshape(own.shape)
-        if ".qkv." in name and dialect.heads_first(network.params):
-            attention = cast(Attention, unet.get_submodule(name.partition(".qkv.")[0]))
+        if ".qkv." in name and family.heads_first(architecture.params):
+            attention = cast(Attention, network.get_submodule(name.partition(".qkv.")[0]))
             tensor = tensor.unflatten(0, (attention.num_heads, 3, -1)).transpose(0, 1).flatten(0, 2)
         converted[name] = tensor.float()
     if misfits:
@@ -98,14 +119,15 @@ def convert(state: MutableMapping[str, Tensor], unet: UNet, network: Network, so
     return converted
 
 
-def _check_dialect(names: Iterable[str], network: Network, source: str) -> None:
-    """That a file's parameters bear the names of the config's dialect."""
-    spoken = [key for key, dialect in DIALECTS.items() if any(name.startswith(dialect.mark) for name in names)]
+def _check_family(names: Iterable[str], architecture: Architecture, source: str) -> None:
+    """That a file's parameters bear the names of the config's family."""
+    spoken = [key for key, family in FAMILIES.items() if any(name.startswith(family.mark) for name in names)]
     if not spoken:
-        raise InputError(f"weights {source}: {_first(list(names))} are names of none of {', '.join(DIALECTS)}")
-    if network.dialect not in spoken:
+        raise InputError(f"weights {source}: {_first(list(names))} are names of none of {', '.join(FAMILIES)}")
+    if architecture.family not in spoken:
         raise InputError(
-            f"weights {source} bear the names of dialect {spoken[0]}, and {network.source} is of {network.dialect}"
+            f"weights {source} bear the names of family {spoken[0]}, and {architecture.source} is of "
+            f"{architecture.family}"
         )
 
 

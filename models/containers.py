@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from utils.diffusers_folder import weight_files
+from models.diffusers_folder import weight_files
 from utils.errors import InputError
 
 # where training scripts put the parameters they sample with, the averaged ones first

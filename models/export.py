@@ -6,37 +6,38 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.checkpoints import DIALECTS, build_unet
-from models.unet import UNet
-from utils.config import Config, Network
-from utils.diffusers_folder import write_diffusers_folder
+from models.checkpoints import build_network
+from models.config import Architecture, Config
+from models.diffusers_folder import write_diffusers_folder
+from models.families import FAMILIES
+from models.network import Network
 
 
-def new_unet(network: Network) -> UNet:
+def new_network(architecture: Architecture) -> Network:
     """The network a config describes, on the CPU, with PyTorch's own random parameters.
 
     Raises:
-        InputError: as `build_unet`.
+        InputError: as `build_network`.
     """
-    unet = build_unet(network).to_empty(device="cpu")
-    for module in unet.modules():
+    network = build_network(architecture).to_empty(device="cpu")
+    for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.Embedding)):
             module.reset_parameters()
-    return unet
+    return network
 
 
-def save_diffusers(unet: UNet, config: Config, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+def save_diffusers(network: Network, config: Config, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write a network as the folder that `load_model` and diffusers read.
 
     Args:
-        unet: the network.
+        network: a UNet.
         config: what it was built from, in the words of diffusers.
         folder: made if need be.
         dtype: of the parameters in the file.
     """
-    names = DIALECTS["diffusers"].names(unet)
+    names = FAMILIES["diffusers"].names(network)
     state: dict[str, Tensor] = {}
-    for name, parameter in unet.state_dict().items():
+    for name, parameter in network.state_dict().items():
         parts = parameter.to("cpu", dtype).chunk(len(names[name]))
         state |= {theirs: part.contiguous() for theirs, part in zip(names[name], parts, strict=True)}
     write_diffusers_folder(folder, config.params, config.diffusion)

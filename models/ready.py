@@ -4,16 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.class_conditional import ClassConditional
-from models.unet import UNet
+from diffusions.process import Denoiser
+from models.network import Network
 from utils.errors import InputError
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def make_ready(
-    model: UNet | ClassConditional, device: torch.device | str, precision: str = "no"
-) -> UNet | ClassConditional:
+def make_ready(network: Network, device: torch.device | str, precision: str = "no") -> Network:
     """Move a network to a device, channels last, its weights cast once and for all.
 
     Channels last is the layout that convolutions are made for, and casting the weights once spares what autocast does
@@ -24,12 +22,12 @@ def make_ready(
         InputError: fp16 on a CPU, which has no units for it and would take seven times as long as float32.
     """
     if precision == "fp16" and torch.device(device).type == "cpu":
-        raise InputError("--mixed_precision fp16 needs a GPU; on a CPU choose bf16 or no")
-    for parameter in model.parameters():
+        raise InputError("mixed_precision fp16 needs a GPU; on a CPU choose bf16 or no")
+    for parameter in network.parameters():
         layout = torch.channels_last if parameter.ndim == 4 else torch.preserve_format
         # A copy in any case: a single parameter left in the checkpoint's mapping would keep all of it in memory.
         parameter.data = parameter.data.to(device, DTYPES[precision], memory_format=layout, copy=True)
-    return model
+    return network
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -49,9 +47,9 @@ def emulates_bf16(device: torch.device) -> bool:
 def advise(device: torch.device, precision: str) -> str | None:
     """What a run should be told of its precision on this device, if anything."""
     if precision == "no" and has_fast_bf16(device):
-        return "--mixed_precision bf16 is faster on this machine, and its images hardly differ."
+        return "mixed_precision bf16 is faster on this machine, and its images hardly differ."
     if precision == "bf16" and emulates_bf16(device):
-        return "This machine has no bfloat16 arithmetic: --mixed_precision no is several times faster than bf16."
+        return "This machine has no bfloat16 arithmetic: mixed_precision no is several times faster than bf16."
     return None
 
 
@@ -64,9 +62,9 @@ class Compiled:
         batch_shape: [B, C, H, W]. Compiling happens here, not in the first call.
     """
 
-    def __init__(self, model: UNet | ClassConditional, batch_shape: tuple[int, ...], device: torch.device) -> None:
+    def __init__(self, network: Network, batch_shape: tuple[int, ...], device: torch.device) -> None:
         self.batch = batch_shape[0]
-        self.model = torch.compile(model, dynamic=False)
+        self.network: Denoiser = torch.compile(network, dynamic=False)
         with torch.no_grad():
             self(torch.zeros(batch_shape, device=device), torch.zeros(self.batch, dtype=torch.int64, device=device))
 
@@ -75,4 +73,4 @@ class Compiled:
         count, missing = len(x), self.batch - len(x)
         if missing:
             x, t = F.pad(x, (0, 0) * 3 + (0, missing)), F.pad(t, (0, missing))
-        return self.model(x, t)[:count]
+        return self.network(x, t)[:count]

@@ -1,34 +1,27 @@
 """The one UNet that all checkpoints run in: Ho et al.'s DDPM network and Dhariwal & Nichol's ADM.
 
 Published families differ in a handful of choices (where attention sits, how resolution changes, how the
-time embedding enters), all of which are parameters here; `models/<dialect>.py` derives them.
+time embedding enters), all of which are parameters here; `models/families/` derives them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import Attention, ConvResample, Direction, PlainResample, Resample, ResBlock, TimestepEmbedding
-
-MOST_BLOCKS = 1000  # beyond any network known; a slip in a config is told rather than built
-
-
-@dataclass(frozen=True)
-class Level:
-    """One resolution on the way down or up: its blocks, then the change to the next resolution."""
-
-    channels: int
-    num_blocks: int
-    attention: bool = False
-    resample: Resample | None = None
+from models.layers import TimestepEmbedding
+from models.network import Network
+from models.stages import Block, Level, Parts, check_levels, make_stages, module_list, skip_channels
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """A time-conditioned UNet with skip connections.
+
+    Attributes:
+        in_channels, out_channels: as given.
+        size_multiple: what the height and width of its images must be divisible by.
+        num_classes: as given, 0 for an unconditional network.
 
     Args:
         in_channels: C, of the image.
@@ -48,7 +41,7 @@ class UNet(nn.Module):
         num_classes: of a class-conditional network, else None.
 
     Raises:
-        ValueError: channels that cannot be divided among the heads or the groups.
+        ValueError: channels that cannot be divided among the heads or the groups, or too many blocks or none.
     """
 
     def __init__(
@@ -73,69 +66,29 @@ class UNet(nn.Module):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
-        if sum(level.num_blocks for level in (*down, *up)) > MOST_BLOCKS:
-            raise ValueError(f"more than {MOST_BLOCKS} blocks")
-        emb_channels = 4 * time_channels
+        check_levels([*down, *up])
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.num_classes = num_classes or 0
+        self.size_multiple = 2 ** sum(level.resample is not None for level in down)
 
-        def res(c_in: int, c_out: int, resample: Direction | None = None) -> ResBlock:
-            return ResBlock(c_in, c_out, emb_channels, num_groups, norm_eps, scale_shift_norm, resample)
-
-        def attention(channels: int, heads: int = num_heads, groups: int | None = num_groups) -> Attention:
-            heads = channels // head_channels if head_channels else heads
-            if not heads or channels % (head_channels or heads):
-                raise ValueError(f"{channels} channels cannot be divided among attention heads")
-            return Attention(channels, heads, groups, norm_eps)
-
-        def change(level: Level, direction: Direction) -> nn.Module | None:
-            if level.resample == "conv":
-                return ConvResample(level.channels, direction, asymmetric_padding)
-            if level.resample == "residual":
-                return res(level.channels, level.channels, direction)
-            return PlainResample(direction) if level.resample == "plain" else None
-
-        self.time_embed = TimestepEmbedding(time_channels, emb_channels, time_cos_first, time_spread)
-        self.class_embed = nn.Embedding(num_classes, emb_channels) if num_classes else None
+        parts = Parts(4 * time_channels, num_groups, norm_eps, head_channels, scale_shift_norm, asymmetric_padding)
+        self.time_embed = TimestepEmbedding(time_channels, parts.emb_channels, time_cos_first, time_spread)
+        self.class_embed = nn.Embedding(num_classes, parts.emb_channels) if num_classes else None
         self.conv_in = nn.Conv2d(in_channels, stem_channels, 3, padding=1)
-
-        channels = stem_channels
-        skips = [channels]
-        stages = []
-        for level in down:
-            blocks = []
-            for _ in range(level.num_blocks):
-                blocks.append(
-                    Block(res(channels, level.channels), attention(level.channels) if level.attention else None)
-                )
-                channels = level.channels
-                skips.append(channels)
-            stage = Stage(blocks, change(level, "down"))
-            if stage.resample is not None:
-                skips.append(channels)
-            stages.append(stage)
-        self.down = _module_list(stages)
-
-        mid_attn = attention(channels, groups=mid_attention_groups) if mid_attention else None
-        self.mid = _module_list([Block(res(channels, channels), mid_attn), Block(res(channels, channels))])
-
-        stages = []
-        for level in up:
-            blocks = []
-            for _ in range(level.num_blocks):
-                block = res(channels + skips.pop(), level.channels)
-                attn = attention(level.channels, num_heads_up or num_heads) if level.attention else None
-                blocks.append(Block(block, attn))
-                channels = level.channels
-            stages.append(Stage(blocks, change(level, "up")))
-        self.up = _module_list(stages)
-
-        self.norm_out = nn.GroupNorm(num_groups, channels, norm_eps)
-        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.down = make_stages(parts, down, "down", stem_channels, num_heads)
+        channels = down[-1].channels
+        attention = parts.attention(channels, num_heads, mid_attention_groups) if mid_attention else None
+        self.mid = module_list([Block(parts.res(channels, channels), attention), Block(parts.res(channels, channels))])
+        skips = skip_channels(down, stem_channels)
+        self.up = make_stages(parts, up, "up", channels, num_heads_up or num_heads, skips)
+        self.norm_out = nn.GroupNorm(num_groups, up[-1].channels, norm_eps)
+        self.conv_out = nn.Conv2d(up[-1].channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor, class_id: Tensor | None = None) -> Tensor:
         """Predict what the network was trained for.
 
         Args:
-            x: [B, C, H, W] in about [-1, 1]; H and W divisible by 2 for each level but the last.
+            x: [B, C, H, W] in about [-1, 1]; H and W divisible by `size_multiple`.
             t: int64 [B], timesteps.
             class_id: int64 [B], for a class-conditional network.
 
@@ -163,38 +116,3 @@ class UNet(nn.Module):
                 x = block(torch.cat([x, skips.pop()], dim=1), emb)
             x = stage.change_resolution(x, emb)
         return self.conv_out(F.silu(self.norm_out(x), inplace=True))
-
-
-M = TypeVar("M", bound=nn.Module)
-
-
-def _module_list(modules: list[M]) -> Sequence[M]:
-    """A ModuleList that the type checker knows the members of."""
-    return cast(Sequence[M], nn.ModuleList(modules))
-
-
-class Block(nn.Module):
-    """A residual block and, where the level has it, attention."""
-
-    def __init__(self, res: ResBlock, attn: Attention | None = None) -> None:
-        super().__init__()
-        self.res = res
-        self.attn = attn
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        x = self.res(x, emb)
-        return x if self.attn is None else self.attn(x)
-
-
-class Stage(nn.Module):
-    """The blocks of one level and its change of resolution."""
-
-    def __init__(self, blocks: list[Block], resample: nn.Module | None) -> None:
-        super().__init__()
-        self.blocks = _module_list(blocks)
-        self.resample = resample
-
-    def change_resolution(self, x: Tensor, emb: Tensor) -> Tensor:
-        if self.resample is None:
-            return x
-        return self.resample(x, emb) if isinstance(self.resample, ResBlock) else self.resample(x)

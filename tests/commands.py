@@ -1,19 +1,18 @@
 """Real runs of the entry script, in processes of their own."""
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 from PIL import Image
 
-import sample_ilvr as entry
 from benchmarks.launches import launcher
-from utils.errors import InputError, RunError
-from utils.settings import make_save_dir, resolve
+from sample_ilvr import main
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -54,17 +53,11 @@ def sample_ilvr(*args: object, **options) -> subprocess.CompletedProcess:
 
 def run_here(*args: object) -> tuple[int, str]:
     """The exit code of `main` and its error, in this process; what `main` does not catch is raised."""
-    try:
-        with mock.patch.object(sys, "argv", ["sample_ilvr.py", *map(str, args)]):
-            settings = resolve(vars(entry.parse_args()))
-        for binding in settings.bindings:
-            make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
-        entry.run(settings)
-    except InputError as error:
-        return 2, str(error)
-    except RunError as error:
-        return error.exit_code, str(error)
-    return 0, ""
+    with redirect_stderr(io.StringIO()) as said:
+        code = main(list(map(str, args)))
+    before, _, error = said.getvalue().partition("sample_ilvr: error: ")
+    print(before, file=sys.stderr)
+    return code, error.rstrip("\n")
 
 
 def launch(processes: int, *args: object, **options) -> subprocess.CompletedProcess:

@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from models import load_model
-from models.checkpoints import build_unet
-from utils.config import Network
+from models import load_network
+from models.checkpoints import build_network
+from models.config import Architecture
 from utils.errors import InputError
 
 DATA = Path(__file__).parent / "data"
@@ -29,7 +29,7 @@ def golden_config(name: str, dialect: str) -> dict:
     [("ddpm_tiny", "pesser"), ("adm_p2_tiny", "adm"), ("adm_plain_tiny", "adm"), ("adm_class_tiny", "adm")],
 )
 def test_golden(name, dialect):
-    model = load_model(DATA / f"{name}.weights.safetensors", golden_config(name, dialect))
+    model = load_network(DATA / f"{name}.weights.safetensors", golden_config(name, dialect))
     io = load_file(DATA / f"{name}.io.safetensors")
     with torch.no_grad():
         out = model(io["x"], io["t"], io.get("y"))
@@ -50,7 +50,7 @@ def params(**changes) -> dict:
 
 
 def build(**changes):
-    return build_unet(Network(dialect="adm", params=params(**changes)))
+    return build_network(Architecture(family="adm", params=params(**changes)))
 
 
 def test_heads_on_the_way_up():
@@ -74,6 +74,7 @@ def test_changing_resolution_without_parameters():
         ({"dims": 1}, "dims 1 of a UNetModel is not supported"),
         ({"num_head_channels": 48}, "64 channels cannot be divided among attention heads"),
         ({"num_heads": 3}, "64 channels cannot be divided among attention heads"),
+        ({"num_res_blocks": 0}, "a level without blocks"),
         ({"model_channels": 24}, r"num_channels \(24\) must be divisible by num_groups"),
         ({"attention_resolutions": "2"}, "model.params make no network"),
         ({"colour": 1}, "unexpected keyword argument 'colour'"),
@@ -82,3 +83,9 @@ def test_changing_resolution_without_parameters():
 def test_impossible_networks(changes, message):
     with pytest.raises(InputError, match=message):
         build(**changes)
+
+
+def test_a_network_states_its_facts():
+    unet = build(in_channels=1, out_channels=2, channel_mult=[1, 2, 2], num_classes=5)
+    assert (unet.in_channels, unet.out_channels, unet.size_multiple, unet.num_classes) == (1, 2, 4, 5)
+    assert build().num_classes == 0

@@ -7,7 +7,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from models import choose_class, load_model
+from models import choose_class, load_network
 from tests.commands import read_images, sample_ilvr
 from tests.test_adm import golden_config
 from tests.test_checkpoints import run_main
@@ -19,7 +19,7 @@ WEIGHTS = DATA / "adm_class_tiny.weights.safetensors"
 
 @pytest.fixture(scope="module")
 def unet():
-    return load_model(WEIGHTS, golden_config("adm_class_tiny", "adm"))
+    return load_network(WEIGHTS, golden_config("adm_class_tiny", "adm"))
 
 
 def test_the_chosen_class_is_drawn(unet):
@@ -33,9 +33,9 @@ def test_the_chosen_class_is_drawn(unet):
 @pytest.mark.parametrize(
     ("class_id", "message"),
     [
-        (None, r"the model is class-conditional: choose a class 0 … 9 with --class_id"),
-        (10, r"--class_id must be 0 … 9, not 10"),
-        (-1, r"--class_id must be 0 … 9, not -1"),
+        (None, r"the model is class-conditional: choose class_id 0 … 9"),
+        (10, r"class_id must be 0 … 9, not 10"),
+        (-1, r"class_id must be 0 … 9, not -1"),
     ],
 )
 def test_classes_there_are_none_of(unet, class_id, message):
@@ -44,13 +44,13 @@ def test_classes_there_are_none_of(unet, class_id, message):
 
 
 def test_unconditional_models_have_no_class():
-    unet = load_model(DATA / "adm_p2_tiny.weights.safetensors", golden_config("adm_p2_tiny", "adm"))
+    unet = load_network(DATA / "adm_p2_tiny.weights.safetensors", golden_config("adm_p2_tiny", "adm"))
     assert choose_class(unet, None) is unet
-    with pytest.raises(InputError, match="--class_id 0: the model is unconditional, it has no classes"):
+    with pytest.raises(InputError, match="class_id 0: the model is unconditional, it has no classes"):
         choose_class(unet, 0)
 
 
-def test_the_command(tmp_path, input_dir, monkeypatch, capsys):
+def test_the_command(tmp_path, input_dir, capsys):
     config = golden_config("adm_class_tiny", "adm") | {"weights": str(WEIGHTS)}
     config["diffusion"] = config["diffusion"] | {"var_type": "learned_range"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
@@ -60,5 +60,5 @@ def test_the_command(tmp_path, input_dir, monkeypatch, capsys):
     assert len(read_images(tmp_path / "out")) == 3
     assert "class_id: 3\n" in (tmp_path / "out" / "run.yaml").read_text()
 
-    line = run_main(monkeypatch, capsys, *args, "--save_dir", tmp_path / "other")
-    assert line == "sample_ilvr: error: the model is class-conditional: choose a class 0 … 9 with --class_id"
+    line = run_main(capsys, *args, "--save_dir", tmp_path / "other")
+    assert line == "sample_ilvr: error: the model is class-conditional: choose class_id 0 … 9"

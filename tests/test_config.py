@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from diffusions import DDPM
-from utils.config import DIFFUSION_KEYS, PROJECT, config_for, find_weights, parse_config, read_config
+from diffusions import Process
+from models.config import PROCESS_KEYS, config_for, find_weights, parse_config, read_config
 from utils.errors import InputError
+from utils.paths import PROJECT
 
 GOOD: dict[str, Any] = {
     "image_size": 32,
@@ -41,18 +42,18 @@ def test_a_good_config_is_read(tmp_path):
     path.write_text(yaml.safe_dump(GOOD))
     config = read_config(path)
     assert (config.image_size, config.image_channels, config.weights) == (32, 3, "weights/openpeeps64")
-    assert (config.dialect, config.params, config.diffusion) == ("pesser", {"ch": 32}, GOOD["diffusion"])
+    assert (config.family, config.params, config.diffusion) == ("pesser", {"ch": 32}, GOOD["diffusion"])
     assert config.total_steps == 1000
     assert config == config_for(None, path) == config_for(None, GOOD) == config_for(None, config)
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "configs").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_config_of_the_project_is_read_and_makes_a_diffuser(path):
-    assert DDPM(**read_config(path).diffusion).transitions
+def test_every_config_of_the_project_is_read_and_makes_a_process(path):
+    assert read_config(path).make_process().transitions()
 
 
-def test_diffusion_keys_are_ddpms_arguments_in_their_order():
-    assert list(DIFFUSION_KEYS) == list(inspect.signature(DDPM).parameters)
+def test_process_keys_are_its_arguments_in_their_order():
+    assert list(PROCESS_KEYS) == list(inspect.signature(Process).parameters)
 
 
 @pytest.mark.parametrize("path", ["image_sise", "model.target", "diffusion.steps"])
@@ -169,7 +170,7 @@ def test_a_diffusers_folder_is_its_own_config(tmp_path):
     save_folder(tmp_path)
     config = config_for(tmp_path)
     assert (config.image_size, config.image_channels, config.weights) == (64, 3, str(tmp_path))
-    assert (config.dialect, config.params) == ("diffusers", {"sample_size": 64})
+    assert (config.family, config.params) == ("diffusers", {"sample_size": 64})
     assert config.diffusion == {
         "total_steps": 500,
         "beta_schedule": "cosine",
@@ -212,6 +213,6 @@ def test_a_folder_with_a_missing_or_broken_file_names_it(name, tmp_path):
         config_for(tmp_path)
 
 
-def test_reading_configs_does_not_import_torch():
-    code = "import sys, utils.config; sys.exit('torch' in sys.modules)"
+def test_the_command_reads_its_arguments_before_torch_is_imported():
+    code = "import sys, sample_ilvr; sample_ilvr.parse_args([]); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusions import DDPM
-from models.checkpoints import build_unet, convert
-from utils.config import PROJECT, read_config
+from models.checkpoints import build_network, convert
+from models.config import read_config
+from utils.paths import PROJECT
 
 DATA = Path(__file__).parent / "data"
 
@@ -75,7 +75,7 @@ def test_names_and_shapes(name):
     listing = json.loads((DATA / f"{LISTINGS[name]}.json").read_text())
     state = {key: torch.empty(shape, device="meta") for key, shape in listing.items()}
     settings = config(name)
-    unet = build_unet(settings)
+    unet = build_network(settings)
     converted = convert(state, unet, settings, name)
     assert not state
     assert {key: tensor.shape for key, tensor in converted.items()} == {
@@ -85,18 +85,18 @@ def test_names_and_shapes(name):
 
 @pytest.mark.parametrize("name", MILLIONS)
 def test_number_of_parameters(name):
-    parameters = sum(parameter.numel() for parameter in build_unet(config(name)).parameters())
+    parameters = sum(parameter.numel() for parameter in build_network(config(name)).parameters())
     assert parameters / 1e6 == pytest.approx(MILLIONS[name], abs=0.5)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_network_fits_its_images_and_diffusion(name):
     settings = config(name)
-    unet = build_unet(settings)
+    unet = build_network(settings)
     channels = 2 if settings.diffusion["var_type"] == "learned_range" else 1
-    assert unet.conv_out.out_channels == channels * settings.image_channels
-    assert settings.image_size % 2 ** (len(unet.down) - 1) == 0
-    assert DDPM(**settings.diffusion).alphas_cumprod[-1] < 0.01
+    assert unet.out_channels == channels * settings.image_channels
+    assert settings.image_size % unet.size_multiple == 0
+    assert settings.make_process().alphas_cumprod[-1] < 0.01
 
 
 def test_diffusers_own_words():

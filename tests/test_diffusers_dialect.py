@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from diffusions import DDPM
-from models import load_model
+from models import load_model, load_network
+from models.config import config_for
 from tests.commands import read_images, sample_ilvr
-from utils.config import config_for
 from utils.errors import InputError
 
 CONTAINERS = {
@@ -81,7 +81,7 @@ def test_random_networks(tmp_path, seed, container):
     theirs = random_unet(**random_params(10 * seed + list(CONTAINERS).index(container)))
     theirs.save_pretrained(tmp_path, **CONTAINERS[container])
     assert len(list(tmp_path.glob("*-of-*"))) != 1, "sharded is more than one file"
-    assert_agree(load_model(tmp_path), theirs)
+    assert_agree(load_network(tmp_path), theirs)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
@@ -108,19 +108,19 @@ def test_older_attention_names(tmp_path, suffix):
         torch.save(old, file)
     else:
         save_file(old, file)
-    assert_agree(load_model(tmp_path), theirs)
+    assert_agree(load_network(tmp_path), theirs)
 
     # a single file needs a config, whose params are config.json's
     DDPMScheduler().save_pretrained(tmp_path)
-    assert_agree(load_model(file, config_for(tmp_path)), theirs)
+    assert_agree(load_network(file, config_for(tmp_path)), theirs)
     with pytest.raises(InputError, match="give its config with -c"):
-        load_model(file)
+        load_network(file)
 
 
 def test_half_precision_variant(tmp_path):
     theirs = random_unet(sample_size=16, block_out_channels=(16,), norm_num_groups=8, **ONE_LEVEL)
     theirs.half().save_pretrained(tmp_path, variant="fp16")
-    ours = load_model(tmp_path)
+    ours = load_network(tmp_path)
     assert {parameter.dtype for parameter in ours.parameters()} == {torch.float32}
     assert_agree(ours, theirs.float())
 
@@ -144,7 +144,7 @@ def test_unsupported_networks_are_refused_by_name(tmp_path, changes, message):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(InputError, match=message) as error:
-        load_model(tmp_path)
+        load_network(tmp_path)
     assert str(tmp_path) in str(error.value)
 
 
@@ -165,7 +165,7 @@ def test_scheduler_settings(tmp_path, scheduler, ours):
     DDPMPipeline(unet, theirs).save_pretrained(tmp_path)
     diffusion = config_for(tmp_path).diffusion
     assert ours.items() <= diffusion.items()
-    assert torch.allclose(DDPM(**diffusion).alphas_cumprod.float(), theirs.alphas_cumprod, rtol=1e-4)
+    assert torch.allclose(config_for(tmp_path).make_process().alphas_cumprod.float(), theirs.alphas_cumprod, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_unsupported_schedulers_are_refused_by_name(tmp_path, changes):
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(InputError, match=next(iter(changes))):
         config_for(tmp_path)
-    load_model(tmp_path)  # the network is none the worse
+    load_network(tmp_path)  # the network is none the worse
 
 
 @pytest.mark.parametrize("size", [None, [16, 24]])
@@ -188,7 +188,7 @@ def test_a_pipeline_must_say_its_images_size(tmp_path, size):
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"sample_size in config\.json must be one whole number"):
         config_for(tmp_path)
-    load_model(tmp_path)
+    load_network(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +226,7 @@ def test_samples_agree_with_diffusers_own_loop(pipeline_folder):
 
     generator = torch.Generator().manual_seed(7)
     noise = torch.randn(2, 3, 16, 16, generator=generator)
-    diffuser = DDPM(**config_for(pipeline_folder).diffusion, respace_steps=20)
-    ours = diffuser.sample(
-        load_model(pipeline_folder), noise, randn_like=lambda x: torch.randn(x.shape, generator=generator)
-    )
+    model = load_model(pipeline_folder)
+    sampler = DDPM(model.process, respace_steps=20)
+    ours = sampler.sample(model, noise, randn_like=lambda x: torch.randn(x.shape, generator=generator))
     assert torch.allclose((ours / 2 + 0.5).clamp(0, 1), theirs, atol=1e-4)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-import models
 from tests.commands import ENTRY, ENVIRONMENT, read_images, run_here, sample_ilvr, start
 from utils.files import FolderLock, write_atomically
+from utils.run import engine
 
 N = 45
 
@@ -106,17 +106,17 @@ def test_a_folder_removed_half_way(tmp_path, job):
 
 def load_with(monkeypatch, *, before=None, after=None) -> None:
     """Have `load_model` return a network with these hooks."""
-    load = models.load_model
+    load = engine.load_model
 
     def load_hooked(*args, **options):
-        unet = load(*args, **options)
+        model = load(*args, **options)
         if before:
-            unet.register_forward_pre_hook(before)
+            model.network.register_forward_pre_hook(before)
         if after:
-            unet.register_forward_hook(after)
-        return unet
+            model.network.register_forward_hook(after)
+        return model
 
-    monkeypatch.setattr(models, "load_model", load_hooked)
+    monkeypatch.setattr(engine, "load_model", load_hooked)
 
 
 def memory_for(samples: int):
@@ -151,9 +151,9 @@ def test_a_compiled_network_that_does_not_fit_says_so_before_the_first_step(job,
     def compiled(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(models, "Compiled", compiled)
+    monkeypatch.setattr(engine, "Compiled", compiled)
     code, error = run_here(*job, "--save_dir", tmp_path / "out", "--compile", "--micro_batch", 2)
-    assert (code, error) == (1, "out of memory with 2 samples at a time; give a smaller --micro_batch")
+    assert (code, error) == (1, "out of memory with 2 samples at a time; give a smaller micro_batch")
     assert_clean(tmp_path / "out", range(1))
 
 

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from models.config import config_for
 from tests.commands import read_images, run_here, sample_ilvr
-from utils.config import config_for
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
 SECONDS = 20  # a case takes a tenth of one
@@ -58,7 +58,7 @@ def place(tmp_path_factory, tiny_model):
         "image_size": config.image_size,
         "image_channels": config.image_channels,
         "weights": str(tiny_model / "diffusion_pytorch_model.safetensors"),
-        "model": {"dialect": config.dialect, "params": dict(config.params)},
+        "model": {"dialect": config.family, "params": dict(config.params)},
         "diffusion": dict(config.diffusion),
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(content))

@@ -42,14 +42,14 @@ def tiny_config() -> dict[str, Any]:
 def test_every_step_of_the_recorded_run_is_reproduced(name, var_type, interp_method, factor):
     run = load_file(DATA / f"{name}.safetensors")
     draws = iter([noise for pair in zip(run["reverse_noise"], run["reference_noise"], strict=False) for noise in pair])
-    diffuser = DDPM(var_type=var_type, respace_steps=10)
-    refine = ILVR(run["reference"], factor, interp_method, pad_mode="constant")
     model = load_model(WEIGHTS, tiny_config())
+    sampler = DDPM(model.process, 10, var_type=var_type)
+    guide = ILVR(run["reference"], factor, interp_method, pad_mode="constant")
 
-    steps = list(diffuser.sample_loop(model, run["init_noise"], refine, lambda like: next(draws)))
+    steps = list(sampler.sample_loop(model, run["init_noise"], guide, lambda like: next(draws)))
     assert [step.t for step in steps] == run["timesteps"].tolist()
     for step, transition, sample, pred_x0 in zip(
-        steps, diffuser.transitions, run["trajectory"], run["pred_x0"], strict=True
+        steps, sampler.transitions, run["trajectory"], run["pred_x0"], strict=True
     ):
         torch.testing.assert_close(step.sample, sample, rtol=0, atol=1e-4)
         noise_to_signal = ((1 - transition.alphas_cumprod) / transition.alphas_cumprod) ** 0.5  # 61 at the first step

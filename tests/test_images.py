@@ -7,8 +7,8 @@ from PIL import Image
 
 from utils.errors import InputError
 from utils.images import decode, from_pixels, make_grid, read_reference, save_png, to_pixels
-from utils.references import find_references
 from utils.resize_right import resize
+from utils.run.references import find_references
 
 GRADIENT = np.linspace(0, 255, 24 * 32 * 3).astype(np.uint8).reshape(24, 32, 3)
 

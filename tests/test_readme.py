@@ -2,9 +2,9 @@
 
 import torch
 
-from diffusions import DDPM
+from diffusions.process import OBJECTIVES
+from models import load_model
 from tests.commands import PROJECT
-from utils.config import config_for
 
 
 def test_the_library_example_samples_the_embedded_model_as_its_folder_says(monkeypatch):
@@ -14,9 +14,8 @@ def test_the_library_example_samples_the_embedded_model_as_its_folder_says(monke
     torch.manual_seed(0)
     names: dict = {}
     exec(example, names)
-    used, right = names["diffuser"], DDPM(**config_for("weights/openpeeps64").diffusion, respace_steps=50)
-    assert vars(used).pop("alphas_cumprod").equal(vars(right).pop("alphas_cumprod"))
-    assert vars(used) == vars(right)
+    used, right = names["sampler"].process, load_model("weights/openpeeps64").process
+    assert used.alphas_cumprod.equal(right.alphas_cumprod) and used.objective == right.objective == OBJECTIVES["pred_v"]
     images, reference = names["images"], names["reference"]
     assert images.shape == reference.shape and images.abs().max() < 1.5
-    assert names["refine"].low_pass(images - reference).abs().mean() < 0.02
+    assert names["guide"].low_pass(images - reference).abs().mean() < 0.02

@@ -6,32 +6,32 @@ import pytest
 import torch
 
 from diffusions import DDPM, ILVR
-from models import Compiled, advise, load_model, make_ready
+from models import Compiled, advise, load_network, make_ready
+from models.config import find_weights, read_config
 from models.unet import UNet
 from sample_ilvr import parse_args
 from tests.commands import PROJECT
-from utils.config import find_weights, read_config
 from utils.errors import InputError
 from utils.images import read_reference
 from utils.noise import SampleNoise
-from utils.references import find_references
-from utils.settings import resolve
+from utils.run.references import find_references
+from utils.run.resolve import resolve
 
 CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")
 
 
 def embedded() -> UNet:
     assert CONFIG.weights is not None
-    return load_model(find_weights(CONFIG.weights), CONFIG)
+    return load_network(find_weights(CONFIG.weights), CONFIG)
 
 
 def sample(model, count: int, steps: int) -> torch.Tensor:
     """The embedded model's images of the first references, [count, 3, 64, 64] in [-1, 1]."""
     paths = [reference.path for reference in find_references(PROJECT / "assets" / "references")[:count]]
-    diffuser = DDPM(**{**CONFIG.diffusion, "respace_steps": steps})
+    sampler = DDPM(CONFIG.make_process(), steps)
     noise = SampleNoise(2022, range(count))
-    refine = ILVR(torch.stack([read_reference(path, 64) for path in paths]), 8)
-    return diffuser.sample(model, noise.randn(3, 64, 64), refine, noise.randn_like).clamp(-1, 1)
+    guide = ILVR(torch.stack([read_reference(path, 64) for path in paths]), 8)
+    return sampler.sample(model, noise.randn(3, 64, 64), guide, noise.randn_like).clamp(-1, 1)
 
 
 def test_channels_last_returns_the_same():
@@ -86,13 +86,11 @@ def test_a_compiled_network_is_called_with_one_shape_only(monkeypatch):
 
 @pytest.mark.parametrize(("arguments", "precision"), [([], "bf16"), (["--mixed_precision", "no"], "no")])
 def test_accelerates_own_precision_holds_where_the_command_line_is_silent(monkeypatch, arguments, precision):
-    monkeypatch.setattr("sys.argv", ["sample_ilvr.py", *arguments])
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert resolve(vars(parse_args())).mixed_precision == precision
+    assert resolve(vars(parse_args(arguments))).mixed_precision == precision
 
 
 def test_other_precisions_of_accelerates_are_refused(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["sample_ilvr.py"])
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
-    with pytest.raises(InputError, match="fp8 is not supported"):
-        resolve(vars(parse_args()))
+    with pytest.raises(InputError, match="mixed_precision 'fp8' is none of no, fp16, bf16"):
+        resolve(vars(parse_args([])))

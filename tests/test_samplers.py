@@ -1,6 +1,7 @@
 """DDPM and DDIM against diffusers' schedulers, along whole trajectories, and what the refinement hook is promised."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
 from torch import Tensor
 
-from diffusions import DDIM, DDPM, ILVR, Step
+from diffusions import DDIM, DDPM, ILVR, Guide, Process, Step, make_sampler
 
 OBJECTIVES = {"pred_eps": "epsilon", "pred_x0": "sample", "pred_v": "v_prediction"}
 SHAPE = (2, 3, 8, 8)
@@ -76,7 +77,7 @@ def check_same(steps: list[Step], theirs: Iterator[tuple[int, Tensor, Tensor]]) 
 @pytest.mark.parametrize(("schedule", "S"), [("linear", 20), ("linear", None), ("cosine", 20)])
 def test_ddpm_trajectory_is_diffusers(objective, clip, var_type, schedule, S, diffusers_draws):
     T = 100
-    ours = DDPM(T, schedule, 1e-3, 0.1, objective, var_type, clip, respace_steps=S)
+    ours = DDPM(Process(T, schedule, 1e-3, 0.1, objective, clip), S, var_type=var_type)
     theirs = DDPMScheduler(
         num_train_timesteps=T,
         beta_schedule={"linear": "linear", "cosine": "squaredcos_cap_v2"}[schedule],
@@ -100,7 +101,7 @@ def test_ddpm_trajectory_is_diffusers(objective, clip, var_type, schedule, S, di
 def test_ddim_trajectory_is_diffusers(objective, clip, eta, S, diffusers_draws):
     T = 100
     settings = {"total_steps": T, "beta_start": 1e-3, "beta_end": 0.1, "objective": objective, "clip_denoised": clip}
-    ours = DDIM(**settings, respace_steps=S, eta=eta)
+    ours = DDIM(Process(**settings), S, eta=eta)
     theirs = DDIMScheduler(
         num_train_timesteps=T,
         beta_start=1e-3,
@@ -116,21 +117,25 @@ def test_ddim_trajectory_is_diffusers(objective, clip, eta, S, diffusers_draws):
 
 
 def test_ddim_at_eta_1_is_ddpm_of_the_posterior_variance():
-    settings = {"total_steps": 100, "beta_end": 0.1, "respace_steps": 10}
+    process = Process(total_steps=100, beta_end=0.1)
     ddim, ddpm = (
-        diffuser.sample(toy_model, normal(*SHAPE), randn_like=Draws())
-        for diffuser in (DDIM(**settings, eta=1.0), DDPM(var_type="fixed_small", **settings))
+        sampler.sample(toy_model, normal(*SHAPE), randn_like=Draws())
+        for sampler in (DDIM(process, 10, eta=1.0), DDPM(process, 10, var_type="fixed_small"))
     )
     torch.testing.assert_close(ddim, ddpm, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "diffuser",
-    [DDPM(respace_steps=5), DDIM(eta=0.5, respace_steps=5), DDIM(eta=0.5, respace_steps=5, var_type="learned_range")],
+    "sampler",
+    [
+        DDPM(Process(), respace_steps=5),
+        DDIM(Process(), eta=0.5, respace_steps=5),
+        make_sampler("ddim", Process(), eta=0.5, respace_steps=5, var_type="learned_range"),
+    ],
 )
-def test_variance_channels_that_the_sampler_does_not_use_change_nothing(diffuser):
+def test_variance_channels_that_the_sampler_does_not_use_change_nothing(sampler):
     with_variance, without = (
-        diffuser.sample(model, normal(*SHAPE), randn_like=Draws()) for model in (toy_model_with_variance, toy_model)
+        sampler.sample(model, normal(*SHAPE), randn_like=Draws()) for model in (toy_model_with_variance, toy_model)
     )
     assert torch.equal(with_variance, without)
 
@@ -138,34 +143,38 @@ def test_variance_channels_that_the_sampler_does_not_use_change_nothing(diffuser
 @pytest.mark.parametrize("sampler", [DDPM, DDIM])
 @pytest.mark.parametrize("respace_type", ["uniform", "uniform-trailing", "quad"])
 def test_last_step_ends_at_the_clean_image_whatever_timestep_it_is_from(sampler, respace_type):
-    diffuser = sampler(respace_type=respace_type, respace_steps=3)
-    *_, last = diffuser.sample_loop(toy_model, normal(*SHAPE), randn_like=Draws())
+    *_, last = sampler(Process(), 3, respace_type).sample_loop(toy_model, normal(*SHAPE), randn_like=Draws())
     torch.testing.assert_close(last.sample, last.pred_x0, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("diffuser", "draws"),
+    ("sampler", "draws"),
     [
-        (DDPM(respace_steps=5), 4),
-        (DDPM(respace_steps=5, var_type="fixed_large"), 4),
-        (DDPM(respace_steps=5, var_type="fixed_large", respace_type="uniform-trailing"), 4),  # ends at t = 199
-        (DDPM(respace_steps=1), 0),
-        (DDIM(eta=1.0, respace_steps=5), 4),
-        (DDIM(eta=0.0, respace_steps=5), 0),
+        (DDPM(Process(), respace_steps=5), 4),
+        (DDPM(Process(), respace_steps=5, var_type="fixed_large"), 4),
+        (
+            DDPM(Process(), respace_steps=5, var_type="fixed_large", respace_type="uniform-trailing"),
+            4,
+        ),  # ends at t = 199
+        (DDPM(Process(), respace_steps=1), 0),
+        (DDIM(Process(), eta=1.0, respace_steps=5), 4),
+        (DDIM(Process(), eta=0.0, respace_steps=5), 0),
     ],
 )
 @pytest.mark.parametrize("refined", [False, True])
-def test_last_step_draws_nothing_and_eta_0_only_the_references_noise(diffuser, draws, refined):
+def test_last_step_draws_nothing_and_eta_0_only_the_references_noise(sampler, draws, refined):
     randn_like = Draws()
-    refine = ILVR(normal(*SHAPE), 2) if refined else None
+    guide = ILVR(normal(*SHAPE), 2) if refined else None
     state = torch.get_rng_state()
-    diffuser.sample(toy_model, normal(*SHAPE), refine, randn_like)
-    assert randn_like.count == draws + (len(diffuser.transitions) - 1 if refined else 0)
+    sampler.sample(toy_model, normal(*SHAPE), guide, randn_like)
+    assert randn_like.count == draws + (len(sampler.transitions) - 1 if refined else 0)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("diffuser", "reverse_draws"), [(DDPM(respace_steps=3), True), (DDIM(respace_steps=3), False)])
-def test_each_step_draws_the_reverse_noise_then_refines_with_the_references(diffuser, reverse_draws):
+@pytest.mark.parametrize(
+    ("sampler", "reverse_draws"), [(DDPM(Process(), respace_steps=3), True), (DDIM(Process(), respace_steps=3), False)]
+)
+def test_each_step_asks_the_guide_for_x0_draws_the_reverse_noise_and_asks_for_the_sample(sampler, reverse_draws):
     events = []
 
     def model(x, t):
@@ -176,46 +185,53 @@ def test_each_step_draws_the_reverse_noise_then_refines_with_the_references(diff
         events.append("draw")
         return torch.zeros_like(x)
 
-    def refine(sample, transition, randn_like):
-        events.append(("refine", transition.index))
-        randn_like(sample)
-        return sample + 100
+    class Recording(Guide):
+        def guide_x0(self, pred_x0, x, transition):
+            events.append(("x0", transition.index))
+            return pred_x0 - 100
+
+        def guide_sample(self, sample, transition, randn_like):
+            events.append(("sample", transition.index))
+            randn_like(sample)
+            return sample + 1000
 
     def step(index, t):
         reverse = ["draw"] if reverse_draws and index > 0 else []
-        return [("model", [t, t]), *reverse, ("refine", index), "draw"]
+        return [("model", [t, t]), ("x0", index), *reverse, ("sample", index), "draw"]
 
-    samples = [step.sample for step in diffuser.sample_loop(model, normal(*SHAPE), refine, randn_like)]
+    steps = list(sampler.sample_loop(model, normal(*SHAPE), Recording(), randn_like))
     assert events == [*step(2, 666), *step(1, 333), *step(0, 0)]
-    assert all(sample.mean() > 50 for sample in samples)  # what the hook returned took the sample's place
+    assert all(step.pred_x0.mean() < -50 for step in steps)  # what a hook returned took the place of what it was given
+    torch.testing.assert_close(steps[-1].sample, steps[-1].pred_x0 + 1000)
 
 
 def test_ilvr_replaces_the_low_frequencies_by_those_of_the_equally_noised_reference():
     reference, sample, noise = (normal(*SHAPE, seed=seed) for seed in range(3))
-    diffuser, refine = DDPM(respace_steps=10), ILVR(reference, 4)
-    for transition, following in zip(diffuser.transitions, diffuser.transitions[1:], strict=False):
-        noised = diffuser.q_sample(reference, torch.full([2], following.t), noise)
-        refined = refine(sample, transition, lambda like: noise)
-        torch.testing.assert_close(refined, refine.low_pass(noised) + sample - refine.low_pass(sample))
-    refined = refine(sample, diffuser.transitions[-1], Draws(torch.empty(0)))
-    torch.testing.assert_close(refined, refine.low_pass(reference) + sample - refine.low_pass(sample))
+    process, guide = Process(), ILVR(reference, 4)
+    transitions = process.transitions(respace_steps=10)
+    for transition, following in pairwise(transitions):
+        noised = process.q_sample(reference, torch.full([2], following.t), noise)
+        refined = guide.guide_sample(sample, transition, lambda like: noise)
+        torch.testing.assert_close(refined, guide.low_pass(noised) + sample - guide.low_pass(sample))
+    refined = guide.guide_sample(sample, transitions[-1], Draws(torch.empty(0)))
+    torch.testing.assert_close(refined, guide.low_pass(reference) + sample - guide.low_pass(sample))
 
 
 @pytest.mark.parametrize("sampler", [DDPM, DDIM])
 def test_factor_1_gives_the_reference(sampler):
     reference = normal(*SHAPE, seed=9)
-    x0 = sampler(respace_steps=4).sample(toy_model, normal(*SHAPE), ILVR(reference, 1))
+    x0 = sampler(Process(), 4).sample(toy_model, normal(*SHAPE), ILVR(reference, 1))
     torch.testing.assert_close(x0, reference)
 
 
 @pytest.mark.parametrize("b", [0, 1, 3, 4, 5, 9])
 def test_range_t_refines_only_at_respaced_steps_from_b_on(b):
-    diffuser, refine, randn_like = DDPM(respace_steps=5), ILVR(normal(*SHAPE), 2, range_t=b), Draws()
+    guide, randn_like = ILVR(normal(*SHAPE), 2, range_t=b), Draws()
     sample = normal(*SHAPE, seed=1)
     changed = [
         transition.index
-        for transition in diffuser.transitions
-        if not torch.equal(refine(sample, transition, randn_like), sample)
+        for transition in Process().transitions(respace_steps=5)
+        if not torch.equal(guide.guide_sample(sample, transition, randn_like), sample)
     ]
     assert changed == [index for index in (4, 3, 2, 1, 0) if index >= b]
     assert randn_like.count == len([index for index in changed if index > 0])  # nothing drawn for steps left alone
@@ -225,7 +241,7 @@ def test_range_t_refines_only_at_respaced_steps_from_b_on(b):
 def test_q_sample_is_diffusers_add_noise(schedule):
     x0, noise, t = normal(4, 3, 8, 8), normal(4, 3, 8, 8, seed=1), torch.tensor([0, 1, 500, 999])
     theirs = DDPMScheduler(beta_schedule=schedule[1]).add_noise(x0, noise, t)
-    ours = DDPM(beta_schedule=schedule[0], respace_steps=3).q_sample(x0, t, noise)
+    ours = Process(beta_schedule=schedule[0]).q_sample(x0, t, noise)
     assert ours.dtype == x0.dtype
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
@@ -233,7 +249,6 @@ def test_q_sample_is_diffusers_add_noise(schedule):
 @pytest.mark.parametrize(
     ("sampler", "settings", "message"),
     [
-        (DDPM, {"objective": "pred_noise"}, "'pred_noise' is none of pred_eps"),
         (DDPM, {"var_type": "learned"}, "'learned' is none of fixed_small"),
         (DDPM, {"respace_type": "random"}, "'random' is none of uniform"),
         (DDPM, {"respace_steps": 1001}, "must lie in 1 … 1000, not 1001"),
@@ -243,12 +258,19 @@ def test_q_sample_is_diffusers_add_noise(schedule):
 )
 def test_impossible_settings_are_value_errors(sampler, settings, message):
     with pytest.raises(ValueError, match=message):
-        sampler(**settings)
+        sampler(Process(), **settings)
+
+
+def test_an_unknown_objective_or_sampler_is_a_value_error():
+    with pytest.raises(ValueError, match="'pred_noise' is none of pred_eps"):
+        Process(objective="pred_noise")
+    with pytest.raises(ValueError, match="'euler' is none of ddpm"):
+        make_sampler("euler", Process())
 
 
 def test_learned_range_without_variance_channels_is_a_value_error():
-    with pytest.raises(ValueError, match="needs a network that learned its variance"):
-        DDPM(var_type="learned_range", respace_steps=2).sample(toy_model, normal(*SHAPE))
+    with pytest.raises(ValueError, match="needs a model that learned its variance"):
+        DDPM(Process(), 2, var_type="learned_range").sample(toy_model, normal(*SHAPE))
 
 
 def test_a_negative_range_t_is_a_value_error():

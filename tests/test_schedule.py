@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from diffusions.schedule import BETA_SCHEDULES, RESPACE_TYPES, make_betas, respace
+from diffusions.schedule import BETA_SCHEDULES, RESPACINGS, make_betas, respace
 
 DIFFUSERS_SCHEDULES = {"linear": "linear", "quad": "scaled_linear", "cosine": "squaredcos_cap_v2"}
 
@@ -65,7 +65,7 @@ def by_formula(respace_type: str, T: int, S: int) -> list[int]:
     return [i + min(a, T - S) for i, a in enumerate(ahead)]
 
 
-@pytest.mark.parametrize("respace_type", RESPACE_TYPES)
+@pytest.mark.parametrize("respace_type", RESPACINGS)
 @pytest.mark.parametrize("T", [1, 7, 1000])
 def test_timesteps_are_exact_for_every_count(respace_type, T):
     for S in range(1, T + 1):
@@ -76,7 +76,7 @@ def test_timesteps_are_exact_for_every_count(respace_type, T):
         assert timesteps == by_formula(respace_type, T, S)
 
 
-@pytest.mark.parametrize("respace_type", RESPACE_TYPES)
+@pytest.mark.parametrize("respace_type", RESPACINGS)
 @pytest.mark.parametrize("T", [1, 7, 1000])
 def test_no_count_is_every_timestep(respace_type, T):
     assert respace(respace_type, T) == respace(respace_type, T, None) == list(range(T))
@@ -88,7 +88,7 @@ def test_trailing_mirrors_leading(T):
         assert respace("uniform-trailing", T, S) == [T - 1 - t for t in reversed(respace("uniform-leading", T, S))]
 
 
-@pytest.mark.parametrize("respace_type", RESPACE_TYPES)
+@pytest.mark.parametrize("respace_type", RESPACINGS)
 @pytest.mark.parametrize("S", [0, -1, 8])
 def test_a_count_outside_of_1_to_T_is_a_value_error(respace_type, S):
     with pytest.raises(ValueError, match=f"must lie in 1 … 7, not {S}"):

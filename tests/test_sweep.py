@@ -8,8 +8,8 @@ import yaml
 from PIL import Image
 
 from tests.commands import launch, read_images, sample_ilvr
-from utils.figures import _spread, side_by_side
 from utils.images import GRID_GAP
+from utils.run.figures import _spread, side_by_side
 
 FAST = ("--respace_steps", 3)
 

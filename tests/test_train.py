@@ -9,8 +9,8 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 
-from diffusions import DDIM, DDPM
-from models import load_model
+from diffusions import DDIM, Process
+from models import load_network
 from weights.openpeeps64.batches import Batches
 from weights.openpeeps64.train import main
 from weights.openpeeps64.weighting import P2, Balanced
@@ -72,7 +72,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(recipe: list[str], tmp_path: Pat
 
 def test_the_model_it_writes_samples_and_starts_another_run(recipe: list[str], tmp_path: Path) -> None:
     main([*recipe, "--out", str(tmp_path / "first"), "--sheet_every", "6"])
-    model = load_model(tmp_path / "first/model")
+    model = load_network(tmp_path / "first/model")
     ema = torch.load(tmp_path / "first/state.pt")["ema"]
     for name, weight in model.state_dict().items():
         torch.testing.assert_close(weight, ema[name], rtol=1e-3, atol=1e-6)
@@ -93,7 +93,7 @@ def test_diffusers_reads_what_it_writes(recipe: list[str], tmp_path: Path) -> No
     diffusers = pytest.importorskip("diffusers")
     main([*recipe, "--out", str(tmp_path / "run"), "--stop_at", "1"])
     theirs = diffusers.UNet2DModel.from_pretrained(tmp_path / "run/model").eval()
-    ours = load_model(tmp_path / "run/model")
+    ours = load_network(tmp_path / "run/model")
     x, t = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 90])
     with torch.no_grad():
         torch.testing.assert_close(ours(x, t), theirs(x, t).sample, rtol=1e-4, atol=1e-5)
@@ -101,16 +101,16 @@ def test_diffusers_reads_what_it_writes(recipe: list[str], tmp_path: Path) -> No
 
 @pytest.mark.parametrize("objective", ["pred_eps", "pred_x0", "pred_v"])
 def test_a_network_that_says_the_target_denoises_exactly(objective: str) -> None:
-    diffuser = DDIM(objective=objective, clip_denoised=False)
-    transition = diffuser.transitions[300]
+    process = Process(objective=objective, clip_denoised=False)
+    transition, following = process.transitions()[300:302]
     x0, noise = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     t = torch.full([4], transition.t)
-    noisy = diffuser.q_sample(x0, t, noise)
-    prediction = diffuser.predict(diffuser.target(x0, t, noise), noisy, transition)
+    noisy = process.q_sample(x0, t, noise)
+    prediction = process.predict(lambda x, t: process.target(x0, t, noise), noisy, transition)
     torch.testing.assert_close(prediction.pred_x0, x0, rtol=1e-3, atol=1e-3)
-    cleaner = diffuser.reverse(noisy, prediction, transition, torch.randn_like)
-    t_prev = torch.full([4], diffuser.transitions[301].t)
-    torch.testing.assert_close(cleaner, diffuser.q_sample(x0, t_prev, noise), rtol=1e-3, atol=1e-3)
+    cleaner = DDIM(process).step(noisy, prediction, transition, torch.randn_like)
+    t_prev = torch.full([4], following.t)
+    torch.testing.assert_close(cleaner, process.q_sample(x0, t_prev, noise), rtol=1e-3, atol=1e-3)
 
 
 def test_an_epoch_shows_each_image_once_to_one_process() -> None:
@@ -131,7 +131,7 @@ def test_a_batch_holds_a_timestep_of_each_share_of_them() -> None:
 
 
 def test_weights_of_timesteps() -> None:
-    levels = DDPM().alphas_cumprod
+    levels = Process().alphas_cumprod
     t = torch.arange(1000)
     plain, p2 = (P2(levels, gamma)(t, torch.ones(1000)) for gamma in (0.0, 1.0))
     torch.testing.assert_close(plain, torch.ones(1000))

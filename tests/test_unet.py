@@ -11,10 +11,10 @@ from diffusers import DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models import UNet, load_model
+from models import UNet, load_network
 from tests.test_golden_ilvr import DATA, WEIGHTS, tiny_config
-from utils.config import PROJECT
 from utils.errors import InputError
+from utils.paths import PROJECT
 
 EMBEDDED = PROJECT / "weights" / "openpeeps64"
 
@@ -79,25 +79,25 @@ def test_a_random_diffusers_unet_computes_the_same_here(seed, tmp_path):
     config = random_config(seed)
     theirs = save_random_unet(tmp_path, config)
     labels = {"class_labels": torch.tensor([4, 0])} if config["num_class_embeds"] else {}
-    check_same(load_model(tmp_path), theirs, size=16, **labels)
+    check_same(load_network(tmp_path), theirs, size=16, **labels)
 
 
 def test_the_default_config_of_diffusers_is_understood(tmp_path):
     theirs = save_random_unet(tmp_path, SMALL)
     for name in set(UNet2DModel(**SMALL).config) - SMALL.keys():
         edit_config(tmp_path, **{name: ...})
-    check_same(load_model(tmp_path), theirs, size=16)
+    check_same(load_network(tmp_path), theirs, size=16)
 
 
 def test_the_embedded_weights_compute_what_diffusers_computes():
-    check_same(load_model(EMBEDDED), UNet2DModel.from_pretrained(EMBEDDED, torch_dtype=torch.float32), size=64)
+    check_same(load_network(EMBEDDED), UNet2DModel.from_pretrained(EMBEDDED, torch_dtype=torch.float32), size=64)
 
 
 def test_the_embedded_config_file_and_folder_describe_the_same_network():
     x, t = torch.randn(1, 3, 16, 16), torch.tensor([500])
     with torch.no_grad():
         by_file, by_folder = (
-            load_model(EMBEDDED, config)(x, t) for config in (PROJECT / "configs" / "openpeeps64.yaml", None)
+            load_network(EMBEDDED, config)(x, t) for config in (PROJECT / "configs" / "openpeeps64.yaml", None)
         )
     assert torch.equal(by_file, by_folder)
 
@@ -105,12 +105,12 @@ def test_the_embedded_config_file_and_folder_describe_the_same_network():
 def test_the_pesser_network_computes_its_recorded_output():
     io = load_file(DATA / "ddpm_tiny.io.safetensors")
     with torch.no_grad():
-        out = load_model(WEIGHTS, tiny_config())(io["x"], io["t"])
+        out = load_network(WEIGHTS, tiny_config())(io["x"], io["t"])
     assert (out - io["out"]).norm() < 1e-5 * io["out"].norm()
 
 
 def test_a_loaded_model_is_in_eval_mode_float32_and_on_the_cpu():
-    model = load_model(EMBEDDED)  # stored in float16
+    model = load_network(EMBEDDED)  # stored in float16
     assert not model.training
     assert {(p.dtype, p.device.type) for p in model.parameters()} == {(torch.float32, "cpu")}
 
@@ -150,7 +150,7 @@ def test_weights_that_do_not_fit_are_told_by_first_names_and_shapes(tmp_path, ch
     save_random_unet(tmp_path, SMALL)
     edit_weights(tmp_path, changes)
     with pytest.raises(InputError, match=message):
-        load_model(tmp_path)
+        load_network(tmp_path)
 
 
 def test_a_wider_network_than_the_weights_is_told_by_first_names_and_shapes(tmp_path):
@@ -158,7 +158,7 @@ def test_a_wider_network_than_the_weights_is_told_by_first_names_and_shapes(tmp_
     edit_config(tmp_path, block_out_channels=[32, 96])
     message = r"do not fit the config: down_blocks\.1\.\S+ is \[[\d, ]+\] and the config's model has .* and \d+ more$"
     with pytest.raises(InputError, match=message):
-        load_model(tmp_path)
+        load_network(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_diffusers_network_without_counterpart_is_refused_by_name(tmp_path, ch
     save_random_unet(tmp_path, SMALL)
     edit_config(tmp_path, **changes)
     with pytest.raises(InputError, match=message):
-        load_model(tmp_path)
+        load_network(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -195,11 +195,11 @@ def test_params_that_make_no_pesser_network_are_input_errors(params, message):
     merged = config["model"]["params"] | params
     config["model"]["params"] = {name: value for name, value in merged.items() if value is not ...}
     with pytest.raises(InputError, match=message):
-        load_model(WEIGHTS, config)
+        load_network(WEIGHTS, config)
 
 
 def test_files_that_hold_no_parameters_are_input_errors(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"no parameters at all")
     for name, message in (("broken", "is no checkpoint, or is damaged"), ("absent", "no such file")):
         with pytest.raises(InputError, match=rf"{name}\.safetensors: {message}"):
-            load_model(tmp_path / f"{name}.safetensors", tiny_config())
+            load_network(tmp_path / f"{name}.safetensors", tiny_config())

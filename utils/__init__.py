@@ -1,1 +1,1 @@
-"""What sampling needs around the mathematics: resizing, settings, images, noise, run records."""
+"""Tools that know nothing of a run: resizing, images, noise, files, errors."""

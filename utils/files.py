@@ -42,8 +42,28 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
                 path.unlink(missing_ok=True)
 
 
+def make_save_dir(folder: Path, dry_run: bool = False) -> None:
+    """Make an output folder and see that files can be written there; in a dry run, only see whether they could.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if dry_run:
+        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise InputError(f"save_dir {folder}: cannot be written to")
+        return
+    probe = folder / f".{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"save_dir {folder}: cannot be written to: {error.strerror or error}") from None
+
+
 class FolderLock:
-    """Keeps two runs out of one folder; dies with the process that holds it, whatever that dies of.
+    """Keeps two runs out of one folder; it ends with the process that holds it, however that ends.
 
     The processes of one run share it: the main one takes it alone (`take`), which shows that no other run has it,
     and then shares it with the others (`share`). The last to finish finds itself alone again (`is_last`). It is a

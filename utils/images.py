@@ -150,6 +150,11 @@ def read_text(path: Path) -> dict[str, str] | None:
         return None
 
 
+def make_sheet(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
+    """[N, H, W, 3] uint8 in rows of so many, [H', W', 3]."""
+    return make_grid([list(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])
+
+
 def make_grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Lay pictures out in rows on white.
 

@@ -37,7 +37,7 @@ def for_each_batch(batches: Iterable[Sequence[T]], work: Callable[[Sequence[T]],
             # here, not where the error is caught: its traceback keeps the failed batch in memory
             limit = min(limit, len(batch)) // 2
             if limit == 0:
-                raise RunError("out of memory with one sample at a time; try --mixed_precision bf16 or a larger device")
+                raise RunError("out of memory with one sample at a time; try mixed_precision bf16 or a larger device")
             clear_device_cache(garbage_collection=True)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from utils.images import from_pixels
+
 
 class Batch(NamedTuple):
     """Clean images [B, C, H, W] in [-1, 1], their timesteps, int64 [B], and noise like the images."""
@@ -21,7 +23,7 @@ class Batches:
 
     Args:
         images: uint8 [N, H, W, C], on the device of training.
-        size: B, images a batch of this process; at most N together.
+        size: B, images per batch of this process; at most N together.
         total_steps: T.
         seed: of the order of the images, the timesteps and the noise.
         rank, world: this process and how many there are.
@@ -41,12 +43,12 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         generator = torch.Generator(self.images.device).manual_seed(mixed(self.seed, step, self.rank))
-        x0 = self.images[self._indices(step)].permute(0, 3, 1, 2).float() / 127.5 - 1
+        x0 = from_pixels(self.images[self._indices(step)])
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         return Batch(x0, self._timesteps(generator), noise)
 
     def _indices(self, step: int) -> Tensor:
-        """Each image once an epoch, in an order of the epoch's own; a last, incomplete batch is left out."""
+        """Each image once per epoch, in an order of the epoch's own; a last, incomplete batch is left out."""
         epoch, batch = divmod(step, len(self.images) // (self.size * self.world))
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(mixed(self.seed, epoch))

@@ -26,12 +26,12 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from diffusions import DDPM
-from models import UNet, load_model, new_unet, save_diffusers
-from utils.config import Config, config_for
+from models import Model, Network, load_network, new_network, save_diffusers
+from models.config import Config, config_for
+from utils.images import make_sheet
 from weights.openpeeps64.batches import Batches, read_images
 from weights.openpeeps64.muon import Muon
-from weights.openpeeps64.unconditional import draw, sheet
+from weights.openpeeps64.unconditional import draw
 from weights.openpeeps64.weighting import P2, Balanced, Weighting
 
 ADAM_BETAS = (0.9, 0.99)
@@ -73,13 +73,13 @@ class Trainer:
         torch.manual_seed(args.seed)
         self.args = args
         self.accelerator = accelerator
-        self.diffuser = DDPM(**config.diffusion)
-        self.unet = (load_model(args.init, config) if args.init else new_unet(config)).to(device).train()
+        self.process = config.make_process()
+        self.unet = (load_network(args.init, config) if args.init else new_network(config)).to(device).train()
         self.ema = copy.deepcopy(self.unet).eval().requires_grad_(False)
         self.optimizers = make_optimizers(self.unet, args.lr, args.muon_lr)
         self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.weighting: Weighting = (
-            P2(self.diffuser.alphas_cumprod.to(device), args.p2_gamma)
+            P2(self.process.alphas_cumprod.to(device), args.p2_gamma)
             if args.weighting == "p2"
             else Balanced(config.total_steps, device)
         )
@@ -97,10 +97,10 @@ class Trainer:
         Returns:
             The mean loss of all processes' images, unweighted.
         """
-        noisy = self.diffuser.q_sample(x0, t, noise)
+        noisy = self.process.q_sample(x0, t, noise)
         with self.accelerator.autocast():
             output = self.network(noisy.contiguous(memory_format=torch.channels_last), t)
-        losses = (output.float() - self.diffuser.target(x0, t, noise)).square().mean(dim=(1, 2, 3))
+        losses = (output.float() - self.process.target(x0, t, noise)).square().mean(dim=(1, 2, 3))
         everywhere = self.accelerator.gather((t, losses.detach()))
         weights = self.weighting(*everywhere).chunk(self.accelerator.num_processes)[self.accelerator.process_index]
         self.unet.zero_grad()
@@ -151,7 +151,7 @@ class Trainer:
         self.weighting.load_state_dict(state["weighting"])
 
 
-def make_optimizers(unet: UNet, lr: float, muon_lr: float) -> list[torch.optim.Optimizer]:
+def make_optimizers(unet: Network, lr: float, muon_lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the weights of the hidden layers, AdamW for biases, norms, the time embedding and both ends."""
     ends = ("conv_in", "conv_out", "time_embed", "class_embed")
     hidden: list[nn.Parameter] = []
@@ -164,10 +164,10 @@ def make_optimizers(unet: UNet, lr: float, muon_lr: float) -> list[torch.optim.O
 
 def save_sheet(path: Path, trainer: Trainer, config: Config) -> None:
     """32 samples of the mean weights, at most 50 steps each, always from the same noise."""
-    steps = min(50, config.total_steps)
+    model = Model(trainer.ema, trainer.process, config.image_size, config.image_channels)
     with trainer.accelerator.autocast():
-        pictures = draw(trainer.ema, config, steps, range(32), device=trainer.accelerator.device)
-    Image.fromarray(sheet(pictures)).save(path)
+        pictures = draw(model, min(50, config.total_steps), range(32), device=trainer.accelerator.device)
+    Image.fromarray(make_sheet(pictures)).save(path)
 
 
 def save(trainer: Trainer, config: Config) -> None:

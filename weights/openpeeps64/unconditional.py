@@ -6,31 +6,30 @@ import numpy as np
 import torch
 
 from diffusions import DDPM
-from diffusions.ddpm import Model
-from utils.config import Config
-from utils.images import make_grid, to_pixels
+from models import Model
+from utils.images import to_pixels
 from utils.noise import SampleNoise
 
 
 def draw(
-    model: Model, config: Config, steps: int, samples: Sequence[int], seed: int = 0, device: torch.device | str = "cpu"
+    model: Model,
+    steps: int,
+    samples: Sequence[int],
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    var_type: str = "fixed_small",
 ) -> np.ndarray:
     """DDPM samples of a model, each from noise of its own.
 
     Args:
-        config: the model's.
-        steps: S, at most the config's total_steps.
+        steps: S, at most the T of the model's process.
         samples: their numbers.
+        var_type: see `DDPM`.
 
     Returns:
         [B, H, W, 3] uint8.
     """
-    diffuser = DDPM(**{**config.diffusion, "respace_steps": steps})
+    sampler = DDPM(model.process, steps, var_type=var_type)
     noise = SampleNoise(seed, samples, device)
-    x = noise.randn(config.image_channels, config.image_size, config.image_size)
-    return to_pixels(diffuser.sample(model, x, randn_like=noise.randn_like))
-
-
-def sheet(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
-    """[N, H, W, 3] uint8 in rows, [H', W', 3]."""
-    return make_grid([list(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])
+    x = noise.randn(model.channels, model.image_size, model.image_size)
+    return to_pixels(sampler.sample(model, x, randn_like=noise.randn_like))

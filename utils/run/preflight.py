@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from utils.errors import InputError
 from utils.images import decode
-from utils.references import Reference
+from utils.run.references import Reference
 
 THREADS = min(8, os.cpu_count() or 1)  # each may hold a picture of Pillow's largest size
 

@@ -1,4 +1,4 @@
-"""Which samples are left to do: the files themselves say it, by the text inside them."""
+"""The plan of a run: which samples are left to do, as the files themselves say by the text inside them."""
 
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError, RunError, one_line
-from utils.files import FolderLock, remove_leftovers
+from utils.files import remove_leftovers
 from utils.images import read_text
-from utils.preflight import THREADS, examine
-from utils.run_record import hash_weights, png_text, read_run_record, settings_record, write_run_record
-from utils.settings import Sample, Settings
+from utils.run.preflight import THREADS, examine
+from utils.run.record import hash_weights, png_text, read_run_record, settings_record, write_run_record
+from utils.run.settings import Sample, Settings
 
 # a picture edited since its samples were made is no other setting: its samples are made anew
 OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256"}
@@ -25,7 +25,7 @@ class Plan:
     """What a run is about to do. The main process makes it, and every process works by it.
 
     Attributes:
-        settings: the run's, less the references that cannot be read.
+        settings: the run's, without the references that cannot be read.
         weights_hash: SHA-256 of the checkpoint.
         reference_hashes: SHA-256 of each reference's content, by its name.
         todo: the samples that are not finished.
@@ -67,8 +67,8 @@ class Plan:
             [
                 f"samples      {images}, of which {images - len(files)} are finished",
                 f"references   {len(self.reference_hashes)} read, {len(settings.skipped)} skipped",
-                f"steps        {settings.steps} a sample",
-                f"model calls  {len(self.batches) * settings.steps}, with up to {settings.micro_batch} samples each, "
+                f"steps        {settings.walk_steps} per sample",
+                f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
                 f"shared by {num_processes} process(es)",
                 f"files        {len(files)} images, grid.png and run.yaml in {one_line(settings.save_dir)}",
                 *(f"  {file}" for file in files[:20]),
@@ -77,27 +77,24 @@ class Plan:
         )
 
 
-def make_plan(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
+def make_plan(settings: Settings, num_processes: int) -> Plan:
     """Check references, weights and the output folder, and see what is finished. Nothing is written.
 
     Args:
         settings: what is asked for.
-        lock: of the output folder; taken here, and shared at the end, for the other processes to join.
         num_processes: that share the work.
 
     Raises:
-        InputError: another run in the same folder, references that cannot be read (all of them, unless
-            `skip_bad_inputs`), or a folder that holds images of other settings (unless `overwrite`).
+        InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that holds
+            images of other settings (unless `overwrite`).
     """
-    if lock:
-        lock.take()
     hashes, faults = examine(settings.references)
     if faults and not settings.skip_bad_inputs:
         raise InputError(*faults.values())
     settings = replace(settings, skipped=faults)
     if not settings.samples:
         raise InputError(*faults.values(), "no sample has a reference that can be read")
-    plan = Plan(settings, _weights_hash(settings.weights), hashes)
+    plan = Plan(settings, hash_weights(settings.weights), hashes)
     if not settings.overwrite:
         _check_record(plan)
 
@@ -112,8 +109,6 @@ def make_plan(settings: Settings, lock: FolderLock | None, num_processes: int) -
                 _check_image(plan.path(sample), text, wanted)
             todo.add(sample)
     batches = (b for b in make_batches(settings, num_processes) if not todo.isdisjoint(b))
-    if lock:
-        lock.share()
     return replace(plan, todo=frozenset(todo), batches=tuple(batches))
 
 
@@ -147,13 +142,6 @@ def begin(plan: Plan, num_processes: int) -> None:
     except OSError as error:
         raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
     write_run_record(plan.settings, plan.weights_hash, num_processes)
-
-
-def _weights_hash(weights: Path) -> str:
-    try:
-        return hash_weights(weights)
-    except OSError as error:
-        raise InputError(f"weights {weights}: cannot be read: {error.strerror or error}") from None
 
 
 def _check_record(plan: Plan) -> None:

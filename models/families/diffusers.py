@@ -6,9 +6,10 @@ https://github.com/huggingface/diffusers
 from collections.abc import Iterator
 from typing import Any
 
-from models.dialect import Dialect
+from models.families.family import Family
 from models.layers import Resample
-from models.unet import Level, UNet
+from models.stages import Level
+from models.unet import UNet
 from utils.errors import InputError
 
 # what an averaged copy (`EMAModel`) adds to its config.json; it says how it was trained
@@ -52,7 +53,7 @@ SUPPORTED_VALUES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def unet_params(
+def network_params(
     in_channels: int = 3,
     out_channels: int = 3,
     freq_shift: int = 0,
@@ -143,9 +144,9 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
             yield f"{direction}.{i}.resample", f"{direction}_blocks.{i}.{direction}samplers.0"
 
 
-DIALECT = Dialect(
+FAMILY = Family(
     mark="down_blocks.",
-    unet_params=unet_params,
+    network_params=network_params,
     module_names=module_names,
     leaf_names={
         "norm_1": "norm1",

@@ -7,7 +7,7 @@ it is needed, being slow to import.
 import re
 from pathlib import Path
 
-from utils.diffusers_folder import CONFIG_FILES, needed_files
+from models.diffusers_folder import CONFIG_FILES, needed_files
 from utils.errors import InputError
 
 HUB_ID = re.compile(r"(?P<owner>[\w-][\w.-]*)/(?P<name>[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")

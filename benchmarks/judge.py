@@ -1,6 +1,6 @@
 """Draw unconditional samples and tell how far they are from held-out images.
 
-    python -m weights.openpeeps64.judge --data data --out results/judge
+    python -m benchmarks.judge --data data --out results/judge
 
 prints the sliced Wasserstein distances (x 1000) at 64, 32 and 16 pixels beside their floor, that of as many training
 images, and writes the samples, samples.npy (uint8 [N, H, W, 3]), and a sheet of the first 64 of them, unpicked.
@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from benchmarks.sliced_wasserstein import sliced_wasserstein
 from models import load_model, make_ready
-from utils.config import config_for
+from utils.images import from_pixels, make_sheet
 from weights.openpeeps64.batches import read_images
-from weights.openpeeps64.unconditional import draw, sheet
+from weights.openpeeps64.unconditional import draw
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,24 +38,23 @@ def parse_args() -> argparse.Namespace:
 
 def distances(a: Tensor, b: Tensor) -> str:
     """Of two sets, uint8 [N, H, W, C], as a line of a table."""
-    one, other = (images.permute(0, 3, 1, 2).float() / 127.5 - 1 for images in (a, b))
-    return ", ".join(f"{distance:.1f}" for distance in sliced_wasserstein(one, other))
+    return ", ".join(f"{distance:.1f}" for distance in sliced_wasserstein(from_pixels(a), from_pixels(b)))
 
 
 def main() -> None:
     args = parse_args()
-    config = config_for(args.weights)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = make_ready(load_model(args.weights), device, args.mixed_precision)
+    model = load_model(args.weights)
+    make_ready(model.network, device, args.mixed_precision)
     numbers = [range(start, min(start + args.batch, args.n)) for start in range(0, args.n, args.batch)]
-    drawn = [draw(model, config, args.steps, batch, args.seed, device) for batch in tqdm(numbers, unit="batch")]
+    drawn = [draw(model, args.steps, batch, args.seed, device) for batch in tqdm(numbers, unit="batch")]
     samples = np.concatenate(drawn)
     args.out.mkdir(parents=True, exist_ok=True)
     np.save(args.out / "samples.npy", samples)
-    Image.fromarray(sheet(samples[:64])).save(args.out / "samples.png")
+    Image.fromarray(make_sheet(samples[:64])).save(args.out / "samples.png")
 
     train, held_out = (
-        read_images(args.data / name, config.image_size, config.image_channels)[: args.n]
+        read_images(args.data / name, model.image_size, model.channels)[: args.n]
         for name in ("train.bin", "held_out.bin")
     )
     print(f"sliced Wasserstein distance x 1000 to {args.n} held-out images at 64, 32, 16 pixels")

@@ -6,12 +6,13 @@ https://github.com/pesser/pytorch_diffusion, class `Model`.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from models.dialect import Dialect
+from models.families.family import Family
 from models.layers import Resample
-from models.unet import Level, UNet
+from models.stages import Level
+from models.unet import UNet
 
 
-def unet_params(
+def network_params(
     resolution: int,
     in_channels: int,
     out_ch: int,
@@ -63,9 +64,9 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
         yield f"up.{i}.resample", f"{theirs}.upsample"
 
 
-DIALECT = Dialect(
+FAMILY = Family(
     mark="temb.",
-    unet_params=unet_params,
+    network_params=network_params,
     module_names=module_names,
     leaf_names={
         "norm_1": "norm1",

@@ -2,56 +2,43 @@
 
 import io
 import math
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from diffusions.low_pass import LowPass
 from utils.files import write_atomically
-from utils.images import make_grid, read_pixels, read_reference, save_png, to_pixels
-from utils.settings import Binding, Settings
+from utils.images import make_grid, save_png, to_pixels
 
-if TYPE_CHECKING:
-    from diffusions import Step
-
-GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
 BLOCK_GAP, LABEL_HEIGHT = 10, 16  # pixels
 ANIMATION_FRAMES, STRIP_FRAMES = 50, 10
 FRAME_MS, LAST_FRAME_MS = 80, 2000
 
+Rows = Sequence[Sequence[np.ndarray]]  # of pictures [H, W, 3] uint8
 
-def draw_grid(settings: Settings) -> np.ndarray:
-    """A row a reference: the reference, what of it binds, its samples; of a sweep a block of samples a binding.
+
+def draw_grid(
+    references: Sequence[np.ndarray], low_frequencies: Sequence[np.ndarray], blocks: Mapping[str, Rows]
+) -> np.ndarray:
+    """One row per reference: the reference, what of it binds, its samples; of a sweep one block of samples per label.
+
+    Args:
+        references: pictures [H, W, 3] uint8, all of one size.
+        low_frequencies: what of each binds; shown where there is one block only.
+        blocks: by their labels, one row of samples per reference each.
 
     Returns:
-        [H, W, 3] uint8.
+        [H', W', 3] uint8.
     """
-    size, channels = settings.config.image_size, settings.config.image_channels
-    shown = list(islice(dict.fromkeys(sample.reference for sample in settings.samples), GRID_ROWS))
-    references = [read_reference(reference.path, size, channels) for reference in shown]
-
-    def rows(binding: Binding) -> list[list[np.ndarray]]:
-        found: dict[str, list[np.ndarray]] = {reference.name: [] for reference in shown}
-        for sample in settings.samples:
-            if sample.binding == binding and sample.variation < GRID_VARIATIONS and sample.reference.name in found:
-                found[sample.reference.name].append(read_pixels(settings.save_dir / sample.file_name))
-        return list(found.values())
-
-    pictures = [[to_pixels(reference)] for reference in references]
-    if len(settings.bindings) > 1:
-        labels = [binding.folder.replace("/", " ") for binding in settings.bindings]
-        return side_by_side([pictures, *map(rows, settings.bindings)], ["", *labels])
-    (binding,) = settings.bindings
-    low_pass = LowPass(references[0], binding.downsample_factor, settings.interp_method, low_pass=settings.low_pass)
-    low_passed = [[to_pixels(low_pass(reference))] for reference in references]
-    return make_grid([a + b + c for a, b, c in zip(pictures, low_passed, rows(binding), strict=True)])
+    if len(blocks) > 1:
+        return side_by_side([[[picture] for picture in references], *blocks.values()], ["", *blocks])
+    (samples,) = blocks.values()
+    return make_grid([[a, b, *c] for a, b, c in zip(references, low_frequencies, samples, strict=True)])
 
 
-def side_by_side(blocks: Sequence[Sequence[Sequence[np.ndarray]]], labels: Sequence[str]) -> np.ndarray:
+def side_by_side(blocks: Sequence[Rows], labels: Sequence[str]) -> np.ndarray:
     """Grids beside each other, each under its label and at least as wide.
 
     Args:
@@ -84,10 +71,10 @@ class Progress:
         self.seen = 0
         self.frames: list[list[np.ndarray]] = []  # the sample, and the x̂0 expected of it, [H, W, 3] uint8 each
 
-    def __call__(self, step: "Step") -> None:
-        """Look at a step, of which only the first image counts."""
+    def add(self, sample: Tensor, pred_x0: Tensor) -> None:
+        """Look at a step's sample and x̂0, [C, H, W] in about [-1, 1]."""
         if self.seen in self.kept:
-            self.frames.append([to_pixels(step.sample[0]), to_pixels(step.pred_x0[0])])
+            self.frames.append([to_pixels(sample), to_pixels(pred_x0)])
         self.seen += 1
 
     def strip(self) -> np.ndarray:

@@ -1,34 +1,37 @@
-"""What a dialect is: the words in which one family of checkpoints speaks of the UNet."""
+"""What a family of checkpoints is: the words in which it speaks of a network."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.network import Network
 from models.unet import UNet
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """How one family names the UNet's arguments and its parameters.
+class Family:
+    """How one family names a network's arguments and its parameters.
 
     Attributes:
         mark: what the names of this family's parameters alone begin with.
-        unet_params: the UNet's arguments from those of the family's own constructor.
+        network_params: the network's arguments from those of the family's own constructor.
         module_names: pairs of our modules and theirs, the longer name before the shorter.
         leaf_names: the modules inside those, ours to theirs; several of theirs are joined, in that order.
         ignored_params: arguments of their constructor without meaning for inference.
         newer_names: parts of names that older files bear, and what they are called now.
         heads_first: whether, with these arguments, `qkv` holds a head's query, key and value and then the
             next head's, rather than all queries, all keys and all values.
+        network: what is built of `network_params`.
     """
 
     mark: str
-    unet_params: Callable[..., dict[str, Any]]
-    module_names: Callable[[UNet], Iterable[tuple[str, str]]]
+    network_params: Callable[..., dict[str, Any]]
+    module_names: Callable[[Any], Iterable[tuple[str, str]]]
     leaf_names: Mapping[str, str | tuple[str, ...]]
     ignored_params: tuple[str, ...] = ()
     newer_names: Mapping[str, str] = field(default_factory=dict)
     heads_first: Callable[[Mapping[str, Any]], bool] = lambda params: False
+    network: Callable[..., Network] = UNet
 
     def newer(self, name: str) -> str:
         """A parameter's name as this family writes it today."""
@@ -36,10 +39,10 @@ class Dialect:
             name = name.replace(old, new)
         return name
 
-    def names(self, unet: UNet) -> dict[str, tuple[str, ...]]:
-        """The UNet's parameters, and the family's name of each: one, or several that are joined."""
-        modules = list(self.module_names(unet))
-        return {name: self._theirs(name, modules) for name in unet.state_dict()}
+    def names(self, network: Network) -> dict[str, tuple[str, ...]]:
+        """The network's parameters, and the family's name of each: one, or several that are joined."""
+        modules = list(self.module_names(network))
+        return {name: self._theirs(name, modules) for name in network.state_dict()}
 
     def _theirs(self, name: str, modules: list[tuple[str, str]]) -> tuple[str, ...]:
         for ours, theirs in modules:

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from utils.diffusers_folder import weight_files
+from models.diffusers_folder import weight_files
 from utils.errors import InputError, one_line
 from utils.files import write_atomically
 from utils.plain_yaml import read_yaml
-from utils.settings import Sample, Settings
+from utils.run.settings import Sample, Settings
 
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
 
@@ -23,11 +23,17 @@ def hash_weights(weights: Path) -> str:
 
     Returns:
         64 hexadecimal digits.
+
+    Raises:
+        InputError: a file that cannot be read.
     """
     digest = hashlib.sha256()
-    for path in weight_files(weights):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    try:
+        for path in weight_files(weights):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise InputError(f"weights {weights}: cannot be read: {error.strerror or error}") from None
     return digest.hexdigest()
 
 

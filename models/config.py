@@ -1,7 +1,4 @@
-"""What a run's model and diffusion are: the YAML config, checked, or what a diffusers folder says of itself.
-
-Nothing here imports torch, so that a mistake in a config is told at once.
-"""
+"""What a model and its diffusion are: the YAML config, checked, or what a diffusers folder says of itself."""
 
 import os
 import reprlib
@@ -11,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from utils.diffusers_folder import read_diffusers_folder, read_network
+from diffusions import Process
+from models.diffusers_folder import read_diffusers_folder, read_network
+from models.hub import fetch, is_hub_id
 from utils.errors import InputError
-from utils.hub import fetch, is_hub_id
+from utils.paths import PROJECT
 from utils.plain_yaml import read_yaml
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 LARGEST_IMAGE, MOST_STEPS = 8192, 100_000  # beyond any model known; a slip is told rather than computed
 
@@ -31,31 +28,35 @@ TOP_KEYS: Schema = {
     "diffusion": ((dict,), True),
 }
 MODEL_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
-DIFFUSION_KEYS: Schema = {  # the arguments of diffusions.DDPM
+PROCESS_KEYS: Schema = {  # the arguments of diffusions.Process
     "total_steps": ((int,), True),
     "beta_schedule": ((str,), True),
     "beta_start": ((int, float), False),
     "beta_end": ((int, float), False),
     "objective": ((str,), True),
-    "var_type": ((str,), True),
     "clip_denoised": ((bool,), False),
+    "rescale_timesteps": ((bool,), False),
+}
+SAMPLING_KEYS: Schema = {  # how it is sampled, if the command line does not say
+    "var_type": ((str,), True),
     "respace_type": ((str,), False),
     "respace_steps": ((int,), False),
 }
+DIFFUSION_KEYS = PROCESS_KEYS | SAMPLING_KEYS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
-    """A network in the words of `dialect`: the arguments of that family's own UNet."""
+class Architecture:
+    """A network in the words of its family: the arguments of that family's own constructor."""
 
-    dialect: str
+    family: str
     params: Mapping[str, Any]
     source: str = field(default="config", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Network):
-    """One checkpoint: its images, its network, its diffusion in the words of DDPM."""
+class Config(Architecture):
+    """One checkpoint: its images, its network, its diffusion."""
 
     image_size: int
     image_channels: int
@@ -66,6 +67,17 @@ class Config(Network):
     def total_steps(self) -> int:
         """T, the timesteps of training."""
         return self.diffusion["total_steps"]
+
+    def make_process(self) -> Process:
+        """The diffusion that the network was trained on.
+
+        Raises:
+            InputError: values that make none.
+        """
+        try:
+            return Process(**{key: value for key, value in self.diffusion.items() if key in PROCESS_KEYS})
+        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # also from numbers beyond all measure
+            raise InputError(f"{self.source}: {error}") from None
 
 
 def config_for(weights: str | Path | None, config: str | Path | Mapping[str, Any] | Config | None = None) -> Config:
@@ -89,14 +101,16 @@ def config_for(weights: str | Path | None, config: str | Path | Mapping[str, Any
     raise InputError(f"weights {weights} do not say what model they are of: give its config with -c")
 
 
-def network_for(weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None) -> Network:
+def architecture_for(
+    weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None
+) -> Architecture:
     """The network of a checkpoint: like `config_for`, but a diffusers folder need not tell of its diffusion.
 
     Raises:
         InputError: as `config_for`.
     """
     if config is None and Path(weights).is_dir():
-        return Network(dialect="diffusers", params=read_network(Path(weights)), source=str(weights))
+        return Architecture(family="diffusers", params=read_network(Path(weights)), source=str(weights))
     return config_for(weights, config)
 
 
@@ -136,7 +150,7 @@ def parse_config(content: object, source: str) -> Config:
     return Config(
         image_size=top["image_size"],
         image_channels=top["image_channels"],
-        dialect=model["dialect"],
+        family=model["dialect"],
         params=model["params"],
         diffusion=diffusion,
         weights=top.get("weights"),

@@ -104,7 +104,7 @@ def read_diffusers_folder(folder: Path) -> dict[str, Any]:
         folder: of a pipeline, or of a network with scheduler_config.json beside it.
 
     Returns:
-        The content of a config, with the dialect's parameters as config.json names them.
+        The content of a config, with the network's parameters as config.json names them.
 
     Raises:
         InputError: a file that is missing or is no JSON object, or settings our sampler has no word for.
@@ -131,7 +131,7 @@ def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: M
     Args:
         folder: made if need be.
         params: the network, as `UNet2DModel`'s config.json names them.
-        diffusion: the arguments of diffusions.DDPM.
+        diffusion: as a config has it.
     """
     scheduler = {
         "_class_name": "DDPMScheduler",

@@ -6,13 +6,14 @@ https://github.com/openai/guided-diffusion, class `UNetModel` (Dhariwal & Nichol
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from models.dialect import Dialect
+from models.families.family import Family
 from models.layers import Resample
-from models.unet import Level, UNet
+from models.stages import Level
+from models.unet import UNet
 from utils.errors import InputError
 
 
-def unet_params(
+def network_params(
     in_channels: int,
     model_channels: int,
     out_channels: int,
@@ -100,9 +101,9 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
         yield f"up.{i}.resample", f"output_blocks.{n - 1}.{after}"
 
 
-DIALECT = Dialect(
+FAMILY = Family(
     mark="input_blocks.",
-    unet_params=unet_params,
+    network_params=network_params,
     module_names=module_names,
     leaf_names={
         "norm_1": "in_layers.0",

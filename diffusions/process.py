@@ -1,0 +1,142 @@
+"""What training fixed of a diffusion: its noise levels, what the network predicts, and what it is told."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffusions.schedule import Transition, make_betas, respace
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]  # x [B, C, H, W] and t [B] → [B, C or 2C, H, W]
+
+
+class Prediction(NamedTuple):
+    """The network's output, read: the clean image x̂0, and the raw variance channels, C or none of them."""
+
+    pred_x0: Tensor
+    variance: Tensor
+
+
+class Objective(NamedTuple):
+    """What a network was trained to say of x = a·x_0 + s·ε, with a = √ᾱ and s = √(1-ᾱ)."""
+
+    pred_x0: Callable[[Tensor, Tensor, float, float], Tensor]  # x_0 from the output, x, a and s
+    target: Callable[[Tensor, Tensor, Any, Any], Tensor]  # the output wanted, from x_0, ε, a and s
+
+
+OBJECTIVES = {
+    "pred_eps": Objective(lambda output, x, a, s: (x - s * output) / a, lambda x0, eps, a, s: eps),
+    "pred_x0": Objective(lambda output, x, a, s: output, lambda x0, eps, a, s: x0),
+    # v = a·ε - s·x_0 (Salimans & Ho 2022)
+    "pred_v": Objective(lambda output, x, a, s: a * x - s * output, lambda x0, eps, a, s: a * eps - s * x0),
+}
+
+
+class Process:
+    """A diffusion process of T discrete timesteps (Ho et al. 2020, arXiv:2006.11239).
+
+    Args:
+        total_steps: T, the timesteps of training.
+        beta_schedule: linear, quad, const or cosine.
+        beta_start: β of timestep 0.
+        beta_end: β of timestep T-1.
+        objective: what the network predicts: pred_eps, pred_x0 or pred_v.
+        clip_denoised: clip x̂0 to [-1, 1] at every step.
+        rescale_timesteps: the network is told t·1000/T (Nichol & Dhariwal 2021) rather than t.
+
+    Attributes:
+        alphas_cumprod: [T] float64, ᾱ_t.
+
+    Raises:
+        ValueError: an argument that is none of the above.
+    """
+
+    def __init__(
+        self,
+        total_steps: int = 1000,
+        beta_schedule: str = "linear",
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        objective: str = "pred_eps",
+        clip_denoised: bool = True,
+        rescale_timesteps: bool = False,
+    ) -> None:
+        if objective not in OBJECTIVES:
+            raise ValueError(f"objective {objective!r} is none of {', '.join(OBJECTIVES)}")
+        self.objective = OBJECTIVES[objective]
+        self.clip_denoised = clip_denoised
+        self.rescale_timesteps = rescale_timesteps
+        self.alphas_cumprod = (1 - make_betas(beta_schedule, total_steps, beta_start, beta_end)).cumprod(0)
+        if not ((self.alphas_cumprod > 0) & (self.alphas_cumprod < 1)).all() or (self.alphas_cumprod.diff() >= 0).any():
+            raise ValueError("the betas are too large or too small: float64 cannot tell the noise levels apart")
+
+    @property
+    def total_steps(self) -> int:
+        """T."""
+        return len(self.alphas_cumprod)
+
+    def transitions(self, respace_type: str = "uniform", respace_steps: int | None = None) -> tuple[Transition, ...]:
+        """The S reverse steps of sampling, in the order visited.
+
+        Args:
+            respace_type, respace_steps: see `respace`.
+
+        Raises:
+            ValueError: an unknown type, or S outside of 1 … T.
+        """
+        timesteps = respace(respace_type, self.total_steps, respace_steps)
+        levels = [1.0, *self.alphas_cumprod[timesteps].tolist()]
+        return tuple(
+            Transition(i, t, levels[i + 1], levels[i], self.told(t)) for i, t in reversed(list(enumerate(timesteps)))
+        )
+
+    def told(self, t: int) -> float:
+        """What the network is told as timestep t."""
+        return t * (1000.0 / self.total_steps) if self.rescale_timesteps else t
+
+    def predict(self, model: Denoiser, x: Tensor, transition: Transition) -> Prediction:
+        """Ask the network for the clean image.
+
+        Args:
+            model: the network, called with x and t, int64 or (rescaled) float32 [B].
+            x: [B, C, H, W], the sample at `transition`.
+
+        Returns:
+            x̂0 [B, C, H, W], clipped if the process clips.
+        """
+        output = model(x, torch.full([len(x)], transition.told, device=x.device))
+        channels = x.shape[1]
+        output, variance = output.to(x.dtype).split([channels, output.shape[1] - channels], dim=1)
+        signal, noise_level = math.sqrt(transition.alphas_cumprod), math.sqrt(1 - transition.alphas_cumprod)
+        pred_x0 = self.objective.pred_x0(output, x, signal, noise_level)
+        return Prediction(pred_x0.clamp(-1, 1) if self.clip_denoised else pred_x0, variance)
+
+    def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Noise images as the forward process does: √ᾱ_t x_0 + √(1-ᾱ_t) ε (Ho et al. 2020, equation 4).
+
+        Args:
+            x0: [B, C, H, W] in [-1, 1]; t: int64 [B], any training timesteps; noise: like x0.
+
+        Returns:
+            [B, C, H, W].
+        """
+        signal, noise_level = self._levels(x0, t)
+        return signal * x0 + noise_level * noise
+
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What the network should say of `q_sample(x0, t, noise)`: by objective ε, x_0, or v = √ᾱ_t ε - √(1-ᾱ_t) x_0.
+
+        Args:
+            x0, t, noise: as for `q_sample`.
+
+        Returns:
+            [B, C, H, W].
+        """
+        return self.objective.target(x0, noise, *self._levels(x0, t))
+
+    def _levels(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ_t and √(1-ᾱ_t), both [B, 1, 1, 1] like `x0`."""
+        level = self.alphas_cumprod.to(x0.device)[t].to(x0.dtype)[:, None, None, None]
+        return level.sqrt(), (1 - level).sqrt()

@@ -1,0 +1,86 @@
+"""Ctrl-C and SIGTERM: whatever the process is doing, it ends within seconds and says how to go on.
+
+A signal raises `Interrupted` in the main thread, which unwinds as from any exception. Python cannot raise it
+while compiled code runs (a collective that waits for a dead process, say), nor in some of its own callbacks; so
+a second thread ends the process if it has not ended itself after `GRACE` seconds.
+"""
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE = 3.0
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to end; not an Exception, so that no `except Exception` holds it up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Interrupts:
+    """What becomes of this process's SIGINT and SIGTERM once it is told to `watch`.
+
+    Attributes:
+        last_words: says how far the run has come, when the process ends; None in processes that leave this to another.
+    """
+
+    def __init__(self) -> None:
+        self.last_words: Callable[[], str] | None = nothing_done if int(os.environ.get("RANK", 0)) == 0 else None
+        self._leaving = threading.Lock()
+
+    def watch(self) -> None:
+        """From now on SIGINT and SIGTERM raise `Interrupted`; to be called in the main thread."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        for number in SIGNALS:
+            signal.signal(number, _interrupt)
+        threading.Thread(target=self._see_it_through, args=(reader, os.getppid()), daemon=True).start()
+
+    def leave(self, number: int) -> NoReturn:
+        """End the process as a signal does, exit code 128 + number, with the last words.
+
+        Without waiting for anything: communication with processes that are gone may never end in order.
+        """
+        if not self._leaving.acquire(blocking=False):
+            time.sleep(GRACE)  # the other thread is ending the process
+        try:
+            words = self.last_words() if self.last_words else None
+            sys.stdout.flush()
+            if words:
+                print(f"sample_ilvr: interrupted: {words}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(128 + number)
+
+    def _see_it_through(self, reader: int, parent: int) -> NoReturn:
+        """Wait for a signal, or for the launcher's death, which leaves its processes without one."""
+        launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+        number = 0
+        while number not in SIGNALS:
+            if select.select([reader], [], [], 1.0)[0]:
+                number = os.read(reader, 1)[0]
+            elif launched and os.getppid() != parent:
+                self.leave(signal.SIGTERM)
+        time.sleep(GRACE)
+        self.leave(number)
+
+
+def nothing_done() -> str:
+    """The last words of a run that has not begun."""
+    return "nothing was sampled"
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    for each in SIGNALS:  # once is enough: a second Ctrl-C would only disturb the unwinding
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)

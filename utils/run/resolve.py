@@ -1,0 +1,109 @@
+"""From the command line to settings: arguments checked against each other and against what they name."""
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusions import GUIDES, SAMPLERS, taken_options
+from diffusions.ddpm import VAR_TYPES
+from diffusions.low_pass import WAYS_UP
+from diffusions.schedule import RESPACINGS
+from models import DTYPES
+from models.config import Config, config_for, find_weights
+from utils.errors import InputError
+from utils.resize_right import KERNELS
+from utils.run.references import find_references
+from utils.run.settings import Settings
+
+MOST_SAMPLES = 10_000_000  # what a process can list without harm
+
+
+def resolve(args: Mapping[str, Any]) -> Settings:
+    """Check the command line's arguments against each other and against what they name.
+
+    Args:
+        args: as `sample_ilvr.py -h` lists them; None where one was left out.
+
+    Raises:
+        InputError: the first argument, config or folder that cannot be used.
+    """
+    weights, config = _find_model(args["weights"], args["config"])
+    diffusion = _diffusion(args, config)
+    sampler, sampler_options = _sampler(args)
+    for name, known in (("interp_method", KERNELS), ("low_pass", WAYS_UP), ("refine", GUIDES)):
+        _one_of(name, args[name], known)
+    # Accelerate's own setting, which its launcher hands on in the environment, holds where the command line is silent.
+    precision = args["mixed_precision"] or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
+    _one_of("mixed_precision", precision, DTYPES)
+    if not 0 < args["strength"] <= 1:
+        raise InputError(f"--strength must be above 0 and at most 1, not {args['strength']}")
+    _within("seed", args["seed"], 0)
+    _within("micro_batch", args["micro_batch"], 1)
+
+    references = tuple(find_references(args["input_dir"], exclude=args["save_dir"]))
+    n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
+    _within("n_samples", n_samples, 1, MOST_SAMPLES)
+    if args["progress_grid"] is not None:
+        _within("progress_grid", args["progress_grid"], 0, n_samples - 1)
+    values = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
+    values |= {"config": config, "weights": weights, "diffusion": diffusion, "mixed_precision": precision}
+    values |= {"sampler": sampler, "sampler_options": sampler_options}
+    values |= {"references": references, "n_samples": n_samples}
+    return Settings(**(values | _sweeps(args, config.image_size, diffusion["respace_steps"])))
+
+
+def _find_model(weights: str | None, config: Path | None) -> tuple[Path, Config]:
+    """Where the weights are, and what config they go with."""
+    path = find_weights(weights) if weights else None
+    found = config_for(path, config)
+    if path is None:
+        if not found.weights:
+            raise InputError(f"{found.source}: names no weights: give them with --weights")
+        path = find_weights(found.weights)
+    return path, found
+
+
+def _diffusion(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """The config's, with the command line's values in place of its own."""
+    given = {key: args[key] for key in ("var_type", "respace_type", "respace_steps") if args[key] is not None}
+    diffusion = {**config.diffusion, **given}
+    _within("respace_steps", diffusion.setdefault("respace_steps", config.total_steps), 1, config.total_steps)
+    _one_of("var_type", diffusion["var_type"], VAR_TYPES)
+    _one_of("respace_type", diffusion.get("respace_type", "uniform"), RESPACINGS)
+    return diffusion
+
+
+def _sampler(args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The sampler's name, and the options that it alone takes."""
+    name = args["sampler"] or ("ddim" if args["ddim"] else "ddpm")
+    _one_of("sampler", name, SAMPLERS)
+    if args["ddim"] and name != "ddim":
+        raise InputError(f"--ddim and --sampler {name} name two samplers")
+    _within("ddim_eta", args["ddim_eta"], 0, 1)
+    options = taken_options(name, {"eta": args["ddim_eta"]})
+    if args["ddim_eta"] and "eta" not in options:
+        raise InputError("--ddim_eta has a meaning only with --ddim")
+    return name, options
+
+
+def _sweeps(args: Mapping[str, Any], image_size: int, respace_steps: int) -> dict[str, tuple[Any, ...]]:
+    """The factors and ranges, each value once."""
+    sweeps = {name: tuple(dict.fromkeys(args[name])) for name in ("downsample_factor", "range_t")}
+    for factor in sweeps["downsample_factor"]:
+        _within("downsample_factor", factor, 1, image_size)
+    for range_t in sweeps["range_t"]:
+        _within("range_t", range_t, 0, respace_steps)
+    return sweeps
+
+
+def _one_of(name: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise InputError(f"--{name} {value!r} is none of {', '.join(known)}")
+
+
+def _within(name: str, value: float, low: float, high: float | None = None) -> None:
+    if not (low <= value and (high is None or value <= high)):  # not (…): a NaN is refused too
+        raise InputError(
+            f"--{name} must be {f'{low} … {high}' if high is not None else f'at least {low}'}, not {value}"
+        )

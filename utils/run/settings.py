@@ -1,0 +1,138 @@
+"""Everything a run is told, and what of it is recorded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any
+
+from models.config import Config
+from utils.run.references import Reference
+
+# settings that came later, and their values in all images made before: left out of the record at those, so that
+# finished images stay valid
+CAME_LATER = {"refine": "sample"}
+
+
+@dataclass(frozen=True)
+class Binding:
+    """How much of a reference binds; `folder` is where the run puts the images it binds so."""
+
+    downsample_factor: float
+    range_t: int
+    folder: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image to make: its number, the reference it follows, which variation of it this is, and what binds it.
+
+    Its noise is its number's, so that the images of a sweep differ by what binds them only.
+    """
+
+    number: int
+    reference: Reference
+    variation: int
+    binding: Binding
+
+    @property
+    def file_name(self) -> str:
+        """Under which it is written in the run's folder."""
+        return (PurePath(self.binding.folder) / f"{self.reference.name}_{self.variation}.png").as_posix()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run, whole: the command line and the config, resolved against each other.
+
+    `diffusion` is the config's, with the command line's values in place of its own, `respace_steps` among them.
+    `sampler_options` are those of the sampler alone. `skipped` are the references that cannot be read, and why.
+    """
+
+    config: Config
+    weights: Path
+    class_id: int | None
+    input_dir: Path
+    save_dir: Path
+    references: tuple[Reference, ...]
+    n_samples: int
+    seed: int
+    diffusion: Mapping[str, Any]
+    sampler: str
+    sampler_options: Mapping[str, Any]
+    downsample_factor: tuple[float, ...]
+    interp_method: str
+    low_pass: str
+    refine: str
+    range_t: tuple[int, ...]
+    strength: float
+    micro_batch: int
+    mixed_precision: str
+    compile: bool
+    progress_grid: int | None
+    overwrite: bool
+    skip_bad_inputs: bool
+    dry_run: bool
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def walk_steps(self) -> int:
+        """The network calls that a sample takes: S, or its share that `strength` leaves."""
+        return share_walked(self.strength, self.diffusion["respace_steps"])
+
+    @cached_property
+    def bindings(self) -> tuple[Binding, ...]:
+        """Every factor with every range; where there are several, each has a folder named after it."""
+
+        def folder(factor: float, range_t: int) -> str:
+            names = [f"N{factor!r}".removesuffix(".0")] if len(self.downsample_factor) > 1 else []
+            names += [f"range{range_t}"] if len(self.range_t) > 1 else []
+            return "/".join(names)
+
+        return tuple(Binding(n, b, folder(n, b)) for n in self.downsample_factor for b in self.range_t)
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """Sample i follows reference i mod R and is its variation i div R; all of them for each binding.
+
+        References that cannot be read are counted too, so that the others' numbers, and with them their noise,
+        stay what they are when the file is mended; only their own samples are left out.
+        """
+        count = len(self.references)
+        return tuple(
+            Sample(i, self.references[i % count], i // count, binding)
+            for binding in self.bindings
+            for i in range(self.n_samples)
+            if self.references[i % count].name not in self.skipped
+        )
+
+    @property
+    def image_settings(self) -> dict[str, Any]:
+        """What an image depends on, apart from its number, its reference and the weights' content."""
+        options = [f"{key} {value}" for key, value in self.sampler_options.items()]
+        values = {
+            "model": {"dialect": self.config.family, "params": dict(self.config.params)},
+            "class_id": self.class_id,
+            "image_size": self.config.image_size,
+            "image_channels": self.config.image_channels,
+            "diffusion": dict(self.diffusion),
+            "sampler": ", ".join([self.sampler.upper(), *options]),
+            "downsample_factor": _one_or_all(self.downsample_factor),
+            "interp_method": self.interp_method,
+            "low_pass": self.low_pass,
+            "refine": self.refine,
+            "range_t": _one_or_all(self.range_t),
+            "strength": self.strength,
+            "seed": self.seed,
+            "mixed_precision": self.mixed_precision,
+        }
+        return {key: value for key, value in values.items() if key not in CAME_LATER or value != CAME_LATER[key]}
+
+
+def share_walked(strength: float, respace_steps: int) -> int:
+    """How many of the S steps a strength s walks: s·S in whole steps, at least one."""
+    return max(1, round(strength * respace_steps))
+
+
+def _one_or_all(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(values) == 1 else list(values)
