@@ -14,8 +14,15 @@ from diffusions.strength import noised_start
 __all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "Guide", "Process", "Sampler", "Step"]
 __all__ += ["make_sampler", "noised_start", "taken_options"]
 
-SAMPLERS: dict[str, type[Sampler]] = {"ddpm": DDPM, "ddim": DDIM}
-GUIDES: dict[str, Callable[..., Guide]] = {"sample": ILVR}
+SAMPLERS: dict[str, type[Sampler]] = {
+    "ddpm": DDPM,
+    "ddim": DDIM,
+}
+
+# what a reference steers: called with reference, downsample_factor, interp_method, range_t and way_up
+GUIDES: dict[str, Callable[..., Guide]] = {
+    "sample": ILVR,
+}
 
 
 def make_sampler(name: str, process: Process, **options: Any) -> Sampler:

@@ -3,4 +3,8 @@
 from models.families import adm, diffusers, pesser
 from models.families.family import Family
 
-FAMILIES: dict[str, Family] = {"pesser": pesser.FAMILY, "adm": adm.FAMILY, "diffusers": diffusers.FAMILY}
+FAMILIES: dict[str, Family] = {
+    "pesser": pesser.FAMILY,
+    "adm": adm.FAMILY,
+    "diffusers": diffusers.FAMILY,
+}
