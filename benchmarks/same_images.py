@@ -29,7 +29,7 @@ def main() -> None:
 
 def sample(project: Path, save_dir: Path, arguments: list[str]) -> None:
     """Run a checkout's own command."""
-    command = [sys.executable, project / "sample_ilvr.py", *arguments, "--save_dir", save_dir]
+    command = [sys.executable, str(project / "sample_ilvr.py"), *arguments, "--save_dir", str(save_dir)]
     subprocess.run(command, cwd=project, check=True)
 
 

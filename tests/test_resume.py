@@ -249,7 +249,7 @@ def test_dry_run_says_it_all_and_writes_nothing(tmp_path, job):
     done = sample_ilvr(*job, "--dry_run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "samples      45, of which 0 are finished" in done.stdout
-    assert "steps        30 a sample" in done.stdout
+    assert "steps        30 per sample" in done.stdout
     assert f"model calls  {23 * 30}" in done.stdout
     assert "files        45 images" in done.stdout and "out/b_3.png" in done.stdout
     assert not (tmp_path / "out").exists()
