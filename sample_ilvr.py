@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None
         if int(os.environ.get("LOCAL_RANK", 0)) == 0:
             print(f"sample_ilvr: error: {error}", file=sys.stderr)
         return 2
-    except RunError as error:  # what befell this process
+    except RunError as error:  # of this process alone
         print(f"sample_ilvr: error: {error}", file=sys.stderr)
         return error.exit_code
     return 0

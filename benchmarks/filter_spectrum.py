@@ -22,7 +22,7 @@ FACTORS = (2, 4, 8, 16)
 
 
 def cosines(size: int) -> Tensor:
-    """The orthonormal cosine basis (DCT-II), a row a mode: the modes of a symmetrically padded axis. [size, size]"""
+    """The orthonormal cosine basis (DCT-II), one row per mode of a symmetrically padded axis. [size, size]"""
     k = torch.arange(size, dtype=torch.float64)
     basis = torch.cos(math.pi * (k + 0.5) * k[:, None] / size) * math.sqrt(2 / size)
     return torch.where(k[:, None] == 0, basis / math.sqrt(2), basis)

@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def ours(picture: Tensor, factor: float) -> Callable[[Tensor, float], Tensor]:
-    """As ILVR has it: the matrices are made once a batch and applied at every step."""
+    """As ILVR has it: the matrices are made once per batch and applied at every step."""
     low_pass = LowPass(picture, factor, pad_mode="constant")
     return lambda x, _: low_pass(x)
 

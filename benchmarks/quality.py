@@ -59,7 +59,7 @@ class Setting:
 
     @property
     def calls(self) -> int:
-        """Network calls a sample."""
+        """Network calls per sample."""
         return share_walked(self.strength, self.steps)
 
 

@@ -74,7 +74,7 @@ class Sampler:
         return timed(lambda: self.call(self.noise, self._timesteps(500)))
 
     def loop(self, steps: int) -> tuple[float, float]:
-        """Seconds a step of the whole loop, and that time over the network's in it."""
+        """Seconds per step of the whole loop, and that time over the network's in it."""
         network = Timed(self.call)
         seconds = timed(lambda: self.sample(network, steps))
         over_forward = seconds / network.seconds
@@ -83,7 +83,7 @@ class Sampler:
         return seconds / steps, over_forward
 
     def wall(self, steps: int) -> float:
-        """Seconds a step by the clock on the wall."""
+        """Seconds per step by the clock on the wall."""
         start = time.perf_counter()
         self.sample(self.call, steps)
         synchronise()

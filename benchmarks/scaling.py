@@ -29,7 +29,7 @@ PROCESSES = (1, 2, 4, 8)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10000, help="of the modelled run")
-    parser.add_argument("--steps", type=int, default=50, help="network calls an image")
+    parser.add_argument("--steps", type=int, default=50, help="network calls per image")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     print(machine())

@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance between two sets of images, one number a level of their Laplacian pyramids.
+"""Sliced Wasserstein distance between two sets of images, one number per level of their Laplacian pyramids.
 
 Karras et al., "Progressive Growing of GANs" (ICLR 2018, arXiv:1710.10196), section 5: patches drawn from every level
 are two clouds of points; their distance, averaged over random directions, says how alike the textures are at that
@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PATCH = 7  # pixels a side
-PATCHES = 128  # patches an image
+PATCH = 7  # pixels per side
+PATCHES = 128  # patches per image
 DIRECTIONS = 512
 SCALE = 1000.0
 

@@ -89,7 +89,7 @@ def network(name: str) -> Iterator[tuple[Path, int]]:
 
 @dataclass
 class Measured:
-    """One contender, a value a round."""
+    """One contender, one value per round."""
 
     seconds: list[float] = field(default_factory=list)  # a step of the loop
     over_forward: list[float] = field(default_factory=list)  # that over the network's own in it
@@ -123,7 +123,7 @@ def compare(weights: Path, size: int, batch: int, rounds: int, compiled: bool, r
         measured[name].peak = worker("peak")
         measured[name].difference = ((worker("output") - reference).abs().max() / reference.abs().max()).item()
 
-    title = f"{size}×{size}, batch {batch}, {flops / 1e9:.0f} GFLOP a forward"
+    title = f"{size}×{size}, batch {batch}, {flops / 1e9:.0f} GFLOP per forward"
     print_table(
         f"{title}; bare float32 forward: peak {bare('peak') / 1e6:.0f} MB", *table(measured, batch, flops, rates)
     )
@@ -140,8 +140,8 @@ def compare(weights: Path, size: int, batch: int, rounds: int, compiled: bool, r
 
 
 def table(measured: dict[str, Measured], batch: int, flops: int, rates: Rates) -> tuple[list[str], Iterator[list[str]]]:
-    """Header and a row a contender."""
-    columns = "ms a step, image-steps/s, × diffusers float32, × diffusers same precision, loop / forward, GFLOP/s, "
+    """The header, and one row per contender."""
+    columns = "ms per step, image-steps/s, × diffusers float32, × diffusers same precision, loop / forward, GFLOP/s, "
     columns += "of torch.mm, of 3×3 convolution, peak MB, network differs by"
 
     def row(name: str, own: Measured) -> list[str]:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -118,16 +119,9 @@ class Sampler(ABC):
             x = guide.guide_sample(x, transition, randn_like)
             yield Step(transition.t, x, prediction.pred_x0)
 
-    def sample(
-        self,
-        model: Denoiser,
-        x: Tensor,
-        guide: Guide | None = None,
-        randn_like: RandnLike = torch.randn_like,
-        walk_steps: int | None = None,
-    ) -> Tensor:
-        """The image at the end of `sample_loop`, [B, C, H, W]; same arguments."""
-        for step in self.sample_loop(model, x, guide, randn_like, walk_steps):
+    def sample(self, model: Denoiser, x: Tensor, *args: Any, **options: Any) -> Tensor:
+        """The image at the end of `sample_loop`, [B, C, H, W]; all arguments are its."""
+        for step in self.sample_loop(model, x, *args, **options):
             image = step.sample
         return image
 

@@ -76,7 +76,7 @@ class Config(Architecture):
         """
         try:
             return Process(**{key: value for key, value in self.diffusion.items() if key in PROCESS_KEYS})
-        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # also from numbers beyond all measure
+        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # numbers may be too large, too
             raise InputError(f"{self.source}: {error}") from None
 
 

@@ -179,7 +179,7 @@ def test_unsupported_schedulers_are_refused_by_name(tmp_path, changes):
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(InputError, match=next(iter(changes))):
         config_for(tmp_path)
-    load_network(tmp_path)  # the network is none the worse
+    load_network(tmp_path)  # the network needs none of it
 
 
 @pytest.mark.parametrize("size", [None, [16, 24]])

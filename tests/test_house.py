@@ -100,3 +100,12 @@ def test_nothing_else_is_imported_late(path):
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     late = {room(name) or name.partition(".")[0] for function in functions for name in imports(function)}
     assert late <= LATE.get(module_name(path), set())
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_name)
+def test_files_and_functions_are_short(path):
+    code = path.read_text(encoding="utf-8")
+    assert len(code.splitlines()) <= 250
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.body[0].lineno < 60, node.name

@@ -230,7 +230,7 @@ def test_a_picture_of_someone_else_is_not_replaced(tmp_path, job):
     Image.new("RGB", (4, 4)).save(tmp_path / "out" / "a_0.png")
     code, error = run_here(*job)
     assert code == 2
-    assert "out/a_0.png: is in the way, and not of this program" in error
+    assert "out/a_0.png: is in the way, and not one of ours" in error
 
 
 def test_a_second_run_is_refused_and_a_dead_ones_lock_is_not_in_the_way(tmp_path, job):

@@ -1,4 +1,4 @@
-"""What ends a run without being the program's fault: wrong input, or a machine that gives out on the way."""
+"""What ends a run without being the program's fault: wrong input, or a machine that gives out."""
 
 MOST_LINES = 20
 
@@ -35,7 +35,7 @@ class RunError(RuntimeError):
 
 
 class NotFiniteError(RunError):
-    """The network returned no numbers, found on the way; what was given, weights or precision, cannot be used."""
+    """The network returned values that are not finite: the weights or the precision given cannot be used."""
 
     exit_code = 2
 

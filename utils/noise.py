@@ -1,6 +1,6 @@
 """Per-sample random streams: a sample's noise is its own, whatever batch or process it is drawn in.
 
-The idea is EDM's (Karras et al. 2022, https://github.com/NVlabs/edm, generate.py): one generator a sample.
+The idea is EDM's (Karras et al. 2022, https://github.com/NVlabs/edm, generate.py): one generator per sample.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class SampleNoise:
     """
 
     def __init__(self, seed: int, samples: Sequence[int], device: torch.device | str = "cpu") -> None:
-        # One hash a run, then consecutive seeds: CPU generators use 32 bits of a seed only, which
+        # One hash per run, then consecutive seeds: CPU generators use 32 bits of a seed only, which
         # hashes of (seed, sample) would soon make collide.
         first = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         self.device = torch.device(device)

@@ -1,4 +1,4 @@
-"""YAML from anyone's hand: values only, in bounded time."""
+"""YAML that anyone may have written: values only, in bounded time."""
 
 from pathlib import Path
 

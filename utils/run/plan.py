@@ -48,7 +48,7 @@ class Plan:
         return png_text(self.settings, sample, self.weights_hash, self.reference_hashes[sample.reference.name])
 
     def left(self) -> int:
-        """How many samples are still to be made, whichever process makes them."""
+        """How many samples are still to be made, by all processes together."""
         return sum(not self.path(sample).exists() for sample in self.todo)
 
     def how_to_go_on(self) -> str:
@@ -165,7 +165,7 @@ def _check_record(plan: Plan) -> None:
 def _check_image(path: Path, text: Mapping[str, str], wanted: Mapping[str, str]) -> None:
     """That an image which is about to be replaced is the same sample of an older reference."""
     if "fingerprint" not in text:
-        raise InputError(f"{path}: is in the way, and not of this program; choose another save_dir, or --overwrite")
+        raise InputError(f"{path}: is in the way, and not one of ours; choose another save_dir, or --overwrite")
     keep = wanted.keys() - OF_THE_REFERENCE
     differences = name_differences({k: text.get(k) for k in keep}, {k: wanted[k] for k in keep})
     if differences:

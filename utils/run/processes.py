@@ -1,6 +1,6 @@
 """How the processes of one run come to the same plan. After that they never talk again.
 
-So no process can fail or wait because of another: each writes its own samples, and whichever is last sees it.
+So no process can fail or wait because of another: each writes its own samples, and the last to finish knows that it is.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ T = TypeVar("T")
 def connect() -> Accelerator:
     """The processes that Accelerate's launcher started, connected; or this one alone.
 
-    Accelerate itself is to leave the precision alone: `models.make_ready` sees to it. On a machine without accelerators
-    it would take processes that are not told to use the CPU for runs of their own.
+    Accelerate itself is to leave the precision alone, which is for `models.make_ready`. On a machine without
+    accelerators it would take processes that are not told to use the CPU for runs of their own.
     """
     no_accelerator = not torch.accelerator.is_available()
     patience = InitProcessGroupKwargs(timeout=PATIENCE)

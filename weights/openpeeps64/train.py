@@ -50,7 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     length.add_argument("--steps", type=int, help="optimiser steps, over which the learning rate falls to zero")
     length.add_argument("--minutes", type=float, help="time of training, over which it does")
     add("--stop_at", type=int, help="save at this step and leave the rest to a later call")
-    add("--batch", type=int, default=32, help="images a step, on all devices together")
+    add("--batch", type=int, default=32, help="images per step, on all devices together")
     add("--lr", type=float, default=4e-4, help="AdamW's learning rate")
     add("--muon_lr", type=float, default=1.5e-3, help="Muon's, for the hidden layers' weights; 0: AdamW for all")
     add("--warmup", type=int, default=100, help="steps over which the learning rates rise")
