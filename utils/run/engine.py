@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,7 +16,7 @@ from diffusions import Sampler, Step, make_sampler
 from diffusions.process import Denoiser
 from models import Compiled, Model, Network, advise, choose_class, load_model, make_ready
 from utils.errors import InputError, NotFiniteError, RunError, one_line
-from utils.files import FolderLock, make_save_dir
+from utils.files import make_save_dir
 from utils.finite import FiniteWatch
 from utils.images import read_reference, save_png, to_pixels
 from utils.memory import keep_freed_memory
@@ -25,10 +24,11 @@ from utils.micro_batches import for_each_batch
 from utils.overlap import Background, ahead
 from utils.run.batch import make_guide, sample_batch
 from utils.run.figures import Progress
+from utils.run.folder_lock import FolderLock
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
-from utils.run.plan import Plan, begin, make_plan
-from utils.run.processes import agree, connect, part
+from utils.run.plan import Plan, begin, make_plan, name_differences
+from utils.run.processes import Processes
 from utils.run.resolve import resolve
 from utils.run.settings import Sample, Settings
 
@@ -54,26 +54,50 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         InputError: something given cannot be used.
         RunError: the machine gave out.
     """
+    with Processes() as processes:
+        _check_arguments(args, processes)
+        settings = processes.each(lambda: _prepare(args))
+        keep_freed_memory()
+        with processes.each(lambda: _lock(settings, processes)) as lock:
+            plan = processes.agree(lambda: _plan_alone(settings, lock, processes.count))
+            job = processes.each(lambda: _join(plan, lock, processes))
+            if lock is None:
+                processes.print(plan.summary(processes.count))
+                return
+            processes.agree(lambda: begin(plan, processes.count, lock))
+            processes.part()
+            interrupts.last_words = plan.how_to_go_on if processes.is_main else None
+            _sample_share(job, processes.rank, processes.count)
+            if lock.is_last():
+                _finish(job)
+                lock.remove_marks()
+
+
+def _check_arguments(args: Mapping[str, Any], processes: Processes) -> None:
+    """That all processes were started with the same."""
+    given = processes.gather(dict(args))
+
+    def check() -> None:
+        for rank, its in enumerate(given):
+            if its != given[0]:
+                differences = name_differences(given[0], its)
+                raise InputError(f"rank {rank} was started with other arguments than rank 0 ({differences})")
+
+    processes.each(check)
+
+
+def _prepare(args: Mapping[str, Any]) -> Settings:
+    """The settings, and the folders they write to."""
     settings = resolve(args)
     for binding in settings.bindings:
         make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
-    keep_freed_memory()
-    accelerator = connect()
-    with nullcontext() if settings.dry_run else FolderLock(settings.save_dir) as lock:
-        plan = agree(accelerator, lambda: _plan_alone(settings, lock, accelerator.num_processes))
-        if lock and not accelerator.is_main_process:
-            lock.share()
-        job = _make_job(plan, accelerator)
-        if lock is None:
-            accelerator.print(plan.summary(accelerator.num_processes))
-            return
-        if accelerator.is_main_process:
-            begin(plan, accelerator.num_processes)
-        part(accelerator)
-        interrupts.last_words = plan.how_to_go_on if accelerator.is_main_process else None
-        _sample_share(job, accelerator.process_index, accelerator.num_processes)
-        if lock.is_last():
-            _finish(job)
+    return settings
+
+
+def _lock(settings: Settings, processes: Processes) -> AbstractContextManager[FolderLock | None]:
+    if settings.dry_run:
+        return nullcontext()
+    return FolderLock(settings.save_dir, processes.rank, processes.count)
 
 
 def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
@@ -86,19 +110,26 @@ def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int)
     return plan
 
 
-def _make_job(plan: Plan, accelerator: Accelerator) -> Job:
+def _join(plan: Plan, lock: FolderLock | None, processes: Processes) -> Job:
+    """Take part in a run that the main process has planned."""
+    if lock and not processes.is_main:
+        lock.share()
+    return _make_job(plan, processes)
+
+
+def _make_job(plan: Plan, processes: Processes) -> Job:
     """The model and the sampler that the settings name, seen to fit each other, ready on the device."""
-    settings, device = plan.settings, accelerator.device
+    settings, device = plan.settings, processes.device
     model = load_model(settings.weights, settings.config)
     sampler = _make_sampler(settings, model)
     network = make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
     if advice := advise(device, settings.mixed_precision):
-        accelerator.print(advice)
+        processes.print(advice)
     if not settings.compile or settings.dry_run:
         return Job(plan, network, sampler, device)
     start = time.perf_counter()
     compiled = _compile(network, settings, device)
-    accelerator.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
+    processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
     return Job(plan, compiled, sampler, device)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from utils.errors import InputError, RunError, one_line
 from utils.files import remove_leftovers
 from utils.images import read_text
+from utils.run.folder_lock import FolderLock
 from utils.run.preflight import THREADS, examine
 from utils.run.record import hash_weights, png_text, read_run_record, settings_record, write_run_record
 from utils.run.settings import Sample, Settings
@@ -128,14 +129,19 @@ def make_batches(settings: Settings, num_processes: int) -> Iterable[Sequence[Sa
     return filter(None, chain.from_iterable(zip_longest(*map(share, range(num_processes)))))
 
 
-def begin(plan: Plan, num_processes: int) -> None:
+def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
     """Make the folder ready: from here on, a sample's file is there if and only if it is finished.
+
+    Args:
+        num_processes: that share the work.
+        lock: of the folder.
 
     Raises:
         RunError: the folder cannot be written to.
     """
     folder = plan.settings.save_dir
     try:
+        lock.remove_marks()
         remove_leftovers({plan.path(sample).parent for sample in plan.settings.samples} | {folder})
         for sample in plan.todo:
             plan.path(sample).unlink(missing_ok=True)
