@@ -6,8 +6,8 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from utils.errors import InputError, RunError
 
@@ -69,7 +69,36 @@ def make_save_dir(folder: Path, dry_run: bool = False) -> None:
         raise InputError(f"save_dir {folder}: cannot be written to: {error.strerror or error}") from None
 
 
-def open_regular(path: Path, most_bytes: int | None = None) -> BinaryIO:
+def check_access(path: Path) -> None:
+    """See that a folder, and those in it, can be looked into; of a file, nothing.
+
+    Raises:
+        InputError: one cannot.
+    """
+    if not os.path.isdir(path):
+        return
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:  # asking what they are already needs the permission
+                if entry.is_dir():
+                    os.stat(os.path.join(entry.path, "."))
+        os.stat(os.path.join(path, "."))
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from None
+
+
+def check_replaceable(path: Path) -> None:
+    """See that an output file may be written there: nothing is there, or a file, or a link, which is not followed.
+
+    Raises:
+        InputError: something else is.
+    """
+    if os.path.lexists(path) and not os.path.islink(path) and not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "something that is no file"
+        raise InputError(f"{path}: is in the way: {kind} where a file is to be written")
+
+
+def open_regular(path: Path, most_bytes: int | None = None) -> BufferedReader:
     """Open a file for reading; a pipe or a device, which may never end or never answer, is not opened.
 
     Args:

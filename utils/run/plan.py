@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError, RunError, one_line
-from utils.files import remove_leftovers
+from utils.files import check_replaceable, remove_leftovers
 from utils.images import read_text
 from utils.run.folder_lock import FolderLock
 from utils.run.preflight import THREADS, examine
@@ -18,6 +18,7 @@ from utils.run.record import hash_weights, png_text, read_run_record, settings_r
 from utils.run.settings import Sample, Settings
 
 # a picture edited since its samples were made is no other setting: its samples are made anew
+OUTPUTS = ("run.yaml", "grid.png")
 OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256"}
 
 
@@ -89,17 +90,19 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
         InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that holds
             images of other settings (unless `overwrite`).
     """
+    for name in OUTPUTS:
+        check_replaceable(settings.save_dir / name)
     hashes, faults = examine(settings.references)
     if faults and not settings.skip_bad_inputs:
         raise InputError(*faults.values())
-    settings = replace(settings, skipped=faults)
+    settings = replace(settings, skipped={**settings.skipped, **faults})
+    _check_progress_grid(settings)
     if not settings.samples:
         raise InputError(*faults.values(), "no sample has a reference that can be read")
     plan = Plan(settings, hash_weights(settings.weights), hashes)
     if not settings.overwrite:
         _check_record(plan)
 
-    read_text(settings.save_dir / "grid.png")  # no folder
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(read_text, map(plan.path, settings.samples)))
     todo = set()
@@ -148,6 +151,13 @@ def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
     except OSError as error:
         raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
     write_run_record(plan.settings, plan.weights_hash, num_processes)
+
+
+def _check_progress_grid(settings: Settings) -> None:
+    """That the sample whose progress is to be shown is one of the run's."""
+    shown = settings.progress_grid
+    if shown is not None and all(sample.number != shown for sample in settings.samples):
+        raise InputError(f"--progress_grid {shown}: the reference of sample {shown} is skipped; choose another sample")
 
 
 def _check_record(plan: Plan) -> None:
