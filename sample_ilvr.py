@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from utils.errors import InputError, RunError, SaidByAnotherError
+from utils.output import make_output_unfailing
 from utils.paths import PROJECT
 from utils.run.interrupts import Interrupted, Interrupts
 
@@ -89,6 +90,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    make_output_unfailing()
+    if sys.platform == "win32":
+        print("sample_ilvr: error: this runs on Linux and macOS; on Windows, in its Linux (WSL)", file=sys.stderr)
+        sys.exit(2)
     watched = Interrupts()
     watched.watch()
     try:

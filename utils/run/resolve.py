@@ -28,6 +28,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     Raises:
         InputError: the first argument, config or folder that cannot be used.
     """
+    _check_working_folder(args)
     weights, config = _find_model(args["weights"], args["config"])
     diffusion = _diffusion(args, config)
     sampler, sampler_options = _sampler(args)
@@ -54,6 +55,16 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     values |= {"sampler": sampler, "sampler_options": sampler_options}
     values |= {"references": references, "n_samples": n_samples, "skipped": skipped}
     return Settings(**(values | _sweeps(args, config.image_size, diffusion["respace_steps"])))
+
+
+def _check_working_folder(args: Mapping[str, Any]) -> None:
+    """That what is relative to the working folder is anywhere: it may have been removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        for name in ("input_dir", "save_dir"):
+            if not args[name].is_absolute():
+                raise InputError(f"{name} {args[name]}: the working folder, which it is in, was removed") from None
 
 
 def _find_model(weights: str | None, config: Path | None) -> tuple[Path, Config]:
