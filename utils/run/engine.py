@@ -128,7 +128,7 @@ def _make_job(plan: Plan, processes: Processes) -> Job:
     if not settings.compile or settings.dry_run:
         return Job(plan, network, sampler, device)
     start = time.perf_counter()
-    compiled = _compile(network, settings, device)
+    compiled = _compile(network, plan, device)
     processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
     return Job(plan, compiled, sampler, device)
 
@@ -143,15 +143,15 @@ def _make_sampler(settings: Settings, model: Model) -> Sampler:
     return sampler
 
 
-def _compile(network: Network, settings: Settings, device: torch.device) -> Compiled:
-    """The network compiled for the run's micro-batches.
+def _compile(network: Network, plan: Plan, device: torch.device) -> Compiled:
+    """The network compiled for the largest of the run's micro-batches.
 
     Raises:
         RunError: a micro-batch does not fit into memory. Halving it later would not help: the compiled network takes
             whole ones.
     """
-    size, channels = settings.config.image_size, settings.config.image_channels
-    batch = min(settings.micro_batch, len(settings.samples))
+    size, channels = plan.settings.config.image_size, plan.settings.config.image_channels
+    batch = max(1, plan.batches.largest)
     try:
         return Compiled(network, (batch, channels, size, size), device)
     except torch.OutOfMemoryError:
@@ -164,8 +164,8 @@ def _sample_share(job: Job, rank: int, num_processes: int) -> None:
     share = plan.batches[rank::num_processes]
     # The main process has as many batches as any other, so that its own steps measure the whole job.
     bar = tqdm(
-        desc=f"{len(plan.todo)} images",
-        total=sum(map(len, share)) * plan.settings.walk_steps,
+        desc=f"{plan.todo.sum()} images",
+        total=share.num_samples * plan.settings.walk_steps,
         unit="step",
         disable=rank > 0 or not share,
     )
@@ -219,7 +219,7 @@ def _save(batch: Sequence[Sample], images: Tensor, finite: Sequence[bool], plan:
         RunError: an image cannot be written.
     """
     for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
-        if good and sample in plan.todo:
+        if good and plan.is_todo(sample):
             save_png(pixels, plan.path(sample), plan.text(sample))
     if not all(finite):
         numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
@@ -241,9 +241,8 @@ def _finish(job: Job) -> None:
         raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
     save_png(grid_of(settings), settings.save_dir / "grid.png")
     print(one_line(f"{len(settings.samples)} images and grid.png are in {settings.save_dir}"))
-    for sample in settings.samples:
-        if sample.number == settings.progress_grid:
-            _draw_progress(job, sample)
+    for sample in settings.samples.numbered(settings.progress_grid):
+        _draw_progress(job, sample)
 
 
 def _draw_progress(job: Job, sample: Sample) -> None:
