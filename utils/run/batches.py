@@ -47,6 +47,11 @@ class Batches(Sequence[list[Sample]]):
         return int(self.sizes.max(initial=0))
 
 
+def largest_batch(samples: Samples, micro_batch: int, num_processes: int) -> int:
+    """Samples in the largest batch of a whole run, see `make_batches`; at least 1."""
+    return min(micro_batch, int(np.bincount(samples.numbers % num_processes).max(initial=1)))
+
+
 def make_batches(samples: Samples, todo: np.ndarray, micro_batch: int, num_processes: int) -> Batches:
     """The batches of a run that hold a sample to make, the first of each process first.
 

@@ -19,10 +19,11 @@ from utils.errors import InputError, NotFiniteError, RunError, one_line
 from utils.files import make_save_dir
 from utils.finite import FiniteWatch
 from utils.images import read_reference, save_png, to_pixels
-from utils.memory import keep_freed_memory
+from utils.memory import is_out_of_memory, keep_freed_memory
 from utils.micro_batches import for_each_batch
 from utils.overlap import Background, ahead
 from utils.run.batch import make_guide, sample_batch
+from utils.run.batches import largest_batch
 from utils.run.figures import Progress
 from utils.run.folder_lock import FolderLock
 from utils.run.grid import grid_of
@@ -122,7 +123,7 @@ def _make_job(plan: Plan, processes: Processes) -> Job:
     settings, device = plan.settings, processes.device
     model = load_model(settings.weights, settings.config)
     sampler = _make_sampler(settings, model)
-    network = make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
+    network = _make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
     if advice := advise(device, settings.mixed_precision):
         processes.print(advice)
     if not settings.compile or settings.dry_run:
@@ -131,6 +132,15 @@ def _make_job(plan: Plan, processes: Processes) -> Job:
     compiled = _compile(network, plan, device)
     processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
     return Job(plan, compiled, sampler, device)
+
+
+def _make_ready(network: Network, device: torch.device, precision: str) -> Network:
+    try:
+        return make_ready(network, device, precision)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise RunError(f"out of memory with the network alone on {device}; choose a larger device") from None
+        raise
 
 
 def _make_sampler(settings: Settings, model: Model) -> Sampler:
@@ -151,11 +161,13 @@ def _compile(network: Network, plan: Plan, device: torch.device) -> Compiled:
             whole ones.
     """
     size, channels = plan.settings.config.image_size, plan.settings.config.image_channels
-    batch = max(1, plan.batches.largest)
+    batch = largest_batch(plan.settings.samples, plan.settings.micro_batch, plan.num_processes)
     try:
         return Compiled(network, (batch, channels, size, size), device)
-    except torch.OutOfMemoryError:
-        raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None
+        raise
 
 
 def _sample_share(job: Job, rank: int, num_processes: int) -> None:
@@ -180,7 +192,7 @@ def _sample_share(job: Job, rank: int, num_processes: int) -> None:
             sampled = _sample(job, batch, references, lambda _: bar.update(len(batch)))
             writer.submit(_save, batch, *sampled, plan)
 
-        for_each_batch(ahead(partial(_read, plan.settings), share), work)
+        for_each_batch(ahead(partial(_read, plan.settings), share), work, may_halve=not plan.settings.compile)
 
 
 def _read(settings: Settings, sample: Sample) -> Tensor:
@@ -190,7 +202,7 @@ def _read(settings: Settings, sample: Sample) -> Tensor:
 
 def _sample(
     job: Job, batch: Sequence[Sample], references: Sequence[Tensor], on_step: Callable[[Step], object]
-) -> tuple[Tensor, list[bool]]:
+) -> tuple[Tensor, FiniteWatch]:
     """Noise to images, for one micro-batch.
 
     Args:
@@ -198,7 +210,8 @@ def _sample(
         on_step: told of every step.
 
     Returns:
-        [B, C, H, W] in about [-1, 1], and of each image whether all numbers on its way were finite.
+        [B, C, H, W] in about [-1, 1], and who knows of each image whether all numbers on its way were finite. The
+        device may still be at work on them.
     """
     settings = job.plan.settings
     guide = make_guide(torch.stack(list(references)).to(job.device), batch[0].binding, settings)
@@ -208,16 +221,17 @@ def _sample(
         images = step.sample
         on_step(step)
     watch.add(images)
-    return images, watch.is_finite()
+    return images, watch
 
 
-def _save(batch: Sequence[Sample], images: Tensor, finite: Sequence[bool], plan: Plan) -> None:
+def _save(batch: Sequence[Sample], images: Tensor, watch: FiniteWatch, plan: Plan) -> None:
     """Write those images of a batch that are wanted and finite.
 
     Raises:
         NotFiniteError: values that are not finite; the batch's other images are written.
         RunError: an image cannot be written.
     """
+    finite = watch.is_finite()
     for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
         if good and plan.is_todo(sample):
             save_png(pixels, plan.path(sample), plan.text(sample))
