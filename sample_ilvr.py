@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.errors import InputError, RunError
+from utils.errors import InputError, RunError, SaidByAnotherError
+from utils.output import make_output_unfailing
 from utils.paths import PROJECT
 from utils.run.interrupts import Interrupted, Interrupts
 
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None
         The exit code; what is wrong has been said on standard error.
     """
     args = parse_args(argv)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what goes wrong between processes is told in our own words
     gc.disable()  # it would search through torch's objects over and over, a fifth of the time that importing takes
     from utils.run import engine
 
@@ -36,12 +38,10 @@ def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None
     gc.enable()
     try:
         engine.run(vars(args), interrupts or Interrupts())
-    except InputError as error:  # every process finds the same
-        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            print(f"sample_ilvr: error: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:  # of this process alone
+    except (InputError, RunError) as error:
         print(f"sample_ilvr: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except SaidByAnotherError as error:
         return error.exit_code
     return 0
 
@@ -90,6 +90,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    make_output_unfailing()
+    if sys.platform == "win32":
+        print("sample_ilvr: error: this runs on Linux and macOS; on Windows, in its Linux (WSL)", file=sys.stderr)
+        sys.exit(2)
     watched = Interrupts()
     watched.watch()
     try:

@@ -1,6 +1,7 @@
 """φ_N, the low-pass filter of ILVR: down by N and up again (Choi et al. 2021, section 3.2)."""
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -35,9 +36,8 @@ class LowPass:
             raise ValueError(f"downsample_factor must lie in 1 … {min(shape)}, not {factor}")
         if way_up not in WAYS_UP:
             raise ValueError(f"way_up {way_up!r} is none of {', '.join(WAYS_UP)}")
-        up_matrix = WAYS_UP[way_up]
-        self.down = [downsample_matrix(size, factor, interp_method, pad_mode).to(image) for size in shape]
-        self.up = [up_matrix(size, factor, interp_method, pad_mode).to(image) for size in shape]
+        options = factor, interp_method, pad_mode, way_up, image.dtype, image.device
+        self.down, self.up = zip(*(_matrices(size, *options) for size in shape), strict=True)
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., H, W] → [..., H, W]."""
@@ -81,6 +81,17 @@ def pseudo_inverse_matrix(
         [size, ⌈size/factor⌉], float64.
     """
     return torch.linalg.pinv(downsample_matrix(size, factor, interp_method, pad_mode))
+
+
+@lru_cache(maxsize=64)  # of a run's every batch the same; only a projection of a large image takes long
+def _matrices(
+    size: int, factor: float, interp_method: str, pad_mode: str, way_up: str, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Down and up along one axis, rounded before they are moved: some devices have no float64."""
+    with torch.inference_mode(False):  # they may serve under autograd another time
+        both = (make(size, factor, interp_method, pad_mode) for make in (downsample_matrix, WAYS_UP[way_up]))
+        down, up = (matrix.to(dtype).to(device) for matrix in both)
+    return down, up
 
 
 WAYS_UP = {"resize": upsample_matrix, "projection": pseudo_inverse_matrix}

@@ -138,5 +138,6 @@ class Process:
 
     def _levels(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ_t and √(1-ᾱ_t), both [B, 1, 1, 1] like `x0`."""
-        level = self.alphas_cumprod.to(x0.device)[t].to(x0.dtype)[:, None, None, None]
+        levels = self.alphas_cumprod.to(x0.dtype).to(x0.device)  # in this order: some devices have no float64
+        level = levels[t][:, None, None, None]
         return level.sqrt(), (1 - level).sqrt()

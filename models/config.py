@@ -12,6 +12,7 @@ from diffusions import Process
 from models.diffusers_folder import read_diffusers_folder, read_network
 from models.hub import fetch, is_hub_id
 from utils.errors import InputError
+from utils.files import check_access
 from utils.paths import PROJECT
 from utils.plain_yaml import read_yaml
 
@@ -171,6 +172,7 @@ def find_weights(weights: str | Path) -> Path:
     places = (Path(weights), PROJECT / weights)
     for path in places:
         if os.path.exists(path):  # Path.exists raises on names too long
+            check_access(path)
             return path
     if is_hub_id(str(weights)) and not any(path.parent.is_dir() for path in places):
         return fetch(str(weights))

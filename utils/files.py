@@ -1,15 +1,23 @@
-"""Files that are whole or not there, and the lock that keeps a second run out of a folder."""
+"""Files that are whole or not there, and nothing but files."""
 
 import errno
-import fcntl
 import os
+import re
+import secrets
+import stat
 from collections.abc import Iterable
+from io import BufferedReader
 from pathlib import Path
 
 from utils.errors import InputError, RunError
 
-# what file systems answer that have no locks: there, nothing keeps two runs apart
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+# the end of a temporary file's name: random digits, or, of older versions, a process's number
+TEMPORARY = re.compile(r"\.[0-9a-f]+\.tmp$")
+
+
+def temporary_name(name: str = "") -> str:
+    """A hidden name that no other process chooses; not even one of another machine or container."""
+    return f".{name}.{secrets.token_hex(8)}.tmp"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -18,10 +26,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         RunError: it cannot be written (disk full, folder gone, …); nothing of it is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         try:
-            temporary.unlink(missing_ok=True)
             with temporary.open("xb") as file:  # x: never through a link that lies there
                 file.write(content)
             temporary.replace(path)
@@ -38,7 +45,7 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
     """Remove the temporary files of runs that were killed while writing one."""
     for folder in folders:
         for path in folder.glob(".*.tmp"):
-            if path.name.split(".")[-2].isdecimal():
+            if TEMPORARY.search(path.name):
                 path.unlink(missing_ok=True)
 
 
@@ -53,7 +60,7 @@ def make_save_dir(folder: Path, dry_run: bool = False) -> None:
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise InputError(f"save_dir {folder}: cannot be written to")
         return
-    probe = folder / f".{os.getpid()}.tmp"
+    probe = folder / temporary_name()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -62,56 +69,61 @@ def make_save_dir(folder: Path, dry_run: bool = False) -> None:
         raise InputError(f"save_dir {folder}: cannot be written to: {error.strerror or error}") from None
 
 
-class FolderLock:
-    """Keeps two runs out of one folder; it ends with the process that holds it, however that ends.
+def check_access(path: Path) -> None:
+    """See that a folder, and those in it, can be looked into; of a file, nothing.
 
-    The processes of one run share it: the main one takes it alone (`take`), which shows that no other run has it,
-    and then shares it with the others (`share`). The last to finish finds itself alone again (`is_last`). It is a
-    flock on `folder/.lock`, which holds between machines too where their shared file system has locks.
+    Raises:
+        InputError: one cannot.
     """
+    if not os.path.isdir(path):
+        return
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:  # asking what they are already needs the permission
+                if entry.is_dir():
+                    os.stat(os.path.join(entry.path, "."))
+        os.stat(os.path.join(path, "."))
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from None
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            self.file = (folder / ".lock").open("ab")
-        except OSError as error:
-            raise InputError(f"save_dir {folder}: cannot be written to: {error.strerror or error}") from None
 
-    def __enter__(self) -> "FolderLock":
-        return self
+def check_replaceable(path: Path) -> None:
+    """See that an output file may be written there: nothing is there, or a file, or a link, which is not followed.
 
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+    Raises:
+        InputError: something else is.
+    """
+    if os.path.lexists(path) and not os.path.islink(path) and not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "something that is no file"
+        raise InputError(f"{path}: is in the way: {kind} where a file is to be written")
 
-    def take(self) -> None:
-        """Take the lock for this process alone.
 
-        Raises:
-            InputError: a process of another run has it.
-        """
-        if not self._try(fcntl.LOCK_EX):
-            raise InputError(f"save_dir {self.folder}: another run is writing to it; wait for it or stop it")
+def open_regular(path: Path, most_bytes: int | None = None) -> BufferedReader:
+    """Open a file for reading; a pipe or a device, which may never end or never answer, is not opened.
 
-    def share(self) -> None:
-        """Hold the lock together with the other processes of this run.
+    Args:
+        path: the file, or a link to it.
+        most_bytes: the largest that is wanted.
 
-        Raises:
-            InputError: another run came first.
-        """
-        if not self._try(fcntl.LOCK_SH):
-            raise InputError(f"save_dir {self.folder}: another run has started to write to it")
+    Raises:
+        OSError: it cannot be opened, is no regular file, or is larger.
+    """
+    _check_regular(os.stat(path), most_bytes)
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    try:
+        _check_regular(os.fstat(file.fileno()), most_bytes)  # it may have been replaced
+    except OSError:
+        file.close()
+        raise
+    return file
 
-    def is_last(self) -> bool:
-        """Let go, and say whether no other process of the run still holds the lock."""
-        self._try(fcntl.LOCK_UN)  # or two that finish together would each find the other's
-        return self._try(fcntl.LOCK_EX)
 
-    def _try(self, operation: int) -> bool:
-        try:
-            fcntl.flock(self.file, operation | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise RunError(f"{self.folder / '.lock'}: cannot be locked: {error.strerror or error}") from None
-        return True
+def _check_regular(status: os.stat_result, most_bytes: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is not a file" if not stat.S_ISDIR(status.st_mode) else "is a folder")
+    if most_bytes is not None and status.st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"is larger than {most_bytes // 2**10} KB")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe waits for its other end

@@ -10,7 +10,8 @@ class FiniteWatch:
     """A model, and a sum of all it returned: finite only if every value was.
 
     The images alone do not tell: clipping x̂0 turns an infinity, as half precision returns it, into black or
-    white. The sum stays on the device, so that no step waits for it.
+    white. The sum stays on the device, so that no step waits for it; who asks for it waits, and is to do so beside the
+    next batch.
 
     Args:
         model: maps x [B, C, H, W] and t [B] to an output [B, …].

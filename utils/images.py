@@ -2,7 +2,6 @@
 
 import io
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from utils.errors import InputError
-from utils.files import write_atomically
+from utils.files import check_replaceable, open_regular, write_atomically
 from utils.resize_right import resize
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # and no other: some of Pillow's readers start programs
+LARGEST = 89_478_485  # pixels; Pillow's own limit, which it only warns of
 GRID_GAP = 2  # pixels between the pictures of a grid
 
 
@@ -44,11 +44,14 @@ def decode(path: Path, channels: int = 3) -> np.ndarray:
     try:
         if path.exists() and not path.is_file():  # a pipe would keep us waiting
             raise ValueError("is not a file")
-        with warnings.catch_warnings(action="ignore"):
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as file:
-                image = _to_mode(ImageOps.exif_transpose(file), "RGB" if channels == 3 else "L")
-                return np.asarray(image).reshape(image.height, image.width, channels)
+        # Not within warnings.catch_warnings: threads that leave it in another order leave its filters behind.
+        with Image.open(path, formats=FORMATS) as file:
+            if file.width * file.height > LARGEST:
+                raise ValueError(
+                    f"has {file.width * file.height / 1e6:.0f} megapixels, and may have {LARGEST // 10**6}"
+                )
+            image = _to_mode(ImageOps.exif_transpose(file), "RGB" if channels == 3 else "L")
+            return np.asarray(image).reshape(image.height, image.width, channels)
     except Exception as error:  # a decoder may fail on a broken file in any way
         raise InputError(f"{path}: cannot be read as an image: {_problem(error)}") from None
 
@@ -108,7 +111,7 @@ def to_pixels(images: Tensor) -> np.ndarray:
 
 def read_pixels(path: Path) -> np.ndarray:
     """A PNG of ours, [H, W, 3] uint8."""
-    with Image.open(path) as file:
+    with open_regular(path) as stream, Image.open(stream) as file:
         return np.asarray(file.convert("RGB"))
 
 
@@ -140,8 +143,9 @@ def read_text(path: Path) -> dict[str, str] | None:
     Raises:
         InputError: something is there that is not a file, which no image can replace.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is in the way: a folder where an image is to be written")
+    check_replaceable(path)
+    if path.exists() and not path.is_file():  # a link to a pipe, say
+        return None
     try:
         with Image.open(path, formats=["PNG"]) as file:
             file.load()

@@ -1,8 +1,13 @@
 """Memory: kept by the process once it is freed, and the most that it has held."""
 
 import ctypes
+import re
 import sys
 from pathlib import Path
+
+import torch
+
+from utils.errors import RunError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
@@ -18,6 +23,21 @@ def keep_freed_memory() -> None:
     if mallopt:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+# how accelerators and their libraries say that memory is exhausted
+EXHAUSTED = re.compile(
+    "out of memory|out_of_(device|host)_memory|alloc(ation)?_failed|allocation failed|invalid buffer size|"
+    "(can't|not enough memory to|not enough memory: you tried to) allocate",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is exhausted, under whichever of its names."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and not isinstance(error, RunError) and bool(EXHAUSTED.search(str(error)))
 
 
 def peak_bytes() -> int:

@@ -4,26 +4,27 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from utils.errors import RunError
+from utils.memory import is_out_of_memory
 
 T = TypeVar("T")
 
 
-def for_each_batch(batches: Iterable[Sequence[T]], work: Callable[[Sequence[T]], None]) -> None:
+def for_each_batch(batches: Iterable[Sequence[T]], work: Callable[[Sequence[T]], None], may_halve: bool = True) -> None:
     """Call `work` on each batch; one that does not fit into memory is halved, and so are those after it.
 
     Accelerate's own `find_executable_batch_size` starts the whole over, and by which factor it shrinks
-    differs between its versions; only its knowledge of the errors is used.
+    differs between its versions; only its knowledge of the errors is used, beside our own.
 
     Args:
         batches: what is to be done.
         work: may be called again with some of the items it failed on.
+        may_halve: whether smaller batches take less memory; a compiled network fills them up.
 
     Raises:
-        RunError: one item alone does not fit.
+        RunError: one item alone does not fit, or a batch that may not be halved.
     """
     limit = told = sys.maxsize
     for batch in batches:
@@ -34,6 +35,8 @@ def for_each_batch(batches: Iterable[Sequence[T]], work: Callable[[Sequence[T]],
                     print(f"\nsample_ilvr: out of memory; going on with {limit} samples at a time", file=sys.stderr)
                 told = limit
                 continue
+            if not may_halve:
+                raise RunError(f"out of memory with {len(batch)} samples at a time; give a smaller micro_batch")
             # here, not where the error is caught: its traceback keeps the failed batch in memory
             limit = min(limit, len(batch)) // 2
             if limit == 0:
@@ -44,8 +47,10 @@ def for_each_batch(batches: Iterable[Sequence[T]], work: Callable[[Sequence[T]],
 def _fits(work: Callable[[Sequence[T]], None], batch: Sequence[T]) -> bool:
     try:
         work(batch)
-    except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error):
+    except RunError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error) or should_reduce_batch_size(error):
             return False
         raise
     return True

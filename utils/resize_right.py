@@ -7,7 +7,8 @@ separable, one axis is one small matrix; it is computed in float64 and applied b
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -115,6 +116,8 @@ def resize_matrix(
 def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Resize both spatial axes of `x`: `rows` along the height, `columns` along the width.
 
+    In full float32, also where the caller allows TF32 or bfloat16 in its place, for the network's sake.
+
     Args:
         x: [..., H, W].
         rows: [H', H], `columns`: [W', W]; of x's dtype and device.
@@ -122,7 +125,22 @@ def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
         [..., H', W'].
     """
-    return rows @ (x @ columns.mT)
+    with full_precision():
+        return rows @ (x @ columns.mT)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Multiply float32 matrices as such."""
+    allowed = torch.get_float32_matmul_precision()
+    if allowed == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
 
 
 def resize(
@@ -166,7 +184,7 @@ def resize(
 
     dtype = torch.promote_types(x.dtype, torch.float32)
     rows, columns = (
-        resize_matrix(i, o, s, interp_method, antialiasing, pad_mode).to(x.device, dtype)
+        resize_matrix(i, o, s, interp_method, antialiasing, pad_mode).to(dtype).to(x.device)  # some have no float64
         for i, o, s in zip(in_shape, out_shape, scales, strict=True)
     )
     return apply_matrices(x.to(dtype), rows, columns).to(x.dtype)

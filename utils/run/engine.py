@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,18 +16,20 @@ from diffusions import Sampler, Step, make_sampler
 from diffusions.process import Denoiser
 from models import Compiled, Model, Network, advise, choose_class, load_model, make_ready
 from utils.errors import InputError, NotFiniteError, RunError, one_line
-from utils.files import FolderLock, make_save_dir
+from utils.files import make_save_dir
 from utils.finite import FiniteWatch
 from utils.images import read_reference, save_png, to_pixels
-from utils.memory import keep_freed_memory
+from utils.memory import is_out_of_memory, keep_freed_memory
 from utils.micro_batches import for_each_batch
 from utils.overlap import Background, ahead
 from utils.run.batch import make_guide, sample_batch
+from utils.run.batches import largest_batch
 from utils.run.figures import Progress
+from utils.run.folder_lock import FolderLock
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
-from utils.run.plan import Plan, begin, make_plan
-from utils.run.processes import agree, connect, part
+from utils.run.plan import Plan, begin, make_plan, name_differences
+from utils.run.processes import Processes
 from utils.run.resolve import resolve
 from utils.run.settings import Sample, Settings
 
@@ -54,26 +55,50 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         InputError: something given cannot be used.
         RunError: the machine gave out.
     """
+    with Processes() as processes:
+        _check_arguments(args, processes)
+        settings = processes.each(lambda: _prepare(args))
+        keep_freed_memory()
+        with processes.each(lambda: _lock(settings, processes)) as lock:
+            plan = processes.agree(lambda: _plan_alone(settings, lock, processes.count))
+            job = processes.each(lambda: _join(plan, lock, processes))
+            if lock is None:
+                processes.print(plan.summary(processes.count))
+                return
+            processes.agree(lambda: begin(plan, processes.count, lock))
+            processes.part()
+            interrupts.last_words = plan.how_to_go_on if processes.is_main else None
+            _sample_share(job, processes.rank, processes.count)
+            if lock.is_last():
+                _finish(job)
+                lock.remove_marks()
+
+
+def _check_arguments(args: Mapping[str, Any], processes: Processes) -> None:
+    """That all processes were started with the same."""
+    given = processes.gather(dict(args))
+
+    def check() -> None:
+        for rank, its in enumerate(given):
+            if its != given[0]:
+                differences = name_differences(given[0], its)
+                raise InputError(f"rank {rank} was started with other arguments than rank 0 ({differences})")
+
+    processes.each(check)
+
+
+def _prepare(args: Mapping[str, Any]) -> Settings:
+    """The settings, and the folders they write to."""
     settings = resolve(args)
     for binding in settings.bindings:
         make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
-    keep_freed_memory()
-    accelerator = connect()
-    with nullcontext() if settings.dry_run else FolderLock(settings.save_dir) as lock:
-        plan = agree(accelerator, lambda: _plan_alone(settings, lock, accelerator.num_processes))
-        if lock and not accelerator.is_main_process:
-            lock.share()
-        job = _make_job(plan, accelerator)
-        if lock is None:
-            accelerator.print(plan.summary(accelerator.num_processes))
-            return
-        if accelerator.is_main_process:
-            begin(plan, accelerator.num_processes)
-        part(accelerator)
-        interrupts.last_words = plan.how_to_go_on if accelerator.is_main_process else None
-        _sample_share(job, accelerator.process_index, accelerator.num_processes)
-        if lock.is_last():
-            _finish(job)
+    return settings
+
+
+def _lock(settings: Settings, processes: Processes) -> AbstractContextManager[FolderLock | None]:
+    if settings.dry_run:
+        return nullcontext()
+    return FolderLock(settings.save_dir, processes.rank, processes.count)
 
 
 def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
@@ -86,20 +111,36 @@ def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int)
     return plan
 
 
-def _make_job(plan: Plan, accelerator: Accelerator) -> Job:
+def _join(plan: Plan, lock: FolderLock | None, processes: Processes) -> Job:
+    """Take part in a run that the main process has planned."""
+    if lock and not processes.is_main:
+        lock.share()
+    return _make_job(plan, processes)
+
+
+def _make_job(plan: Plan, processes: Processes) -> Job:
     """The model and the sampler that the settings name, seen to fit each other, ready on the device."""
-    settings, device = plan.settings, accelerator.device
+    settings, device = plan.settings, processes.device
     model = load_model(settings.weights, settings.config)
     sampler = _make_sampler(settings, model)
-    network = make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
+    network = _make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
     if advice := advise(device, settings.mixed_precision):
-        accelerator.print(advice)
+        processes.print(advice)
     if not settings.compile or settings.dry_run:
         return Job(plan, network, sampler, device)
     start = time.perf_counter()
-    compiled = _compile(network, settings, device)
-    accelerator.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
+    compiled = _compile(network, plan, device)
+    processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
     return Job(plan, compiled, sampler, device)
+
+
+def _make_ready(network: Network, device: torch.device, precision: str) -> Network:
+    try:
+        return make_ready(network, device, precision)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise RunError(f"out of memory with the network alone on {device}; choose a larger device") from None
+        raise
 
 
 def _make_sampler(settings: Settings, model: Model) -> Sampler:
@@ -112,19 +153,21 @@ def _make_sampler(settings: Settings, model: Model) -> Sampler:
     return sampler
 
 
-def _compile(network: Network, settings: Settings, device: torch.device) -> Compiled:
-    """The network compiled for the run's micro-batches.
+def _compile(network: Network, plan: Plan, device: torch.device) -> Compiled:
+    """The network compiled for the largest of the run's micro-batches.
 
     Raises:
         RunError: a micro-batch does not fit into memory. Halving it later would not help: the compiled network takes
             whole ones.
     """
-    size, channels = settings.config.image_size, settings.config.image_channels
-    batch = min(settings.micro_batch, len(settings.samples))
+    size, channels = plan.settings.config.image_size, plan.settings.config.image_channels
+    batch = largest_batch(plan.settings.samples, plan.settings.micro_batch, plan.num_processes)
     try:
         return Compiled(network, (batch, channels, size, size), device)
-    except torch.OutOfMemoryError:
-        raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None
+        raise
 
 
 def _sample_share(job: Job, rank: int, num_processes: int) -> None:
@@ -133,8 +176,8 @@ def _sample_share(job: Job, rank: int, num_processes: int) -> None:
     share = plan.batches[rank::num_processes]
     # The main process has as many batches as any other, so that its own steps measure the whole job.
     bar = tqdm(
-        desc=f"{len(plan.todo)} images",
-        total=sum(map(len, share)) * plan.settings.walk_steps,
+        desc=f"{plan.todo.sum()} images",
+        total=share.num_samples * plan.settings.walk_steps,
         unit="step",
         disable=rank > 0 or not share,
     )
@@ -149,7 +192,7 @@ def _sample_share(job: Job, rank: int, num_processes: int) -> None:
             sampled = _sample(job, batch, references, lambda _: bar.update(len(batch)))
             writer.submit(_save, batch, *sampled, plan)
 
-        for_each_batch(ahead(partial(_read, plan.settings), share), work)
+        for_each_batch(ahead(partial(_read, plan.settings), share), work, may_halve=not plan.settings.compile)
 
 
 def _read(settings: Settings, sample: Sample) -> Tensor:
@@ -159,7 +202,7 @@ def _read(settings: Settings, sample: Sample) -> Tensor:
 
 def _sample(
     job: Job, batch: Sequence[Sample], references: Sequence[Tensor], on_step: Callable[[Step], object]
-) -> tuple[Tensor, list[bool]]:
+) -> tuple[Tensor, FiniteWatch]:
     """Noise to images, for one micro-batch.
 
     Args:
@@ -167,7 +210,8 @@ def _sample(
         on_step: told of every step.
 
     Returns:
-        [B, C, H, W] in about [-1, 1], and of each image whether all numbers on its way were finite.
+        [B, C, H, W] in about [-1, 1], and who knows of each image whether all numbers on its way were finite. The
+        device may still be at work on them.
     """
     settings = job.plan.settings
     guide = make_guide(torch.stack(list(references)).to(job.device), batch[0].binding, settings)
@@ -177,18 +221,19 @@ def _sample(
         images = step.sample
         on_step(step)
     watch.add(images)
-    return images, watch.is_finite()
+    return images, watch
 
 
-def _save(batch: Sequence[Sample], images: Tensor, finite: Sequence[bool], plan: Plan) -> None:
+def _save(batch: Sequence[Sample], images: Tensor, watch: FiniteWatch, plan: Plan) -> None:
     """Write those images of a batch that are wanted and finite.
 
     Raises:
         NotFiniteError: values that are not finite; the batch's other images are written.
         RunError: an image cannot be written.
     """
+    finite = watch.is_finite()
     for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
-        if good and sample in plan.todo:
+        if good and plan.is_todo(sample):
             save_png(pixels, plan.path(sample), plan.text(sample))
     if not all(finite):
         numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
@@ -210,9 +255,8 @@ def _finish(job: Job) -> None:
         raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
     save_png(grid_of(settings), settings.save_dir / "grid.png")
     print(one_line(f"{len(settings.samples)} images and grid.png are in {settings.save_dir}"))
-    for sample in settings.samples:
-        if sample.number == settings.progress_grid:
-            _draw_progress(job, sample)
+    for sample in settings.samples.numbered(settings.progress_grid):
+        _draw_progress(job, sample)
 
 
 def _draw_progress(job: Job, sample: Sample) -> None:

@@ -1,7 +1,5 @@
 """What the grid of a run shows, read from its finished images."""
 
-from itertools import islice
-
 import numpy as np
 import torch
 
@@ -16,13 +14,13 @@ GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
 def grid_of(settings: Settings) -> np.ndarray:
     """The run's references and samples, see `draw_grid`; [H, W, 3] uint8. All its images must be there."""
     size, channels = settings.config.image_size, settings.config.image_channels
-    shown = list(islice(dict.fromkeys(sample.reference for sample in settings.samples), GRID_ROWS))
+    shown = [sample.reference for sample in settings.samples.variations(settings.bindings[0], 1)[:GRID_ROWS]]
     references = torch.stack([read_reference(reference.path, size, channels) for reference in shown])
 
     def rows(binding: Binding) -> list[list[np.ndarray]]:
         found: dict[str, list[np.ndarray]] = {reference.name: [] for reference in shown}
-        for sample in settings.samples:
-            if sample.binding == binding and sample.variation < GRID_VARIATIONS and sample.reference.name in found:
+        for sample in settings.samples.variations(binding, GRID_VARIATIONS):
+            if sample.reference.name in found:
                 found[sample.reference.name].append(read_pixels(settings.save_dir / sample.file_name))
         return list(found.values())
 

@@ -6,17 +6,21 @@ a second thread ends the process if it has not ended itself after `GRACE` second
 """
 
 import os
+import re
 import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 3.0
+# `accelerate launch`, `accelerate-launch`, `torchrun`, and the same as `python -m` or by the module's path
+LAUNCHER = re.compile(rb"(.*/)?(accelerate|accelerate-launch|torchrun|(accelerate|torch)[./].*(launch|cli|run)(\.py)?)")
 
 
 class Interrupted(BaseException):
@@ -35,7 +39,7 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.last_words: Callable[[], str] | None = nothing_done if int(os.environ.get("RANK", 0)) == 0 else None
+        self.last_words: Callable[[], str] | None = nothing_done if is_main() else None
         self._leaving = threading.Lock()
 
     def watch(self) -> None:
@@ -64,7 +68,7 @@ class Interrupts:
 
     def _see_it_through(self, reader: int, parent: int) -> NoReturn:
         """Wait for a signal, or for the launcher's death, which leaves its processes without one."""
-        launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+        launched = is_launcher(parent)
         number = 0
         while number not in SIGNALS:
             if select.select([reader], [], [], 1.0)[0]:
@@ -73,6 +77,23 @@ class Interrupts:
                 self.leave(signal.SIGTERM)
         time.sleep(GRACE)
         self.leave(number)
+
+
+def is_main() -> bool:
+    """Whether the launcher's environment makes this the run's main process, or there is no launcher."""
+    return os.environ.get("RANK", "0") in ("", "0")
+
+
+def is_launcher(parent: int) -> bool:
+    """Whether a process is a launcher of Accelerate's or torch's, by its command; not what a shell has in its own.
+
+    The environment does not tell: a user may have set the launcher's variables in the shell.
+    """
+    try:
+        command = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")[:3]
+    except OSError:  # no Linux: the variable of torch's launcher, which nobody sets by hand
+        return "TORCHELASTIC_RUN_ID" in os.environ
+    return any(LAUNCHER.fullmatch(word) for word in command)
 
 
 def nothing_done() -> str:

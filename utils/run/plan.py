@@ -1,22 +1,29 @@
 """The plan of a run: which samples are left to do, as the files themselves say by the text inside them."""
 
+import os
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, islice, zip_longest
-from operator import attrgetter
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from utils.errors import InputError, RunError, one_line
-from utils.files import remove_leftovers
+from utils.files import check_replaceable, remove_leftovers
 from utils.images import read_text
+from utils.run.batches import Batches, make_batches
+from utils.run.folder_lock import FolderLock
 from utils.run.preflight import THREADS, examine
 from utils.run.record import hash_weights, png_text, read_run_record, settings_record, write_run_record
 from utils.run.settings import Sample, Settings
 
 # a picture edited since its samples were made is no other setting: its samples are made anew
+MOST_NAMED = 20  # samples that a summary names
+READ_AT_ONCE = 10_000  # files; each takes some memory while it waits for its thread
+OUTPUTS = ("run.yaml", "grid.png")
 OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256"}
 
 
@@ -28,16 +35,20 @@ class Plan:
         settings: the run's, without the references that cannot be read.
         weights_hash: SHA-256 of the checkpoint.
         reference_hashes: SHA-256 of each reference's content, by its name.
-        todo: the samples that are not finished.
-        batches: the batches that hold them, each process's being every `num_processes`th. They are those of a
-            whole run, finished samples included: the device's rounding may depend on a batch's size.
+        num_processes: that share the work.
+        todo: [N] bool, of each sample, by its position, whether it is not finished.
     """
 
     settings: Settings
     weights_hash: str
     reference_hashes: Mapping[str, str]
-    todo: frozenset[Sample] = frozenset()
-    batches: tuple[Sequence[Sample], ...] = ()
+    num_processes: int
+    todo: np.ndarray
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches with something left to do, each process's being every `num_processes`th."""
+        return make_batches(self.settings.samples, self.todo, self.settings.micro_batch, self.num_processes)
 
     def path(self, sample: Sample) -> Path:
         """Where a sample is written."""
@@ -47,9 +58,13 @@ class Plan:
         """The text chunks of a sample's PNG; those of a finished one are the same."""
         return png_text(self.settings, sample, self.weights_hash, self.reference_hashes[sample.reference.name])
 
+    def is_todo(self, sample: Sample) -> bool:
+        """Whether a sample is not finished."""
+        return bool(self.todo[self.settings.samples.position(sample)])
+
     def left(self) -> int:
-        """How many samples are still to be made, by all processes together."""
-        return sum(not self.path(sample).exists() for sample in self.todo)
+        """How many samples have no file yet, or none any more, whichever process is to make them."""
+        return len(self.settings.samples) - len(present(self.settings))
 
     def how_to_go_on(self) -> str:
         """How far the run has come, and what to do about the rest."""
@@ -61,18 +76,18 @@ class Plan:
     def summary(self, num_processes: int) -> str:
         """What the run would do, in lines."""
         settings = self.settings
-        files = [one_line(self.path(sample)) for sample in settings.samples if sample in self.todo]
-        images = len(settings.samples)
+        images, left = len(settings.samples), int(self.todo.sum())
+        named = [settings.samples[i] for i in np.flatnonzero(self.todo)[:MOST_NAMED].tolist()]
         return "\n".join(
             [
-                f"samples      {images}, of which {images - len(files)} are finished",
+                f"samples      {images}, of which {images - left} are finished",
                 f"references   {len(self.reference_hashes)} read, {len(settings.skipped)} skipped",
                 f"steps        {settings.walk_steps} per sample",
                 f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
                 f"shared by {num_processes} process(es)",
-                f"files        {len(files)} images, grid.png and run.yaml in {one_line(settings.save_dir)}",
-                *(f"  {file}" for file in files[:20]),
-                *([f"  … and {len(files) - 20} more"] if len(files) > 20 else []),
+                f"files        {left} images, grid.png and run.yaml in {one_line(settings.save_dir)}",
+                *(f"  {one_line(self.path(sample))}" for sample in named),
+                *([f"  … and {left - len(named)} more"] if left > len(named) else []),
             ]
         )
 
@@ -88,60 +103,81 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
         InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that holds
             images of other settings (unless `overwrite`).
     """
+    for name in OUTPUTS:
+        check_replaceable(settings.save_dir / name)
     hashes, faults = examine(settings.references)
     if faults and not settings.skip_bad_inputs:
         raise InputError(*faults.values())
-    settings = replace(settings, skipped=faults)
+    settings = replace(settings, skipped={**settings.skipped, **faults})
+    _check_progress_grid(settings)
     if not settings.samples:
         raise InputError(*faults.values(), "no sample has a reference that can be read")
-    plan = Plan(settings, hash_weights(settings.weights), hashes)
+    todo = np.ones(len(settings.samples), dtype=bool)
+    plan = Plan(settings, hash_weights(settings.weights), hashes, num_processes, todo)
     if not settings.overwrite:
         _check_record(plan)
 
-    read_text(settings.save_dir / "grid.png")  # no folder
+    at = present(settings)
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(read_text, map(plan.path, settings.samples)))
-    todo = set()
-    for sample, text in zip(settings.samples, found, strict=True):
-        wanted = plan.text(sample)
-        if text is None or text.get("fingerprint") != wanted["fingerprint"]:
-            if text is not None and not settings.overwrite:
-                _check_image(plan.path(sample), text, wanted)
-            todo.add(sample)
-    batches = (b for b in make_batches(settings, num_processes) if not todo.isdisjoint(b))
-    return replace(plan, todo=frozenset(todo), batches=tuple(batches))
+        for start in range(0, len(at), READ_AT_ONCE):
+            here = at[start : start + READ_AT_ONCE]
+            samples = [settings.samples[i] for i in here]
+            texts = pool.map(read_text, map(plan.path, samples))
+            todo[here] = [not _is_finished(plan, *pair) for pair in zip(samples, texts, strict=True)]
+    return plan
 
 
-def make_batches(settings: Settings, num_processes: int) -> Iterable[Sequence[Sample]]:
-    """The micro-batches of a whole run, the first of each process first.
+def present(settings: Settings) -> list[int]:
+    """The positions of the samples that have a file in their place, whatever it holds."""
+    found: set[int | None] = set()
+    for binding in settings.bindings:
+        folder = settings.save_dir / binding.folder
+        names = os.listdir(folder) if folder.is_dir() else []  # in a dry run, there may be none
+        found.update(settings.samples.find(binding, name) for name in names)
+    return sorted(position for position in found if position is not None)
 
-    Each is of one binding, since a batch has one filter: the same as if each binding had a run of its own.
+
+def _is_finished(plan: Plan, sample: Sample, text: Mapping[str, str] | None) -> bool:
+    """Whether the file in a sample's place, by its text chunks, is that sample.
+
+    Raises:
+        InputError: it is something else, and nothing says that it may be replaced.
     """
-    size = min(settings.micro_batch, len(settings.samples))
-
-    def share(rank: int) -> Iterable[Sequence[Sample]]:
-        samples = (sample for sample in settings.samples if sample.number % num_processes == rank)
-        for _, group in groupby(samples, attrgetter("binding")):
-            while batch := tuple(islice(group, size)):
-                yield batch
-
-    return filter(None, chain.from_iterable(zip_longest(*map(share, range(num_processes)))))
+    wanted = plan.text(sample)
+    if text is not None and text.get("fingerprint") == wanted["fingerprint"]:
+        return True
+    if text is not None and not plan.settings.overwrite:
+        _check_image(plan.path(sample), text, wanted)
+    return False
 
 
-def begin(plan: Plan, num_processes: int) -> None:
+def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
     """Make the folder ready: from here on, a sample's file is there if and only if it is finished.
+
+    Args:
+        num_processes: that share the work.
+        lock: of the folder.
 
     Raises:
         RunError: the folder cannot be written to.
     """
     folder = plan.settings.save_dir
     try:
-        remove_leftovers({plan.path(sample).parent for sample in plan.settings.samples} | {folder})
-        for sample in plan.todo:
-            plan.path(sample).unlink(missing_ok=True)
+        lock.remove_marks()
+        remove_leftovers({folder} | {folder / binding.folder for binding in plan.settings.bindings})
+        for position in present(plan.settings):
+            if plan.todo[position]:
+                plan.path(plan.settings.samples[position]).unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
     write_run_record(plan.settings, plan.weights_hash, num_processes)
+
+
+def _check_progress_grid(settings: Settings) -> None:
+    """That the sample whose progress is to be shown is one of the run's."""
+    shown = settings.progress_grid
+    if shown is not None and settings.references[shown % len(settings.references)].name in settings.skipped:
+        raise InputError(f"--progress_grid {shown}: the reference of sample {shown} is skipped; choose another sample")
 
 
 def _check_record(plan: Plan) -> None:

@@ -11,8 +11,8 @@ import yaml
 
 from models.diffusers_folder import weight_files
 from utils.errors import InputError, one_line
-from utils.files import write_atomically
-from utils.plain_yaml import read_yaml
+from utils.files import open_regular, write_atomically
+from utils.plain_yaml import LARGEST, parse_yaml
 from utils.run.settings import Sample, Settings
 
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
@@ -30,7 +30,7 @@ def hash_weights(weights: Path) -> str:
     digest = hashlib.sha256()
     try:
         for path in weight_files(weights):
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         raise InputError(f"weights {weights}: cannot be read: {error.strerror or error}") from None
@@ -48,9 +48,16 @@ def read_run_record(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is something else.
     """
-    record = read_yaml(path, "run record")
+    source = f"run record {path}"
+    try:
+        with open_regular(path) as file:
+            # The settings come first; the references after them may be very many.
+            content = file.read(LARGEST + 1).partition(b"\nreferences:")[0]
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read: {error.strerror or error}") from None
+    record = parse_yaml(content, source) if len(content) <= LARGEST else None
     if not isinstance(record, dict):
-        raise InputError(f"run record {path}: is not one of ours; choose another save_dir, or --overwrite")
+        raise InputError(f"{source}: is not one of ours; choose another save_dir, or --overwrite")
     return record
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,9 @@ class Reference:
     name: str
 
 
-def find_references(folder: Path, exclude: Path | None = None) -> list[Reference]:
+def find_references(
+    folder: Path, exclude: Path | None = None, on_unreadable: Callable[[OSError], None] | None = None
+) -> list[Reference]:
     """Every image of a folder and its subfolders, sorted by path.
 
     Hidden files and folders are passed over, and links to folders are not followed.
@@ -31,6 +34,7 @@ def find_references(folder: Path, exclude: Path | None = None) -> list[Reference
     Args:
         folder: the folder.
         exclude: a folder whose files do not count (a run's own results inside the input folder).
+        on_unreadable: told of each subfolder that cannot be listed; without it, one is a fault.
 
     Raises:
         InputError: no such folder, or no image in it.
@@ -41,7 +45,7 @@ def find_references(folder: Path, exclude: Path | None = None) -> list[Reference
     if folder.resolve() == excluded:
         raise InputError(f"save_dir {exclude}: is the input_dir too; results need a folder of their own")
     paths = []
-    for here, folders, files in os.walk(folder, onerror=_refuse):
+    for here, folders, files in os.walk(folder, onerror=on_unreadable or _refuse):
         if Path(here).resolve() == excluded:
             folders.clear()
             continue

@@ -28,6 +28,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     Raises:
         InputError: the first argument, config or folder that cannot be used.
     """
+    _check_working_folder(args)
     weights, config = _find_model(args["weights"], args["config"])
     diffusion = _diffusion(args, config)
     sampler, sampler_options = _sampler(args)
@@ -41,7 +42,10 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     _within("seed", args["seed"], 0)
     _within("micro_batch", args["micro_batch"], 1)
 
-    references = tuple(find_references(args["input_dir"], exclude=args["save_dir"]))
+    unreadable: list[OSError] = []
+    on_unreadable = unreadable.append if args["skip_bad_inputs"] else None
+    references = tuple(find_references(args["input_dir"], args["save_dir"], on_unreadable))
+    skipped = {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable}
     n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
     _within("n_samples", n_samples, 1, MOST_SAMPLES)
     if args["progress_grid"] is not None:
@@ -49,8 +53,18 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     values = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
     values |= {"config": config, "weights": weights, "diffusion": diffusion, "mixed_precision": precision}
     values |= {"sampler": sampler, "sampler_options": sampler_options}
-    values |= {"references": references, "n_samples": n_samples}
+    values |= {"references": references, "n_samples": n_samples, "skipped": skipped}
     return Settings(**(values | _sweeps(args, config.image_size, diffusion["respace_steps"])))
+
+
+def _check_working_folder(args: Mapping[str, Any]) -> None:
+    """That what is relative to the working folder is anywhere: it may have been removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        for name in ("input_dir", "save_dir"):
+            if not args[name].is_absolute():
+                raise InputError(f"{name} {args[name]}: the working folder, which it is in, was removed") from None
 
 
 def _find_model(weights: str | None, config: Path | None) -> tuple[Path, Config]:

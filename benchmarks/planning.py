@@ -1,0 +1,101 @@
+"""How long a run of very many samples takes to begin, to be interrupted, and to be taken up again.
+
+    python -m benchmarks.planning [--samples 1000000] [--finished 5000]
+
+By the command itself, with the embedded model and the demo references: seconds of wall clock, and the most memory the
+process held. A dry run makes the plan; one of a single sample shows what torch and the model take of both.
+"""
+
+import argparse
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.workers import machine, print_table, print_target
+from sample_ilvr import parse_args
+from utils.images import save_png
+from utils.paths import PROJECT
+from utils.run.plan import make_plan
+from utils.run.resolve import resolve
+
+SCRIPT = [sys.executable, str(PROJECT / "sample_ilvr.py"), "--respace_steps", "1"]
+SECONDS, MEGABYTES, TO_END, TO_RESUME = 20, 500, 3, 4  # asked for
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=1_000_000)
+    parser.add_argument("--finished", type=int, default=5000)
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        one, many = plan(folder / "plan", 1), plan(folder / "plan", args.samples)
+        interrupted = interrupt(folder / "interrupted", args.samples)
+        finish(folder / "finished", args.finished)
+        resumed, _ = timed("--save_dir", folder / "finished", "--n_samples", args.finished)
+    rows = [
+        ["plan 1 sample", f"{one[0]:.1f}", f"{one[1]:.0f}"],
+        [f"plan {args.samples:,} samples", f"{many[0]:.1f}", f"{many[1]:.0f}"],
+        [f"Ctrl-C with {args.samples:,} left", f"{interrupted:.1f}", ""],
+        [f"resume with {args.finished:,} finished", f"{resumed:.1f}", ""],
+    ]
+    print_table(machine(), ["", "seconds", "MB"], rows)
+    print_target("seconds to plan", many[0], "≤", SECONDS)
+    print_target("megabytes to plan", many[1], "≤", MEGABYTES)
+    print_target("seconds from Ctrl-C to the end", interrupted, "≤", TO_END)
+    print_target("seconds to resume", resumed, "≤", TO_RESUME)
+
+
+def timed(*args: object) -> tuple[float, float]:
+    """Seconds that the command takes, and megabytes."""
+    start = time.perf_counter()
+    process = subprocess.Popen([*SCRIPT, *map(str, args)], cwd=PROJECT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{args} ended with {process.returncode}")
+    return time.perf_counter() - start, megabytes(usage)
+
+
+def megabytes(usage: resource.struct_rusage) -> float:
+    """The most memory held, which Linux counts in KiB."""
+    return usage.ru_maxrss * 1024 / 1e6
+
+
+def plan(folder: Path, samples: int) -> tuple[float, float]:
+    """Seconds and megabytes of a dry run."""
+    return timed("--dry_run", "--save_dir", folder, "--n_samples", samples)
+
+
+def interrupt(folder: Path, samples: int) -> float:
+    """Seconds from Ctrl-C, once the first images are there, to the process's end."""
+    command = [*SCRIPT, "--save_dir", str(folder), "--n_samples", str(samples)]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(folder.glob("*_*.png")) and process.poll() is None:
+        time.sleep(0.05)
+    start = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    return time.perf_counter() - start
+
+
+def finish(folder: Path, samples: int) -> None:
+    """Write so many finished images, of noise, where the command would."""
+    argv = [*SCRIPT[2:], "--save_dir", str(folder), "--n_samples", str(samples)]
+    folder.mkdir()
+    done = make_plan(resolve(vars(parse_args(argv))), 1)
+    rng = np.random.default_rng(0)
+    for sample in done.settings.samples:
+        save_png(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), done.path(sample), done.text(sample))
+
+
+if __name__ == "__main__":
+    main()

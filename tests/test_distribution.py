@@ -1,0 +1,231 @@
+"""Runs of several processes, on one machine or two, and what can go wrong between them."""
+
+import errno
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from benchmarks.launches import launcher
+from tests.commands import ENTRY, ENVIRONMENT, PROJECT, read_images, run_here
+from utils.files import make_save_dir, remove_leftovers, write_atomically
+from utils.run.folder_lock import FolderLock
+from utils.run.interrupts import is_launcher
+
+# what a process imports before its own code; it impatiently plays the run that PLAY says, as RANK of WORLD_SIZE
+PLAY = """
+import datetime, os, sys
+from utils.errors import InputError, RunError, SaidByAnotherError
+from utils.run import processes
+processes.SILENCE, processes.BEAT = 1.0, 0.2
+processes.PATIENCE = datetime.timedelta(seconds=3)
+try:
+    with processes.Processes() as run:
+        {play}
+except (InputError, RunError) as error:
+    print(error)
+except SaidByAnotherError:
+    pass
+"""
+QUIET = ENVIRONMENT | {"TORCH_CPP_LOG_LEVEL": "ERROR"}  # as the entry script has it
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def start_ranks(commands: Sequence[Sequence[object]], folders: Sequence[Path] | None = None) -> list[subprocess.Popen]:
+    """One process of a run each, as a launcher would start them; without one, nobody ends the others when one dies."""
+    environment = QUIET | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "PYTHONPATH": PROJECT}
+    environment |= {"WORLD_SIZE": str(max(len(commands), 2)), "ACCELERATE_USE_CPU": "true"}
+    return [
+        subprocess.Popen(
+            list(map(str, command)),
+            cwd=folders[rank] if folders else PROJECT,
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, command in enumerate(commands)
+    ]
+
+
+def said_by(ranks: list[subprocess.Popen]) -> list[str]:
+    return ["".join(rank.communicate(timeout=60)).strip() for rank in ranks]
+
+
+def play(*plays: str) -> list[str]:
+    """What each of a run's processes prints, given what it does once they are together."""
+    return said_by(start_ranks([[sys.executable, "-c", PLAY.format(play=each)] for each in plays]))
+
+
+@pytest.fixture
+def job(input_dir, tiny_model) -> tuple:
+    return ("--weights", tiny_model, "--input_dir", input_dir, "--downsample_factor", 4, "--respace_steps", 2)
+
+
+def flock_of_nfs(file: int, operation: int) -> None:
+    """As Linux' NFS client has it: a lock wants a file that is open for what it keeps others from."""
+    mode = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+    wanted = {fcntl.LOCK_SH: os.O_WRONLY, fcntl.LOCK_EX: os.O_RDONLY}.get(operation & ~fcntl.LOCK_NB)
+    if mode == wanted:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def test_the_lock_holds_on_nfs(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", flock_of_nfs)
+    lock = FolderLock(tmp_path)
+    lock.take()
+    lock.share()
+    assert lock.has_locks
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EBADF, errno.ESTALE])
+def test_without_locks_the_last_is_found_by_marks(tmp_path, monkeypatch, code):
+    def flock(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / ".2.done").touch()  # of a run that was killed
+    processes = [FolderLock(tmp_path, rank, 3) for rank in range(3)]
+    processes[0].take()
+    processes[0].remove_marks()
+    for process in processes:
+        process.share()
+    assert [process.is_last() for process in processes] == [False, False, True]
+    assert not processes[0].is_last()  # as if it had finished together with the last
+    processes[2].remove_marks()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_two_machines_and_a_file_system_without_locks(tmp_path, job):
+    """Two launchers of two processes each share a folder; the last of the four processes draws the grid."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, fcntl\n"
+        "def flock(*_):\n    raise OSError(errno.ENOLCK, 'No locks available')\n"
+        "fcntl.flock = flock\n"
+    )
+    port = free_port()
+    machines = []
+    for rank in range(2):
+        command = [*launcher(4), "--machine_rank", rank, "--main_process_ip", "127.0.0.1"]
+        command[command.index("--num_machines") + 1] = 2
+        command[command.index("--main_process_port") + 1] = port
+        command += [ENTRY, *job, "--save_dir", tmp_path / "out", "--n_samples", 9, "--micro_batch", 1]
+        environment = ENVIRONMENT | {"PYTHONPATH": str(tmp_path)}
+        machines.append(
+            subprocess.Popen(
+                list(map(str, command)), env=environment, cwd=PROJECT, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+        )  # fmt: skip
+    output = [machine.communicate(timeout=120) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], output
+    assert sum(said.count("9 images and grid.png are in") for said, _ in output) == 1
+    assert len(read_images(tmp_path / "out")) == 9 and (tmp_path / "out" / "grid.png").exists()
+    assert not list((tmp_path / "out").glob(".*.done"))
+
+
+def test_a_fault_of_one_rank_is_told_by_that_rank(tmp_path, job, tiny_model):
+    """Another machine, on which the weights are missing: the same command, in another folder."""
+    (tmp_path / "model").symlink_to(tiny_model)
+    (tmp_path / "elsewhere").mkdir()
+    command = [sys.executable, ENTRY, *job, "--weights", "./model", "--save_dir", tmp_path / "out"]
+    ranks = start_ranks([command, command], [tmp_path, tmp_path / "elsewhere"])
+    said = said_by(ranks)
+    assert said[0] == "" and said[1].startswith("sample_ilvr: error: ") and "model" in said[1]
+    assert len(said[1].splitlines()) == 1
+    assert [rank.returncode for rank in ranks] == [2, 2]
+
+
+def test_a_fault_of_all_is_told_once():
+    fail = "run.each(lambda: (_ for _ in ()).throw(InputError('no such file')))"
+    assert play(fail, fail) == ["no such file", ""]
+
+
+def test_ranks_of_different_arguments_are_refused(job, tmp_path):
+    commands = [[sys.executable, ENTRY, *job, "--save_dir", tmp_path, "--seed", seed] for seed in (1, 2)]
+    said = said_by(start_ranks(commands))
+    assert said == ["sample_ilvr: error: rank 1 was started with other arguments than rank 0 (seed 1, now 2)", ""]
+
+
+def test_a_rank_that_dies_is_named():
+    killed, mistaken = "os._exit(9)", "raise ValueError('a mistake of ours')"
+    line = "rank 1 of 2 has ended before the first sample: see what it said, and start all again"
+    assert play("run.part()", killed) == [line, ""]
+    said = play("run.part()", mistaken)
+    assert said[0] == line and said[1].endswith("ValueError: a mistake of ours")
+    said = play(killed, "run.part()")
+    assert said == ["", "rank 0, the main process, has ended before the first sample: see what it said"]
+
+
+def test_a_node_that_never_comes_is_named():
+    (said,) = play("run.part()")
+    assert said.startswith("rank 1 of 2 has not come within 0 minutes: see that it was started")
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"RANK": "", "WORLD_SIZE": "2"}, "RANK is '' in the environment, and must be a whole number"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "MASTER_ADDR, MASTER_PORT not set, though WORLD_SIZE"),
+        ({"LOCAL_RANK": "0"}, "WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT not set, though LOCAL_RANK is"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "must be 0 … 1"),
+    ],
+)
+def test_an_environment_that_makes_no_run(monkeypatch, environment, words):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    code, error = run_here()
+    assert code == 2 and words in error and "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("command", "launches"),
+    [
+        (["sh", "-c", "accelerate launch x.py & sleep 9; exit"], False),
+        (["sh", "-c", "sleep 9; exit", "/usr/bin/accelerate"], False),
+        ([sys.executable, "-c", "import time; time.sleep(9)", "accelerate.commands.launch"], False),
+    ],
+)
+def test_a_shell_is_no_launcher(command, launches):
+    parent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    assert is_launcher(parent.pid) is launches
+    parent.kill()
+    parent.wait()
+
+
+def test_a_run_outlives_the_shell_that_started_it(tmp_path):
+    """With a variable of the launcher's in the shell, as `accelerate config` tells people to set."""
+    code = "import time; from utils.run.interrupts import Interrupts; Interrupts().watch(); time.sleep(2.5); "
+    code += f"open({str(tmp_path / 'alive')!r}, 'w')"
+    environment = ENVIRONMENT | {"ACCELERATE_MIXED_PRECISION": "no", "PYTHON": sys.executable, "CODE": code}
+    shell = 'nohup "$PYTHON" -c "$CODE" > nohup.txt 2>&1 & sleep 1'
+    subprocess.run(["sh", "-c", f"cd {tmp_path}; {shell}"], env=environment | {"PYTHONPATH": str(PROJECT)}, check=True)
+    for _ in range(50):
+        if (tmp_path / "alive").exists() or signal.sigtimedwait([], 0.1):
+            break
+    assert (tmp_path / "alive").exists()
+
+
+def test_names_never_meet(tmp_path, monkeypatch):
+    """Containers share process ids."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make_save_dir, [tmp_path] * 400))
+        list(pool.map(write_atomically, [tmp_path / "a.png"] * 400, [b"whole"] * 400))
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"whole")]
+    for name in (".a.png.123.tmp", ".a.png.0123456789abcdef.tmp", ".of someone else.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers([tmp_path])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".of someone else.tmp", "a.png"]
