@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,11 +35,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from None
 
 
-def remove_leftovers(folders: Iterable[Path]) -> None:
-    """Remove the temporary files of runs that were killed while writing one."""
-    for folder in folders:
+def remove_leftovers(files: Iterable[Path]) -> None:
+    """Remove the temporary files of runs that were killed while writing one of these files; nobody else's."""
+    names = defaultdict[Path, set[str]](set)
+    for path in files:
+        names[path.parent].add(path.name)
+    for folder, its_names in names.items():
         for path in folder.glob(".*.tmp"):
-            if path.name.split(".")[-2].isdecimal():
+            name, _, number = path.stem[1:].rpartition(".")
+            if name in its_names and number.isdecimal():
                 path.unlink(missing_ok=True)
 
 

@@ -1,5 +1,6 @@
 """The plan of a run: which samples are left to do, as the files themselves say by the text inside them."""
 
+import os
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,16 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from utils.errors import InputError, RunError, one_line
 from utils.files import remove_leftovers
-from utils.images import read_text
+from utils.images import read_reference
+from utils.png import PngText, read_text
+from utils.run.ownership import check_figure, figure_paths, is_ours, not_ours
 from utils.run.preflight import THREADS, examine
 from utils.run.record import hash_weights, png_text, read_run_record, settings_record, write_run_record
+from utils.run.references import Reference
 from utils.run.settings import Sample, Settings
 
 # a picture edited since its samples were made is no other setting: its samples are made anew
@@ -28,6 +34,7 @@ class Plan:
         settings: the run's, without the references that cannot be read.
         weights_hash: SHA-256 of the checkpoint.
         reference_hashes: SHA-256 of each reference's content, by its name.
+        notes: what there is to be said of the references, a line each.
         todo: the samples that are not finished.
         batches: the batches that hold them, each process's being every `num_processes`th. They are those of a
             whole run, finished samples included: the device's rounding may depend on a batch's size.
@@ -36,6 +43,7 @@ class Plan:
     settings: Settings
     weights_hash: str
     reference_hashes: Mapping[str, str]
+    notes: tuple[str, ...] = ()
     todo: frozenset[Sample] = frozenset()
     batches: tuple[Sequence[Sample], ...] = ()
 
@@ -46,6 +54,19 @@ class Plan:
     def text(self, sample: Sample) -> dict[str, str]:
         """The text chunks of a sample's PNG; those of a finished one are the same."""
         return png_text(self.settings, sample, self.weights_hash, self.reference_hashes[sample.reference.name])
+
+    def read(self, reference: Reference) -> Tensor:
+        """A reference as it was when the plan was made, [C, H, W] in [-1, 1].
+
+        Raises:
+            RunError: it has been replaced since then, or can be read no more.
+        """
+        settings, sha256 = self.settings, self.reference_hashes[reference.name]
+        size, channels = settings.config.image_size, settings.config.image_channels
+        try:
+            return read_reference(reference.path, size, channels, settings.tolerance, sha256)
+        except InputError as error:
+            raise RunError(str(error)) from None
 
     def left(self) -> int:
         """How many samples are still to be made, by all processes together."""
@@ -88,26 +109,23 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
         InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that holds
             images of other settings (unless `overwrite`).
     """
-    hashes, faults = examine(settings.references)
-    if faults and not settings.skip_bad_inputs:
-        raise InputError(*faults.values())
-    settings = replace(settings, skipped=faults)
+    found = examine(settings.references, settings.config.image_size, settings.tolerance)
+    if found.faults and not settings.skip_bad_inputs:
+        raise InputError(*found.faults.values())
+    settings = replace(settings, skipped=found.faults)
     if not settings.samples:
-        raise InputError(*faults.values(), "no sample has a reference that can be read")
-    plan = Plan(settings, hash_weights(settings.weights), hashes)
+        raise InputError(*found.faults.values(), "no sample has a reference that can be read")
+    notes = (*settings.input_notes, *found.notes)
+    plan = Plan(settings, hash_weights(settings.weights), found.hashes, notes)
     if not settings.overwrite:
         _check_record(plan)
-
-    read_text(settings.save_dir / "grid.png")  # no folder
+    for path in figure_paths(settings):
+        check_figure(path, settings.overwrite)
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(read_text, map(plan.path, settings.samples)))
-    todo = set()
-    for sample, text in zip(settings.samples, found, strict=True):
-        wanted = plan.text(sample)
-        if text is None or text.get("fingerprint") != wanted["fingerprint"]:
-            if text is not None and not settings.overwrite:
-                _check_image(plan.path(sample), text, wanted)
-            todo.add(sample)
+        texts = pool.map(read_text, map(plan.path, settings.samples))
+        todo = {
+            sample for sample, text in zip(settings.samples, texts, strict=True) if not _is_finished(plan, sample, text)
+        }
     batches = (b for b in make_batches(settings, num_processes) if not todo.isdisjoint(b))
     return replace(plan, todo=frozenset(todo), batches=tuple(batches))
 
@@ -136,7 +154,8 @@ def begin(plan: Plan, num_processes: int) -> None:
     """
     folder = plan.settings.save_dir
     try:
-        remove_leftovers({plan.path(sample).parent for sample in plan.settings.samples} | {folder})
+        written = [*figure_paths(plan.settings), folder / "run.yaml", *map(plan.path, plan.settings.samples)]
+        remove_leftovers(written)
         for sample in plan.todo:
             plan.path(sample).unlink(missing_ok=True)
     except OSError as error:
@@ -145,12 +164,14 @@ def begin(plan: Plan, num_processes: int) -> None:
 
 
 def _check_record(plan: Plan) -> None:
-    """That run.yaml, where there are images beside it, is of the same settings."""
+    """That run.yaml is ours; and where there are images beside it, of the same settings."""
     folder = plan.settings.save_dir
     record = folder / "run.yaml"
-    if not record.exists() or not any(folder.rglob("*.png")):
+    if not os.path.lexists(record):
         return
     found = read_run_record(record)
+    if not any(folder.rglob("*.png")):
+        return
     wanted = settings_record(plan.settings, plan.weights_hash)
     for swept in ("downsample_factor", "range_t"):
         if isinstance(found.get(swept), list) or isinstance(wanted[swept], list):
@@ -162,14 +183,26 @@ def _check_record(plan: Plan) -> None:
         )
 
 
-def _check_image(path: Path, text: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    """That an image which is about to be replaced is the same sample of an older reference."""
-    if "fingerprint" not in text:
-        raise InputError(f"{path}: is in the way, and not one of ours; choose another save_dir, or --overwrite")
-    keep = wanted.keys() - OF_THE_REFERENCE
-    differences = name_differences({k: text.get(k) for k in keep}, {k: wanted[k] for k in keep})
-    if differences:
-        raise InputError(f"{path}: was made otherwise ({differences}); choose another save_dir, or --overwrite")
+def _is_finished(plan: Plan, sample: Sample, found: PngText | None) -> bool:
+    """Whether what lies in a sample's place is this sample.
+
+    Raises:
+        InputError: it is something else that may not be replaced: only the same sample of an older reference may, or
+            one that is cut short.
+    """
+    wanted = plan.text(sample)
+    if found is None:
+        return False
+    if found.is_whole and found.text.get("fingerprint") == wanted["fingerprint"]:
+        return True
+    if not plan.settings.overwrite:
+        path, keep = plan.path(sample), wanted.keys() - OF_THE_REFERENCE
+        if not is_ours(found):
+            raise not_ours(path)
+        differences = name_differences({k: found.text.get(k) for k in keep}, {k: wanted[k] for k in keep})
+        if found.is_whole and differences:
+            raise InputError(f"{path}: was made otherwise ({differences}); choose another save_dir, or --overwrite")
+    return False
 
 
 def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 5) -> str:
