@@ -1,11 +1,11 @@
 """One run: settings → plan, model, sampler → every process its share of the samples → grid."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from models import Compiled, Model, Network, advise, choose_class, load_model, m
 from utils.errors import InputError, NotFiniteError, RunError, one_line
 from utils.files import FolderLock, make_save_dir
 from utils.finite import FiniteWatch
-from utils.images import read_reference, save_png, to_pixels
+from utils.images import save_png, to_pixels
 from utils.memory import keep_freed_memory
 from utils.micro_batches import for_each_batch
 from utils.overlap import Background, ahead
@@ -27,6 +27,7 @@ from utils.run.batch import make_guide, sample_batch
 from utils.run.figures import Progress
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
+from utils.run.ownership import signed
 from utils.run.plan import Plan, begin, make_plan
 from utils.run.processes import agree, connect, part
 from utils.run.resolve import resolve
@@ -57,12 +58,15 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
     settings = resolve(args)
     for binding in settings.bindings:
         make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
+    warnings.filterwarnings("ignore", module="PIL")  # what there is to say of a picture, the plan's notes do
     keep_freed_memory()
     accelerator = connect()
     with nullcontext() if settings.dry_run else FolderLock(settings.save_dir) as lock:
         plan = agree(accelerator, lambda: _plan_alone(settings, lock, accelerator.num_processes))
         if lock and not accelerator.is_main_process:
             lock.share()
+        for note in plan.notes:
+            accelerator.print(one_line(note))
         job = _make_job(plan, accelerator)
         if lock is None:
             accelerator.print(plan.summary(accelerator.num_processes))
@@ -142,19 +146,11 @@ def _sample_share(job: Job, rank: int, num_processes: int) -> None:
 
         def work(read: Sequence[tuple[Sample, Future[Tensor]]]) -> None:
             batch = [sample for sample, _ in read]
-            try:
-                references = [reference.result() for _, reference in read]
-            except InputError as error:  # a reference that was readable has gone, and only this process knows
-                raise RunError(str(error)) from None
+            references = [reference.result() for _, reference in read]
             sampled = _sample(job, batch, references, lambda _: bar.update(len(batch)))
             writer.submit(_save, batch, *sampled, plan)
 
-        for_each_batch(ahead(partial(_read, plan.settings), share), work)
-
-
-def _read(settings: Settings, sample: Sample) -> Tensor:
-    """A sample's reference, [C, H, W] in [-1, 1]."""
-    return read_reference(sample.reference.path, settings.config.image_size, settings.config.image_channels)
+        for_each_batch(ahead(lambda sample: plan.read(sample.reference), share), work)
 
 
 def _sample(
@@ -208,7 +204,7 @@ def _finish(job: Job) -> None:
     plan, settings = job.plan, job.plan.settings
     if plan.left():
         raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
-    save_png(grid_of(settings), settings.save_dir / "grid.png")
+    save_png(grid_of(plan), settings.save_dir / "grid.png", signed({"figure": "grid"}))
     print(one_line(f"{len(settings.samples)} images and grid.png are in {settings.save_dir}"))
     for sample in settings.samples:
         if sample.number == settings.progress_grid:
@@ -219,5 +215,7 @@ def _draw_progress(job: Job, sample: Sample) -> None:
     """Sample one image once more, by itself, and show it over its steps."""
     settings = job.plan.settings
     progress = Progress(settings.walk_steps)
-    _sample(job, [sample], [_read(settings, sample)], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
+    _sample(
+        job, [sample], [job.plan.read(sample.reference)], lambda step: progress.add(step.sample[0], step.pred_x0[0])
+    )
     progress.save(settings.save_dir / sample.binding.folder / "progress_grid")

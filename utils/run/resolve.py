@@ -41,7 +41,9 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     _within("seed", args["seed"], 0)
     _within("micro_batch", args["micro_batch"], 1)
 
-    references = tuple(find_references(args["input_dir"], exclude=args["save_dir"]))
+    if not args["max_megapixels"] > 0:
+        raise InputError(f"--max_megapixels must be above 0, not {args['max_megapixels']}")
+    references, notes = find_references(args["input_dir"], exclude=args["save_dir"])
     n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
     _within("n_samples", n_samples, 1, MOST_SAMPLES)
     if args["progress_grid"] is not None:
@@ -49,7 +51,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     values = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
     values |= {"config": config, "weights": weights, "diffusion": diffusion, "mixed_precision": precision}
     values |= {"sampler": sampler, "sampler_options": sampler_options}
-    values |= {"references": references, "n_samples": n_samples}
+    values |= {"references": references, "input_notes": notes, "n_samples": n_samples}
     return Settings(**(values | _sweeps(args, config.image_size, diffusion["respace_steps"])))
 
 
