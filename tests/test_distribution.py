@@ -225,7 +225,7 @@ def test_names_never_meet(tmp_path, monkeypatch):
         list(pool.map(make_save_dir, [tmp_path] * 400))
         list(pool.map(write_atomically, [tmp_path / "a.png"] * 400, [b"whole"] * 400))
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"whole")]
-    for name in (".a.png.123.tmp", ".a.png.0123456789abcdef.tmp", ".of someone else.tmp"):
+    for name in (".a.png.123.tmp", ".a.png.0123456789abcdef.tmp", ".of someone else.tmp", ".notes.2024.tmp"):
         (tmp_path / name).touch()
-    remove_leftovers([tmp_path])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".of someone else.tmp", "a.png"]
+    remove_leftovers([tmp_path], lambda path: path.name == "a.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".notes.2024.tmp", ".of someone else.tmp", "a.png"]

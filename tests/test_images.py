@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from utils.errors import InputError
-from utils.images import decode, from_pixels, make_grid, read_reference, save_png, to_pixels
+from utils.images import from_pixels, make_grid, read_reference, save_png, to_pixels
+from utils.pictures import decode
 from utils.resize_right import resize
 from utils.run.references import find_references
 
@@ -130,7 +131,7 @@ def test_two_references_never_share_a_name(tmp_path):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "d.png").mkdir()
     (tmp_path / ".hidden.png").write_bytes(b"")
-    references = find_references(tmp_path)
+    references, _ = find_references(tmp_path)
     assert len(references) == len(names)
     assert len({reference.name.casefold() for reference in references}) == len(names)
     assert {reference.name for reference in references} >= {"b", "c d"}
@@ -142,4 +143,4 @@ def test_results_inside_the_input_folder_are_no_references(tmp_path):
     for name in ("a.png", "out/a_0.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert [r.name for r in find_references(tmp_path, exclude=tmp_path / "out")] == ["a"]
+    assert [r.name for r in find_references(tmp_path, exclude=tmp_path / "out")[0]] == ["a"]

@@ -27,7 +27,7 @@ def embedded() -> UNet:
 
 def sample(model, count: int, steps: int) -> torch.Tensor:
     """The embedded model's images of the first references, [count, 3, 64, 64] in [-1, 1]."""
-    paths = [reference.path for reference in find_references(PROJECT / "assets" / "references")[:count]]
+    paths = [reference.path for reference in find_references(PROJECT / "assets" / "references")[0][:count]]
     sampler = DDPM(CONFIG.make_process(), steps)
     noise = SampleNoise(2022, range(count))
     guide = ILVR(torch.stack([read_reference(path, 64) for path in paths]), 8)

@@ -5,14 +5,14 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
 
 from utils.errors import InputError, RunError
 
-# the end of a temporary file's name: random digits, or, of older versions, a process's number
-TEMPORARY = re.compile(r"\.[0-9a-f]+\.tmp$")
+# a temporary file's name: the file's own, and random digits or, of older versions, a process's number
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp", re.DOTALL)
 
 
 def temporary_name(name: str = "") -> str:
@@ -41,11 +41,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from None
 
 
-def remove_leftovers(folders: Iterable[Path]) -> None:
-    """Remove the temporary files of runs that were killed while writing one."""
+def remove_leftovers(folders: Iterable[Path], is_output: Callable[[Path], bool]) -> None:
+    """Remove the temporary files of runs that were killed while writing; nobody else's.
+
+    Args:
+        is_output: whether a run writes a file of this path.
+    """
     for folder in folders:
         for path in folder.glob(".*.tmp"):
-            if TEMPORARY.search(path.name):
+            match = TEMPORARY.fullmatch(path.name)
+            if match and is_output(path.with_name(match["name"])):
                 path.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Images in and out: any picture file → [-1, 1] at the model's size; samples → PNG files and a grid."""
+"""Images in and out: a reference → [-1, 1] at the model's size; samples → PNG files and a grid."""
 
 import io
 import math
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from utils.errors import InputError
-from utils.files import check_replaceable, open_regular, write_atomically
-from utils.resize_right import resize
+from utils.files import open_regular, write_atomically
+from utils.pictures import Picture, Tolerance, open_picture
+from utils.resize_right import resize_matrix
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")  # and no other: some of Pillow's readers start programs
-LARGEST = 89_478_485  # pixels; Pillow's own limit, which it only warns of
+BAND = 2**20  # pixels of a picture that are converted at a time
 GRID_GAP = 2  # pixels between the pictures of a grid
 
 
@@ -25,82 +25,61 @@ def from_pixels(pixels: Tensor) -> Tensor:
     return pixels.movedim(-1, -3) / 127.5 - 1
 
 
-def decode(path: Path, channels: int = 3) -> np.ndarray:
-    """Read a JPEG, PNG, BMP, TIFF or WebP file as a person sees it.
-
-    EXIF orientation is honoured, transparency composited on white; greyscale, palette, 16-bit and CMYK
-    pictures are converted.
+def read_reference(
+    path: Path, size: int, channels: int = 3, tolerance: Tolerance | None = None, sha256: str | None = None
+) -> Tensor:
+    """Read a picture, its short side resized to `size`, cropped around its centre.
 
     Args:
         path: the file.
+        size: height and width wanted, in pixels.
         channels: 3 for colour, 1 for grey.
-
-    Returns:
-        [H, W, channels], uint8.
-
-    Raises:
-        InputError: it cannot be read as a picture.
-    """
-    try:
-        if path.exists() and not path.is_file():  # a pipe would keep us waiting
-            raise ValueError("is not a file")
-        # Not within warnings.catch_warnings: threads that leave it in another order leave its filters behind.
-        with Image.open(path, formats=FORMATS) as file:
-            if file.width * file.height > LARGEST:
-                raise ValueError(
-                    f"has {file.width * file.height / 1e6:.0f} megapixels, and may have {LARGEST // 10**6}"
-                )
-            image = _to_mode(ImageOps.exif_transpose(file), "RGB" if channels == 3 else "L")
-            return np.asarray(image).reshape(image.height, image.width, channels)
-    except Exception as error:  # a decoder may fail on a broken file in any way
-        raise InputError(f"{path}: cannot be read as an image: {_problem(error)}") from None
-
-
-def _problem(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, UnidentifiedImageError):
-        return f"is none of {', '.join(FORMATS)}, or damaged"
-    return " ".join(str(error).split()) or repr(error)
-
-
-def _to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Convert to 8-bit `mode` (RGB or L)."""
-    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip rather than scale
-        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("floating-point pictures have no agreed range; save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert(mode)
-
-
-def read_reference(path: Path, size: int, channels: int = 3) -> Tensor:
-    """Read a picture, its short side resized to `size`, cropped around its centre.
+        tolerance: what the picture may cost and lack.
+        sha256: what the file's content has to be.
 
     Returns:
         [channels, size, size], float32 in [-1, 1].
 
     Raises:
-        InputError: it cannot be read as a picture.
+        InputError: it cannot be read as a picture, or is not the one it was.
     """
-    image = from_pixels(torch.from_numpy(_around_square(decode(path, channels), size).copy()))
+    with open_picture(path, tolerance) as picture:
+        if sha256 not in (None, picture.sha256):
+            raise InputError(f"{path}: was replaced during the run; the same command makes its images anew")
+        picture.load(size)
+        return _resize(picture, size, channels).clamp(-1, 1)
+
+
+def _resize(picture: Picture, size: int, channels: int) -> Tensor:
+    """The central square, [channels, size, size], of a decoded picture; band by band, for it may be huge."""
+    scale = size / min(picture.height, picture.width)
     # Centres stay on each other, so that asking for the square alone is resizing and cropping in one.
-    square = resize(image, size / min(image.shape[1:]), (size, size), pad_mode="symmetric")
-    return square.clamp(-1, 1)
+    top, bottom = _around_square(picture.height, picture.width, size)
+    left, right = _around_square(picture.width, picture.height, size)
+    rows, columns = (
+        resize_matrix(length, size, scale, pad_mode="symmetric").float() for length in (bottom - top, right - left)
+    )
+    squeezed = torch.zeros(channels, size, right - left)  # in height alone, to which each band adds its share
+    height = max(1, BAND // (right - left))
+    for start in range(top, bottom, height):
+        stop = min(bottom, start + height)
+        weights = rows[:, start - top : stop - top]
+        (seen,) = weights.any(1).nonzero(as_tuple=True)
+        band = from_pixels(torch.from_numpy(picture.pixels(slice(start, stop), slice(left, right), channels).copy()))
+        squeezed[:, seen] += weights[seen] @ band
+    square = squeezed @ columns.mT
+    return torch.from_numpy(picture.turn(square.movedim(0, -1).numpy()).copy()).movedim(-1, 0)
 
 
-def _around_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Cut off what no pixel of the central square sees when it is resized to `size`; the centre stays the centre.
+def _around_square(length: int, other: int, size: int) -> tuple[int, int]:
+    """From where to where a side counts: what no pixel of the central square sees is cut off, the centre stays it.
 
     A picture may be a single row of a hundred million pixels.
     """
-    short = min(pixels.shape[:2])
+    short = min(length, other)
     margin = math.ceil(2 * max(1, short / size)) + 2  # half of the cubic kernel's width, and some
-    cuts = [max(0, (length - short) // 2 - margin) for length in pixels.shape[:2]]
-    rows, columns = (slice(cut, length - cut) for cut, length in zip(cuts, pixels.shape[:2], strict=True))
-    return pixels[rows, columns]
+    cut = max(0, (length - short) // 2 - margin)
+    return cut, length - cut
 
 
 def to_pixels(images: Tensor) -> np.ndarray:
@@ -132,26 +111,6 @@ def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = No
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG", pnginfo=chunks)
     write_atomically(path, file.getvalue())
-
-
-def read_text(path: Path) -> dict[str, str] | None:
-    """The text chunks of a PNG.
-
-    Returns:
-        None where there is no file, or one that is not complete.
-
-    Raises:
-        InputError: something is there that is not a file, which no image can replace.
-    """
-    check_replaceable(path)
-    if path.exists() and not path.is_file():  # a link to a pipe, say
-        return None
-    try:
-        with Image.open(path, formats=["PNG"]) as file:
-            file.load()
-            return {str(name): value for name, value in file.info.items() if isinstance(value, str)}
-    except Exception:  # damaged in whatever way
-        return None
 
 
 def make_sheet(pictures: np.ndarray, columns: int = 8) -> np.ndarray:

@@ -1,11 +1,11 @@
 """One run: settings → plan, model, sampler → every process its share of the samples → grid."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from models import Compiled, Model, Network, advise, choose_class, load_model, m
 from utils.errors import InputError, NotFiniteError, RunError, one_line
 from utils.files import make_save_dir
 from utils.finite import FiniteWatch
-from utils.images import read_reference, save_png, to_pixels
+from utils.images import save_png, to_pixels
 from utils.memory import is_out_of_memory, keep_freed_memory
 from utils.micro_batches import for_each_batch
 from utils.overlap import Background, ahead
@@ -26,9 +26,11 @@ from utils.run.batch import make_guide, sample_batch
 from utils.run.batches import largest_batch
 from utils.run.figures import Progress
 from utils.run.folder_lock import FolderLock
+from utils.run.found import name_differences
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
-from utils.run.plan import Plan, begin, make_plan, name_differences
+from utils.run.ownership import signed
+from utils.run.plan import Plan, begin, make_plan
 from utils.run.processes import Processes
 from utils.run.resolve import resolve
 from utils.run.settings import Sample, Settings
@@ -62,6 +64,8 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         with processes.each(lambda: _lock(settings, processes)) as lock:
             plan = processes.agree(lambda: _plan_alone(settings, lock, processes.count))
             job = processes.each(lambda: _join(plan, lock, processes))
+            for note in plan.notes:
+                processes.print(one_line(note))
             if lock is None:
                 processes.print(plan.summary(processes.count))
                 return
@@ -92,6 +96,7 @@ def _prepare(args: Mapping[str, Any]) -> Settings:
     settings = resolve(args)
     for binding in settings.bindings:
         make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
+    warnings.filterwarnings("ignore", module="PIL")  # what there is to say of a picture, the plan's notes do
     return settings
 
 
@@ -185,19 +190,12 @@ def _sample_share(job: Job, rank: int, num_processes: int) -> None:
 
         def work(read: Sequence[tuple[Sample, Future[Tensor]]]) -> None:
             batch = [sample for sample, _ in read]
-            try:
-                references = [reference.result() for _, reference in read]
-            except InputError as error:  # a reference that was readable has gone, and only this process knows
-                raise RunError(str(error)) from None
+            references = [reference.result() for _, reference in read]
             sampled = _sample(job, batch, references, lambda _: bar.update(len(batch)))
             writer.submit(_save, batch, *sampled, plan)
 
-        for_each_batch(ahead(partial(_read, plan.settings), share), work, may_halve=not plan.settings.compile)
-
-
-def _read(settings: Settings, sample: Sample) -> Tensor:
-    """A sample's reference, [C, H, W] in [-1, 1]."""
-    return read_reference(sample.reference.path, settings.config.image_size, settings.config.image_channels)
+        read = ahead(lambda sample: plan.read(sample.reference), share)
+        for_each_batch(read, work, may_halve=not plan.settings.compile)
 
 
 def _sample(
@@ -253,7 +251,7 @@ def _finish(job: Job) -> None:
     plan, settings = job.plan, job.plan.settings
     if plan.left():
         raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
-    save_png(grid_of(settings), settings.save_dir / "grid.png")
+    save_png(grid_of(plan), settings.save_dir / "grid.png", signed({"figure": "grid"}))
     print(one_line(f"{len(settings.samples)} images and grid.png are in {settings.save_dir}"))
     for sample in settings.samples.numbered(settings.progress_grid):
         _draw_progress(job, sample)
@@ -263,5 +261,7 @@ def _draw_progress(job: Job, sample: Sample) -> None:
     """Sample one image once more, by itself, and show it over its steps."""
     settings = job.plan.settings
     progress = Progress(settings.walk_steps)
-    _sample(job, [sample], [_read(settings, sample)], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
+    _sample(
+        job, [sample], [job.plan.read(sample.reference)], lambda step: progress.add(step.sample[0], step.pred_x0[0])
+    )
     progress.save(settings.save_dir / sample.binding.folder / "progress_grid")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from utils.files import write_atomically
 from utils.images import make_grid, save_png, to_pixels
+from utils.run.ownership import FIGURE_EXIF, signed
 
 BLOCK_GAP, LABEL_HEIGHT = 10, 16  # pixels
 ANIMATION_FRAMES, STRIP_FRAMES = 50, 10
@@ -84,11 +85,13 @@ class Progress:
 
     def save(self, path: Path) -> None:
         """The strip as `path`.png, and an animation, sample and expectation beside each other, as `path`.webp."""
-        save_png(self.strip(), path.with_suffix(".png"))
+        save_png(self.strip(), path.with_suffix(".png"), signed({"figure": "progress"}))
         first, *rest = (Image.fromarray(make_grid([frame])) for frame in self.frames)
         durations = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
         file = io.BytesIO()
-        first.save(file, "WEBP", save_all=True, append_images=rest, duration=durations, loop=0, quality=75)
+        exif = Image.Exif()
+        exif.update(FIGURE_EXIF)
+        first.save(file, "WEBP", save_all=True, append_images=rest, duration=durations, loop=0, quality=75, exif=exif)
         write_atomically(path.with_suffix(".webp"), file.getvalue())
 
 

@@ -3,19 +3,20 @@
 import numpy as np
 import torch
 
-from utils.images import read_pixels, read_reference, to_pixels
+from utils.images import read_pixels, to_pixels
 from utils.run.batch import make_guide
 from utils.run.figures import draw_grid
-from utils.run.settings import Binding, Settings
+from utils.run.plan import Plan
+from utils.run.settings import Binding
 
 GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
 
 
-def grid_of(settings: Settings) -> np.ndarray:
+def grid_of(plan: Plan) -> np.ndarray:
     """The run's references and samples, see `draw_grid`; [H, W, 3] uint8. All its images must be there."""
-    size, channels = settings.config.image_size, settings.config.image_channels
+    settings = plan.settings
     shown = [sample.reference for sample in settings.samples.variations(settings.bindings[0], 1)[:GRID_ROWS]]
-    references = torch.stack([read_reference(reference.path, size, channels) for reference in shown])
+    references = torch.stack([plan.read(reference) for reference in shown])
 
     def rows(binding: Binding) -> list[list[np.ndarray]]:
         found: dict[str, list[np.ndarray]] = {reference.name: [] for reference in shown}

@@ -1,30 +1,29 @@
 """The plan of a run: which samples are left to do, as the files themselves say by the text inside them."""
 
-import os
-import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from utils.errors import InputError, RunError, one_line
 from utils.files import check_replaceable, remove_leftovers
-from utils.images import read_text
+from utils.images import read_reference
+from utils.png import PngText, read_text
 from utils.run.batches import Batches, make_batches
 from utils.run.folder_lock import FolderLock
+from utils.run.found import check_image, check_record, present
+from utils.run.ownership import check_figure, figure_paths
 from utils.run.preflight import THREADS, examine
-from utils.run.record import hash_weights, png_text, read_run_record, settings_record, write_run_record
+from utils.run.record import hash_weights, png_text, write_run_record
+from utils.run.references import Reference
 from utils.run.settings import Sample, Settings
 
-# a picture edited since its samples were made is no other setting: its samples are made anew
 MOST_NAMED = 20  # samples that a summary names
 READ_AT_ONCE = 10_000  # files; each takes some memory while it waits for its thread
-OUTPUTS = ("run.yaml", "grid.png")
-OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Plan:
         settings: the run's, without the references that cannot be read.
         weights_hash: SHA-256 of the checkpoint.
         reference_hashes: SHA-256 of each reference's content, by its name.
+        notes: what there is to be said of the references, a line each.
         num_processes: that share the work.
         todo: [N] bool, of each sample, by its position, whether it is not finished.
     """
@@ -42,6 +42,7 @@ class Plan:
     settings: Settings
     weights_hash: str
     reference_hashes: Mapping[str, str]
+    notes: tuple[str, ...]
     num_processes: int
     todo: np.ndarray
 
@@ -61,6 +62,40 @@ class Plan:
     def is_todo(self, sample: Sample) -> bool:
         """Whether a sample is not finished."""
         return bool(self.todo[self.settings.samples.position(sample)])
+
+    def is_finished(self, sample: Sample, found: PngText | None) -> bool:
+        """Whether what lies in a sample's place, by its text chunks, is this sample.
+
+        Raises:
+            InputError: it is something else that may not be replaced.
+        """
+        wanted = self.text(sample)
+        if found and found.is_whole and found.text.get("fingerprint") == wanted["fingerprint"]:
+            return True
+        if found and not self.settings.overwrite:
+            check_image(self.path(sample), found, wanted)
+        return False
+
+    def writes(self, path: Path) -> bool:
+        """Whether the run writes a file there."""
+        settings = self.settings
+        if path.name == "run.yaml" or path in figure_paths(settings):
+            return True
+        bindings = [binding for binding in settings.bindings if settings.save_dir / binding.folder == path.parent]
+        return any(settings.samples.find(binding, path.name) is not None for binding in bindings)
+
+    def read(self, reference: Reference) -> Tensor:
+        """A reference as it was when the plan was made, [C, H, W] in [-1, 1].
+
+        Raises:
+            RunError: it has been replaced since then, or can be read no more.
+        """
+        settings, sha256 = self.settings, self.reference_hashes[reference.name]
+        size, channels = settings.config.image_size, settings.config.image_channels
+        try:
+            return read_reference(reference.path, size, channels, settings.tolerance, sha256)
+        except InputError as error:
+            raise RunError(str(error)) from None
 
     def left(self) -> int:
         """How many samples have no file yet, or none any more, whichever process is to make them."""
@@ -103,19 +138,21 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
         InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that holds
             images of other settings (unless `overwrite`).
     """
-    for name in OUTPUTS:
-        check_replaceable(settings.save_dir / name)
-    hashes, faults = examine(settings.references)
-    if faults and not settings.skip_bad_inputs:
-        raise InputError(*faults.values())
-    settings = replace(settings, skipped={**settings.skipped, **faults})
+    check_replaceable(settings.save_dir / "run.yaml")
+    found = examine(settings.references, settings.config.image_size, settings.tolerance)
+    if found.faults and not settings.skip_bad_inputs:
+        raise InputError(*found.faults.values())
+    settings = replace(settings, skipped={**settings.skipped, **found.faults})
     _check_progress_grid(settings)
     if not settings.samples:
-        raise InputError(*faults.values(), "no sample has a reference that can be read")
+        raise InputError(*found.faults.values(), "no sample has a reference that can be read")
     todo = np.ones(len(settings.samples), dtype=bool)
-    plan = Plan(settings, hash_weights(settings.weights), hashes, num_processes, todo)
+    notes = (*settings.input_notes, *found.notes)
+    plan = Plan(settings, hash_weights(settings.weights), found.hashes, notes, num_processes, todo)
     if not settings.overwrite:
-        _check_record(plan)
+        check_record(settings, plan.weights_hash)
+    for path in figure_paths(settings):
+        check_figure(path, settings.overwrite)
 
     at = present(settings)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -123,32 +160,8 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
             here = at[start : start + READ_AT_ONCE]
             samples = [settings.samples[i] for i in here]
             texts = pool.map(read_text, map(plan.path, samples))
-            todo[here] = [not _is_finished(plan, *pair) for pair in zip(samples, texts, strict=True)]
+            todo[here] = [not plan.is_finished(*pair) for pair in zip(samples, texts, strict=True)]
     return plan
-
-
-def present(settings: Settings) -> list[int]:
-    """The positions of the samples that have a file in their place, whatever it holds."""
-    found: set[int | None] = set()
-    for binding in settings.bindings:
-        folder = settings.save_dir / binding.folder
-        names = os.listdir(folder) if folder.is_dir() else []  # in a dry run, there may be none
-        found.update(settings.samples.find(binding, name) for name in names)
-    return sorted(position for position in found if position is not None)
-
-
-def _is_finished(plan: Plan, sample: Sample, text: Mapping[str, str] | None) -> bool:
-    """Whether the file in a sample's place, by its text chunks, is that sample.
-
-    Raises:
-        InputError: it is something else, and nothing says that it may be replaced.
-    """
-    wanted = plan.text(sample)
-    if text is not None and text.get("fingerprint") == wanted["fingerprint"]:
-        return True
-    if text is not None and not plan.settings.overwrite:
-        _check_image(plan.path(sample), text, wanted)
-    return False
 
 
 def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
@@ -164,7 +177,7 @@ def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
     folder = plan.settings.save_dir
     try:
         lock.remove_marks()
-        remove_leftovers({folder} | {folder / binding.folder for binding in plan.settings.bindings})
+        remove_leftovers({folder} | {folder / binding.folder for binding in plan.settings.bindings}, plan.writes)
         for position in present(plan.settings):
             if plan.todo[position]:
                 plan.path(plan.settings.samples[position]).unlink(missing_ok=True)
@@ -178,47 +191,3 @@ def _check_progress_grid(settings: Settings) -> None:
     shown = settings.progress_grid
     if shown is not None and settings.references[shown % len(settings.references)].name in settings.skipped:
         raise InputError(f"--progress_grid {shown}: the reference of sample {shown} is skipped; choose another sample")
-
-
-def _check_record(plan: Plan) -> None:
-    """That run.yaml, where there are images beside it, is of the same settings."""
-    folder = plan.settings.save_dir
-    record = folder / "run.yaml"
-    if not record.exists() or not any(folder.rglob("*.png")):
-        return
-    found = read_run_record(record)
-    wanted = settings_record(plan.settings, plan.weights_hash)
-    for swept in ("downsample_factor", "range_t"):
-        if isinstance(found.get(swept), list) or isinstance(wanted[swept], list):
-            del wanted[swept]  # a sweep has a folder for each, and may grow by others
-    differences = name_differences(found, wanted)
-    if differences:
-        raise InputError(
-            f"save_dir {folder}: holds images of other settings ({differences}); choose another, or --overwrite"
-        )
-
-
-def _check_image(path: Path, text: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    """That an image which is about to be replaced is the same sample of an older reference."""
-    if "fingerprint" not in text:
-        raise InputError(f"{path}: is in the way, and not one of ours; choose another save_dir, or --overwrite")
-    keep = wanted.keys() - OF_THE_REFERENCE
-    differences = name_differences({k: text.get(k) for k in keep}, {k: wanted[k] for k in keep})
-    if differences:
-        raise InputError(f"{path}: was made otherwise ({differences}); choose another save_dir, or --overwrite")
-
-
-def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 5) -> str:
-    """The settings that differ, and how: "seed 1, now 2; diffusion.respace_steps 50, now 100"."""
-    before, now = dict(_flat(old)), dict(_flat(new))
-    differing = [key for key in now if key not in before or before[key] != now[key]]
-    shown = [f"{key} {reprlib.repr(before.get(key))}, now {reprlib.repr(now[key])}" for key in differing[:most]]
-    return "; ".join(shown + ([f"{len(differing) - most} more"] if len(differing) > most else []))
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in record.items():
-        if isinstance(value, Mapping) and not prefix:
-            yield from _flat(value, f"{key}.")
-        else:
-            yield prefix + str(key), value

@@ -1,40 +1,70 @@
 """What is checked of the references before hours are spent on the first of them."""
 
-import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
 
 from utils.errors import InputError
-from utils.images import decode
+from utils.pictures import HUGE, Tolerance, open_picture
 from utils.run.references import Reference
 
-THREADS = min(8, os.cpu_count() or 1)  # each may hold a picture of Pillow's largest size
+THREADS = min(8, os.cpu_count() or 1)
+MOST_NAMES = 3  # of the references that a note is about
 
 
-def examine(references: Iterable[Reference]) -> tuple[dict[str, str], dict[str, str]]:
+@dataclass
+class Examination:
+    """What was found of the references, by their names.
+
+    Attributes:
+        hashes: SHA-256 of the content of each that can be read.
+        faults: what is the matter with each other.
+        notes: what there is to be said of how they are read, a line each.
+    """
+
+    hashes: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def examine(references: Iterable[Reference], size: int, tolerance: Tolerance) -> Examination:
     """Decode every reference once.
 
-    Returns:
-        SHA-256 of the content of each that can be read, and what is the matter with each other, by their names.
+    Args:
+        size: the model's, in pixels: as `read_reference` is told.
+        tolerance: what they may cost and lack.
     """
-    hashes, faults = {}, {}
+    found, alone = Examination(), Lock()
+    notes = defaultdict[str, list[str]](list)
     references = list(references)
     with ThreadPoolExecutor(THREADS) as pool:
-        for reference, result in zip(references, pool.map(_hash_readable, references), strict=True):
+        results = pool.map(partial(_decode, size=size, tolerance=tolerance, alone=alone), references)
+        for reference, result in zip(references, results, strict=True):
             if isinstance(result, InputError):
-                faults[reference.name] = str(result)
-            else:
-                hashes[reference.name] = result
-    return hashes, faults
+                found.faults[reference.name] = str(result)
+                continue
+            found.hashes[reference.name], its_notes = result
+            for note in dict.fromkeys(its_notes):
+                notes[note].append(reference.path.name)
+    found.notes = [_line(note, names) for note, names in notes.items()]
+    return found
 
 
-def _hash_readable(reference: Reference) -> str | InputError:
+def _decode(reference: Reference, size: int, tolerance: Tolerance, alone: Lock) -> tuple[str, list[str]] | InputError:
+    """A picture's hash and notes, or why it cannot be read. Of huge ones, one is decoded at a time."""
     try:
-        decode(reference.path)
-        with reference.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with open_picture(reference.path, tolerance) as picture, alone if picture.megapixels > HUGE else nullcontext():
+            picture.load(size)
+            return picture.sha256, picture.notes
     except InputError as error:
         return error
-    except OSError as error:
-        return InputError(f"{reference.path}: cannot be read: {error.strerror or error}")
+
+
+def _line(note: str, names: list[str]) -> str:
+    more = f", … {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{len(names)} reference{'s' if len(names) > 1 else ''}: {note} ({', '.join(names[:MOST_NAMES])}{more})"

@@ -13,8 +13,10 @@ from models.diffusers_folder import weight_files
 from utils.errors import InputError, one_line
 from utils.files import open_regular, write_atomically
 from utils.plain_yaml import LARGEST, parse_yaml
+from utils.run.ownership import not_ours, signed
 from utils.run.settings import Sample, Settings
 
+ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
 
 
@@ -55,9 +57,12 @@ def read_run_record(path: Path) -> dict[str, Any]:
             content = file.read(LARGEST + 1).partition(b"\nreferences:")[0]
     except OSError as error:
         raise InputError(f"{source}: cannot be read: {error.strerror or error}") from None
-    record = parse_yaml(content, source) if len(content) <= LARGEST else None
-    if not isinstance(record, dict):
-        raise InputError(f"{source}: is not one of ours; choose another save_dir, or --overwrite")
+    try:
+        record = parse_yaml(content, source) if len(content) <= LARGEST else None
+    except InputError as error:
+        raise InputError(f"{error}; choose another save_dir, or --overwrite") from None
+    if not isinstance(record, dict) or not record.keys() >= ALWAYS_RECORDED:
+        raise not_ours(path)
     return record
 
 
@@ -88,7 +93,6 @@ def write_run_record(settings: Settings, weights_hash: str, num_processes: int) 
 def png_text(settings: Settings, sample: Sample, weights_hash: str, reference_hash: str) -> dict[str, str]:
     """The text chunks of one image: what it depends on, nothing that it does not, and a fingerprint of all that."""
     values: dict[str, Any] = {
-        "Software": "ILVR sampler",
         "sample": sample.number,
         "reference": one_line(sample.reference.path.name),
         "reference_sha256": reference_hash,
@@ -97,5 +101,4 @@ def png_text(settings: Settings, sample: Sample, weights_hash: str, reference_ha
         "downsample_factor": sample.binding.downsample_factor,
         "range_t": sample.binding.range_t,
     }
-    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
-    return text | {"fingerprint": hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()}
+    return signed({name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()})

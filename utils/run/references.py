@@ -10,7 +10,15 @@ from pathlib import Path
 
 from utils.errors import InputError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+EXTENSIONS = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+    *(".gif", ".avif", ".jp2"),
+}
+OTHER_PICTURES = {  # which are not read, but are not passed over without a word
+    *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".j2k", ".jpx", ".psd", ".xcf", ".tga", ".exr", ".hdr", ".svg", ".ppm"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".qoi", ".ico"),
+}
+SYSTEM_FOLDERS = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}  # of previews and of deleted files
 HASH_DIGITS = 12  # two of ten thousand paths share one once in millions of runs
 HASHED = re.compile(rf"-[0-9a-f]{{{HASH_DIGITS}}}$", re.IGNORECASE)
 LONGEST_NAME = 200  # bytes; leaves room for a variation, an ending and a temporary name within 255
@@ -25,37 +33,55 @@ class Reference:
 
 
 def find_references(
-    folder: Path, exclude: Path | None = None, on_unreadable: Callable[[OSError], None] | None = None
-) -> list[Reference]:
-    """Every image of a folder and its subfolders, sorted by path.
+    source: Path, exclude: Path | None = None, on_unreadable: Callable[[OSError], None] | None = None
+) -> tuple[tuple[Reference, ...], tuple[str, ...]]:
+    """Every picture of a folder and its subfolders, sorted by path; or the one that `source` is itself.
 
-    Hidden files and folders are passed over, and links to folders are not followed.
+    Hidden files and folders are passed over, and so are those that systems and archives leave behind. Links to folders
+    are not followed.
 
     Args:
-        folder: the folder.
+        source: the folder, or a picture.
         exclude: a folder whose files do not count (a run's own results inside the input folder).
         on_unreadable: told of each subfolder that cannot be listed; without it, one is a fault.
 
+    Returns:
+        The references, and what is to be said of what was passed over, a line each.
+
     Raises:
-        InputError: no such folder, or no image in it.
+        InputError: there is nothing of that name, or no picture in it.
     """
-    if not os.path.isdir(folder):  # Path.is_dir raises on names too long
-        raise InputError(f"input_dir {folder}: {'is not a folder' if os.path.exists(folder) else 'no such folder'}")
+    if not os.path.exists(source):  # Path.exists raises on names too long
+        raise InputError(f"input_dir {source}: no such file or folder")
+    if not os.path.isdir(source):
+        return (Reference(source, _printable(source.stem)),), ()
     excluded = exclude.resolve() if exclude is not None else None
-    if folder.resolve() == excluded:
+    if source.resolve() == excluded:
         raise InputError(f"save_dir {exclude}: is the input_dir too; results need a folder of their own")
-    paths = []
-    for here, folders, files in os.walk(folder, onerror=on_unreadable or _refuse):
+    paths: list[Path] = []
+    left: Counter[str] = Counter()
+    for here, folders, files in os.walk(source, onerror=on_unreadable or _refuse):
         if Path(here).resolve() == excluded:
             folders.clear()
             continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(here, f) for f in files if Path(f).suffix.lower() in EXTENSIONS and not f.startswith(".")]
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        left["links to folders"] += sum(os.path.islink(os.path.join(here, name)) for name in folders)
+        for name in files:
+            ending = "hidden" if _is_hidden(name) else Path(name).suffix.lower()
+            if ending in EXTENSIONS:
+                paths.append(Path(here, name))
+            left[ending] += ending in OTHER_PICTURES
+    passed_over = ", ".join(f"{count} {what}" for what, count in sorted((+left).items()))
+    notes = [f"input_dir {source}: passed over {passed_over}"] if passed_over else []
     if not paths:
-        raise InputError(f"input_dir {folder}: holds no image ({', '.join(sorted(EXTENSIONS))})")
-    paths.sort(key=lambda path: path.relative_to(folder).parts)
-    names = _unique_names([path.relative_to(folder) for path in paths])
-    return [Reference(path, name) for path, name in zip(paths, names, strict=True)]
+        raise InputError(f"input_dir {source}: holds no image ({', '.join(sorted(EXTENSIONS))})", *notes)
+    paths.sort(key=lambda path: path.relative_to(source).parts)
+    names = _unique_names([path.relative_to(source) for path in paths])
+    return tuple(map(Reference, paths, names)), tuple(notes)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def _unique_names(paths: list[Path]) -> list[str]:

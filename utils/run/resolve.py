@@ -42,9 +42,11 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     _within("seed", args["seed"], 0)
     _within("micro_batch", args["micro_batch"], 1)
 
+    if not args["max_megapixels"] > 0:
+        raise InputError(f"--max_megapixels must be above 0, not {args['max_megapixels']}")
     unreadable: list[OSError] = []
     on_unreadable = unreadable.append if args["skip_bad_inputs"] else None
-    references = tuple(find_references(args["input_dir"], args["save_dir"], on_unreadable))
+    references, notes = find_references(args["input_dir"], args["save_dir"], on_unreadable)
     skipped = {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable}
     n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
     _within("n_samples", n_samples, 1, MOST_SAMPLES)
@@ -53,7 +55,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     values = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
     values |= {"config": config, "weights": weights, "diffusion": diffusion, "mixed_precision": precision}
     values |= {"sampler": sampler, "sampler_options": sampler_options}
-    values |= {"references": references, "n_samples": n_samples, "skipped": skipped}
+    values |= {"references": references, "input_notes": notes, "n_samples": n_samples, "skipped": skipped}
     return Settings(**(values | _sweeps(args, config.image_size, diffusion["respace_steps"])))
 
 

@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 
 from models.config import Config
+from utils.pictures import Tolerance
 from utils.run.references import Reference
 
 # settings that came later, and their values in all images made before: left out of the record at those, so that
@@ -136,7 +137,8 @@ class Settings:
     """A run, whole: the command line and the config, resolved against each other.
 
     `diffusion` is the config's, with the command line's values in place of its own, `respace_steps` among them.
-    `sampler_options` are those of the sampler alone. `skipped` are the references that cannot be read, and why.
+    `sampler_options` are those of the sampler alone. `skipped` are the references that cannot be read, and why;
+    `input_notes` what else there is to be said of the input folder.
     """
 
     config: Config
@@ -162,8 +164,16 @@ class Settings:
     progress_grid: int | None
     overwrite: bool
     skip_bad_inputs: bool
+    allow_truncated: bool
+    max_megapixels: float
     dry_run: bool
+    input_notes: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """What a reference may cost and lack."""
+        return Tolerance(self.max_megapixels, self.allow_truncated)
 
     @property
     def walk_steps(self) -> int:

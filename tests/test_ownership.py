@@ -1,0 +1,229 @@
+"""Only what is provably this program's own is ever replaced or removed, and images say truly what they follow."""
+
+import errno
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from tests.commands import run_here
+from utils.images import save_png
+from utils.png import read_text
+from utils.run import engine
+from utils.run.ownership import is_ours, signed
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def job(tmp_path, input_dir, tiny_model) -> tuple:
+    """The arguments of a job of three images, whose results lie in out/."""
+    args = ("--weights", tiny_model, "--input_dir", input_dir, "--save_dir", tmp_path / "out")
+    return (*args, "--respace_steps", 2, "--downsample_factor", 4)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def image_file(kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, kind, **options)
+    return file.getvalue()
+
+
+def texts(**values: str) -> PngInfo:
+    info = PngInfo()
+    for name, value in values.items():
+        info.add_itxt(name, value)
+    return info
+
+
+FOREIGN = {
+    "a PNG": image_file("PNG"),
+    "half a PNG": image_file("PNG")[:300],
+    "a JPEG": image_file("JPEG"),
+    "a WebP": image_file("WEBP"),
+    "text": b"my notes",
+    "a PNG of another program": image_file("PNG", pnginfo=texts(Software="GIMP", fingerprint="0" * 64)),
+    "a PNG that says it is ours": image_file("PNG", pnginfo=texts(Software="ILVR sampler", fingerprint="0" * 64)),
+    "zeros": bytes(500),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("name", ["a_0.png", "grid.png", "progress_grid.png", "progress_grid.webp", "run.yaml"])
+def test_files_of_others_that_are_named_like_ours(tmp_path, job, foreign, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(FOREIGN[foreign])
+    job = (*job, "--progress_grid")
+    code, error = run_here(*job)
+    assert code == 2, error
+    assert name in error and "or --overwrite" in error and "\n" not in error
+    assert contents(tmp_path / "out") == {name: FOREIGN[foreign]}
+    if foreign == "text":
+        assert run_here(*job, "--overwrite") == (0, "")
+        assert contents(tmp_path / "out")[name] != FOREIGN[foreign]
+        assert run_here(*job) == (0, "")  # by now, all of them are ours
+
+
+@pytest.mark.parametrize("record", ["a: 1", "- 1", "seed: 2022\nweights_sha256: x", "just words", ""])
+def test_a_run_record_of_others(tmp_path, job, record):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.yaml").write_text(record)
+    code, error = run_here(*job)
+    assert code == 2 and "run.yaml" in error
+    assert contents(tmp_path / "out") == {"run.yaml": record.encode()}
+
+
+def test_a_run_record_of_ours_without_images_is_replaced(tmp_path, job):
+    assert run_here(*job) == (0, "")
+    for path in (tmp_path / "out").glob("*.png"):
+        path.unlink()
+    assert run_here(*job, "--seed", 3) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "name", [".notes.2024.tmp", ".a_0.png.tmp", ".b.png.7.tmp", ".a_0.png.x7.tmp", "a.7.tmp", ".7.tmp"]
+)
+def test_temporary_files_of_others_stay(tmp_path, job, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_bytes(b"mine")
+    (tmp_path / "out" / ".run.yaml.77777.tmp").write_bytes(b"left by a dead run")
+    assert run_here(*job) == (0, "")
+    assert (tmp_path / "out" / name).read_bytes() == b"mine"
+    assert not (tmp_path / "out" / ".run.yaml.77777.tmp").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to nothing", "link to a folder"])
+@pytest.mark.parametrize("name", ["a_0.png", "grid.png"])
+def test_what_is_no_file_is_in_the_way(tmp_path, job, kind, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path if kind == "link to a folder" else tmp_path / "nothing")
+    for more in ((), ("--overwrite",)):
+        code, error = run_here(*job, *more)
+        assert code == 2 and f"{name}: is in the way" in error
+        assert os.path.lexists(path)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_passing_read_error_costs_no_finished_work(tmp_path, job, monkeypatch, number):
+    assert run_here(*job) == (0, "")
+    before = contents(tmp_path / "out")
+    opened = Path.open
+
+    def open_(path, *args, **options):
+        if path.name == "a_0.png" and args and args[0] == "rb":
+            raise OSError(number, os.strerror(number))
+        return opened(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", open_)
+        for more in ((), ("--overwrite",)):
+            code, error = run_here(*job, *more)
+            assert code == 2 and "a_0.png: cannot be read" in error
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("left", [0, 200, 900, -1, -20])
+def test_images_of_ours_that_were_cut_short_are_made_again(tmp_path, job, left):
+    assert run_here(*job) == (0, "")
+    before = contents(tmp_path / "out")
+    (tmp_path / "out" / "a_0.png").write_bytes(before["a_0.png"][:left])
+    (tmp_path / "out" / "grid.png").write_bytes(before["grid.png"][:left])
+    assert run_here(*job) == (0, "")
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_flipped_bit_in_an_image_is_seen(tmp_path, job):
+    assert run_here(*job) == (0, "")
+    before = contents(tmp_path / "out")
+    damaged = bytearray(before["a_0.png"])
+    damaged[-30] ^= 1
+    (tmp_path / "out" / "a_0.png").write_bytes(damaged)
+    assert run_here(*job) == (0, "")
+    assert contents(tmp_path / "out") == before
+
+
+def test_text_is_told_apart_from_nothing_and_from_something_else(tmp_path):
+    save_png(PIXELS, tmp_path / "a.png", signed({"seed": "7", "reference": "ä.png"}))
+    found = read_text(tmp_path / "a.png")
+    assert found and found.is_whole and is_ours(found) and found.text["reference"] == "ä.png"
+    save_png(PIXELS, tmp_path / "b.png", signed({"seed": "7"}) | {"seed": "8"})
+    found = read_text(tmp_path / "b.png")
+    assert found and found.is_whole and not is_ours(found)
+    assert read_text(tmp_path / "none.png") is None
+    found = read_text(Path(__file__))
+    assert found and not found.is_whole and not found.text
+
+
+def replace_at_step(monkeypatch, number: int, replace) -> None:
+    """Have something happen to the input folder when so many batches are sampled."""
+    sample, calls = engine._sample, []
+
+    def sample_and_replace(*args, **options):
+        calls.append(1)
+        if len(calls) == number:
+            replace()
+        return sample(*args, **options)
+
+    monkeypatch.setattr(engine, "_sample", sample_and_replace)
+
+
+@pytest.mark.parametrize("how", ["another put in its place", "written over", "removed", "a pipe"])
+def test_a_reference_that_is_replaced_during_the_run(tmp_path, job, input_dir, monkeypatch, how):
+    job = (*job, "--n_samples", 9, "--micro_batch", 1)
+    path, first = input_dir / "a.png", hashlib.sha256((input_dir / "a.png").read_bytes()).hexdigest()
+
+    def replace():
+        if how == "another put in its place":
+            Image.new("RGB", (20, 20), "red").save(input_dir / "new.png")
+            (input_dir / "new.png").replace(path)
+        elif how == "written over":
+            Image.new("RGB", (20, 20), "red").save(path)
+        else:
+            path.unlink()
+            if how == "a pipe":
+                os.mkfifo(path)
+
+    with monkeypatch.context() as patch:
+        replace_at_step(patch, 2, replace)
+        code, error = run_here(*job)
+    assert code == 1, error
+    assert "a.png" in error and "\n" not in error
+    assert "during the run" in error or how in ("removed", "a pipe")
+    made = sorted((tmp_path / "out").glob("*_*.png"))
+    assert 1 <= len(made) < 9
+    assert all(read_text(made_of_a).text["reference_sha256"] == first for made_of_a in made if made_of_a.name[0] == "a")
+    if how in ("removed", "a pipe"):
+        return
+    second = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert run_here(*job) == (0, "")
+    found = [read_text(path) for path in (tmp_path / "out").glob("a_*.png")]
+    assert [its.text["reference_sha256"] for its in found] == [second] * 3
+
+
+def test_a_reference_that_is_replaced_before_the_grid_is_drawn(tmp_path, job, input_dir, monkeypatch):
+    finish = engine._finish
+
+    def replace_and_finish(plan):
+        Image.new("RGB", (20, 20), "red").save(input_dir / "a.png")
+        finish(plan)
+
+    monkeypatch.setattr(engine, "_finish", replace_and_finish)
+    code, error = run_here(*job)
+    assert code == 1 and "a.png: was replaced during the run" in error
+    assert not (tmp_path / "out" / "grid.png").exists()
+    assert len(list((tmp_path / "out").glob("*_0.png"))) == 3
