@@ -1,12 +1,13 @@
 """One run: settings → plan, model, sampler → every process its share of the samples → grid."""
 
 import time
+import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -25,8 +26,10 @@ from utils.micro_batches import for_each_batch
 from utils.overlap import Background, ahead
 from utils.run.batch import make_guide, sample_batch
 from utils.run.figures import Progress
+from utils.run.gallery import FILM, Gallery, save_pictures, without_pictures
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
+from utils.run.pictures import picture_folders
 from utils.run.plan import Plan, begin, make_plan
 from utils.run.processes import agree, connect, part
 from utils.run.resolve import resolve
@@ -43,6 +46,20 @@ class Job:
     device: torch.device
 
 
+class Sampled(NamedTuple):
+    """What a micro-batch has come to.
+
+    Attributes:
+        images: [B, C, H, W] in about [-1, 1].
+        finite: of each image, whether all numbers on its way were.
+        low_frequencies: what of each reference bound, [B, C, H, W].
+    """
+
+    images: Tensor
+    finite: list[bool]
+    low_frequencies: Tensor
+
+
 def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
     """Do what the arguments say, alone in the output folder; or, in a dry run, say it.
 
@@ -55,8 +72,8 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         RunError: the machine gave out.
     """
     settings = resolve(args)
-    for binding in settings.bindings:
-        make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
+    for folder in (*(binding.folder for binding in settings.bindings), *picture_folders(settings)):
+        make_save_dir(settings.save_dir / folder, settings.dry_run)
     keep_freed_memory()
     accelerator = connect()
     with nullcontext() if settings.dry_run else FolderLock(settings.save_dir) as lock:
@@ -67,13 +84,16 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         if lock is None:
             accelerator.print(plan.summary(accelerator.num_processes))
             return
+        gallery = Gallery(plan, keeps=accelerator.is_main_process)
         if accelerator.is_main_process:
             begin(plan, accelerator.num_processes)
+            gallery.refresh()
         part(accelerator)
-        interrupts.last_words = plan.how_to_go_on if accelerator.is_main_process else None
-        _sample_share(job, accelerator.process_index, accelerator.num_processes)
-        if lock.is_last():
-            _finish(job)
+        interrupts.last_words = gallery.last_words if accelerator.is_main_process else None
+        with gallery:
+            _sample_share(job, gallery, accelerator.process_index, accelerator.num_processes)
+            if lock.is_last():
+                _finish(job, gallery)
 
 
 def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
@@ -127,7 +147,7 @@ def _compile(network: Network, settings: Settings, device: torch.device) -> Comp
         raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None
 
 
-def _sample_share(job: Job, rank: int, num_processes: int) -> None:
+def _sample_share(job: Job, gallery: Gallery, rank: int, num_processes: int) -> None:
     """Make and write this process's share of the samples."""
     plan = job.plan
     share = plan.batches[rank::num_processes]
@@ -147,7 +167,7 @@ def _sample_share(job: Job, rank: int, num_processes: int) -> None:
             except InputError as error:  # a reference that was readable has gone, and only this process knows
                 raise RunError(str(error)) from None
             sampled = _sample(job, batch, references, lambda _: bar.update(len(batch)))
-            writer.submit(_save, batch, *sampled, plan)
+            writer.submit(_save, batch, references, sampled, gallery)
 
         for_each_batch(ahead(partial(_read, plan.settings), share), work)
 
@@ -159,15 +179,12 @@ def _read(settings: Settings, sample: Sample) -> Tensor:
 
 def _sample(
     job: Job, batch: Sequence[Sample], references: Sequence[Tensor], on_step: Callable[[Step], object]
-) -> tuple[Tensor, list[bool]]:
+) -> Sampled:
     """Noise to images, for one micro-batch.
 
     Args:
         batch: of one binding.
         on_step: told of every step.
-
-    Returns:
-        [B, C, H, W] in about [-1, 1], and of each image whether all numbers on its way were finite.
     """
     settings = job.plan.settings
     guide = make_guide(torch.stack(list(references)).to(job.device), batch[0].binding, settings)
@@ -177,21 +194,24 @@ def _sample(
         images = step.sample
         on_step(step)
     watch.add(images)
-    return images, watch.is_finite()
+    return Sampled(images, watch.is_finite(), guide.low_frequencies)
 
 
-def _save(batch: Sequence[Sample], images: Tensor, finite: Sequence[bool], plan: Plan) -> None:
-    """Write those images of a batch that are wanted and finite.
+def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sampled, gallery: Gallery) -> None:
+    """Write those images of a batch that are wanted and finite, and what the page shows beside them.
 
     Raises:
         NotFiniteError: values that are not finite; the batch's other images are written.
         RunError: an image cannot be written.
     """
-    for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
+    plan = gallery.plan
+    for sample, pixels, good in zip(batch, to_pixels(sampled.images), sampled.finite, strict=True):
         if good and sample in plan.todo:
             save_png(pixels, plan.path(sample), plan.text(sample))
-    if not all(finite):
-        numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
+    save_pictures(plan, batch, references, sampled.low_frequencies)
+    gallery.refresh()
+    if not all(sampled.finite):
+        numbers = ", ".join(str(sample.number) for sample, good in zip(batch, sampled.finite, strict=True) if not good)
         advice = {"fp16": "try mixed_precision bf16 or no", "bf16": "try mixed_precision no"}
         raise NotFiniteError(
             f"sample {numbers}: the network returned values that are not finite, and no image was written; "
@@ -199,8 +219,8 @@ def _save(batch: Sequence[Sample], images: Tensor, finite: Sequence[bool], plan:
         )
 
 
-def _finish(job: Job) -> None:
-    """Draw the grid, all images being there; and one sample's progress, if that is asked for.
+def _finish(job: Job, gallery: Gallery) -> None:
+    """Draw the grid, all images being there; one sample's progress, if that is asked for; and write the page.
 
     Raises:
         RunError: some are not: a process has died, or they were removed.
@@ -208,11 +228,18 @@ def _finish(job: Job) -> None:
     plan, settings = job.plan, job.plan.settings
     if plan.left():
         raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
+    for sample in without_pictures(plan):
+        reference = _read(settings, sample)
+        guide = make_guide(reference[None].to(job.device), sample.binding, settings)
+        save_pictures(plan, [sample], [reference], guide.low_frequencies)
     save_png(grid_of(settings), settings.save_dir / "grid.png")
-    print(one_line(f"{len(settings.samples)} images and grid.png are in {settings.save_dir}"))
     for sample in settings.samples:
         if sample.number == settings.progress_grid:
             _draw_progress(job, sample)
+    gallery.write(running=False)
+    print(one_line(f"{len(settings.samples)} images, index.html and grid.png are in {settings.save_dir}"))
+    if settings.open and not webbrowser.open((settings.save_dir / "index.html").resolve().as_uri()):
+        print("no browser can be found to open index.html with")
 
 
 def _draw_progress(job: Job, sample: Sample) -> None:
@@ -220,4 +247,4 @@ def _draw_progress(job: Job, sample: Sample) -> None:
     settings = job.plan.settings
     progress = Progress(settings.walk_steps)
     _sample(job, [sample], [_read(settings, sample)], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
-    progress.save(settings.save_dir / sample.binding.folder / "progress_grid")
+    progress.save(settings.save_dir / sample.binding.folder / FILM)

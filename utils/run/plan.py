@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice, zip_longest
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from utils.errors import InputError, RunError, one_line
 from utils.files import remove_leftovers
 from utils.images import read_text
+from utils.run.page import is_ours
+from utils.run.pictures import FOLDER, Picture, picture_folders, pictures_of
 from utils.run.preflight import THREADS, examine
-from utils.run.record import hash_weights, png_text, read_run_record, settings_record, write_run_record
+from utils.run.record import hash_weights, picture_text, png_text, read_run_record, settings_record, write_run_record
 from utils.run.settings import Sample, Settings
+
+Image = TypeVar("Image", Sample, Picture)
 
 # a picture edited since its samples were made is no other setting: its samples are made anew
 OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256"}
@@ -29,6 +33,7 @@ class Plan:
         weights_hash: SHA-256 of the checkpoint.
         reference_hashes: SHA-256 of each reference's content, by its name.
         todo: the samples that are not finished.
+        pictures: those of references that are not finished.
         batches: the batches that hold them, each process's being every `num_processes`th. They are those of a
             whole run, finished samples included: the device's rounding may depend on a batch's size.
     """
@@ -37,15 +42,19 @@ class Plan:
     weights_hash: str
     reference_hashes: Mapping[str, str]
     todo: frozenset[Sample] = frozenset()
+    pictures: frozenset[Picture] = frozenset()
     batches: tuple[Sequence[Sample], ...] = ()
 
-    def path(self, sample: Sample) -> Path:
-        """Where a sample is written."""
-        return self.settings.save_dir / sample.file_name
+    def path(self, image: Sample | Picture) -> Path:
+        """Where a sample, or a picture of a reference, is written."""
+        return self.settings.save_dir / image.file_name
 
-    def text(self, sample: Sample) -> dict[str, str]:
-        """The text chunks of a sample's PNG; those of a finished one are the same."""
-        return png_text(self.settings, sample, self.weights_hash, self.reference_hashes[sample.reference.name])
+    def text(self, image: Sample | Picture) -> dict[str, str]:
+        """The text chunks of its PNG; those of a finished one are the same."""
+        reference_hash = self.reference_hashes[image.reference.name]
+        if isinstance(image, Picture):
+            return picture_text(self.settings, image, self.weights_hash, reference_hash)
+        return png_text(self.settings, image, self.weights_hash, reference_hash)
 
     def left(self) -> int:
         """How many samples are still to be made, by all processes together."""
@@ -70,7 +79,7 @@ class Plan:
                 f"steps        {settings.walk_steps} per sample",
                 f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
                 f"shared by {num_processes} process(es)",
-                f"files        {len(files)} images, grid.png and run.yaml in {one_line(settings.save_dir)}",
+                f"files        {len(files)} images, index.html, grid.png and run.yaml in {one_line(settings.save_dir)}",
                 *(f"  {file}" for file in files[:20]),
                 *([f"  … and {len(files) - 20} more"] if len(files) > 20 else []),
             ]
@@ -99,17 +108,24 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
         _check_record(plan)
 
     read_text(settings.save_dir / "grid.png")  # no folder
+    samples, pictures = _unfinished(plan, settings.samples), _unfinished(plan, pictures_of(settings))
+    _check_page(settings.save_dir / "index.html", settings.overwrite)
+    if not settings.overwrite:
+        _check_ours(plan, (*samples.items(), *pictures.items()))
+        _check_settings(plan, samples)
+    batches = (batch for batch in make_batches(settings, num_processes) if not samples.keys().isdisjoint(batch))
+    return replace(plan, todo=frozenset(samples), pictures=frozenset(pictures), batches=tuple(batches))
+
+
+def _unfinished(plan: Plan, images: Sequence[Image]) -> dict[Image, Mapping[str, str] | None]:
+    """Those that are not there, or others in their place; and the text chunks of what is there."""
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(read_text, map(plan.path, settings.samples)))
-    todo = set()
-    for sample, text in zip(settings.samples, found, strict=True):
-        wanted = plan.text(sample)
-        if text is None or text.get("fingerprint") != wanted["fingerprint"]:
-            if text is not None and not settings.overwrite:
-                _check_image(plan.path(sample), text, wanted)
-            todo.add(sample)
-    batches = (b for b in make_batches(settings, num_processes) if not todo.isdisjoint(b))
-    return replace(plan, todo=frozenset(todo), batches=tuple(batches))
+        found = list(pool.map(read_text, map(plan.path, images)))
+    return {
+        image: text
+        for image, text in zip(images, found, strict=True)
+        if text is None or text.get("fingerprint") != plan.text(image)["fingerprint"]
+    }
 
 
 def make_batches(settings: Settings, num_processes: int) -> Iterable[Sequence[Sample]]:
@@ -136,9 +152,10 @@ def begin(plan: Plan, num_processes: int) -> None:
     """
     folder = plan.settings.save_dir
     try:
-        remove_leftovers({plan.path(sample).parent for sample in plan.settings.samples} | {folder})
-        for sample in plan.todo:
-            plan.path(sample).unlink(missing_ok=True)
+        folders = {plan.path(sample).parent for sample in plan.settings.samples}
+        remove_leftovers(folders | {folder} | {folder / name for name in picture_folders(plan.settings)})
+        for path in (*map(plan.path, plan.todo), *map(plan.path, plan.pictures)):
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
     write_run_record(plan.settings, plan.weights_hash, num_processes)
@@ -148,7 +165,8 @@ def _check_record(plan: Plan) -> None:
     """That run.yaml, where there are images beside it, is of the same settings."""
     folder = plan.settings.save_dir
     record = folder / "run.yaml"
-    if not record.exists() or not any(folder.rglob("*.png")):
+    images = (path for path in folder.rglob("*.png") if path.relative_to(folder).parts[0] != FOLDER)
+    if not record.exists() or not any(images):
         return
     found = read_run_record(record)
     wanted = settings_record(plan.settings, plan.weights_hash)
@@ -162,14 +180,33 @@ def _check_record(plan: Plan) -> None:
         )
 
 
-def _check_image(path: Path, text: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    """That an image which is about to be replaced is the same sample of an older reference."""
-    if "fingerprint" not in text:
+def _check_page(path: Path, overwrite: bool) -> None:
+    """That a page can be written, and replaces no other."""
+    if path.is_dir():
+        raise InputError(f"{path}: is in the way: a folder where the page is to be written")
+    if path.exists() and not overwrite and not is_ours(path.read_bytes()):
         raise InputError(f"{path}: is in the way, and not one of ours; choose another save_dir, or --overwrite")
-    keep = wanted.keys() - OF_THE_REFERENCE
-    differences = name_differences({k: text.get(k) for k in keep}, {k: wanted[k] for k in keep})
-    if differences:
-        raise InputError(f"{path}: was made otherwise ({differences}); choose another save_dir, or --overwrite")
+
+
+def _check_ours(plan: Plan, found: Iterable[tuple[Sample | Picture, Mapping[str, str] | None]]) -> None:
+    """That the images about to be replaced are of this program."""
+    for image, text in found:
+        if text is not None and "fingerprint" not in text:
+            raise InputError(
+                f"{plan.path(image)}: is in the way, and not one of ours; choose another save_dir, or --overwrite"
+            )
+
+
+def _check_settings(plan: Plan, found: Mapping[Sample, Mapping[str, str] | None]) -> None:
+    """That the samples about to be replaced differ by their references only."""
+    for sample, text in found.items():
+        if text is not None:
+            wanted = plan.text(sample)
+            keep = wanted.keys() - OF_THE_REFERENCE
+            differences = name_differences({k: text.get(k) for k in keep}, {k: wanted[k] for k in keep})
+            if differences:
+                path = plan.path(sample)
+                raise InputError(f"{path}: was made otherwise ({differences}); choose another save_dir, or --overwrite")
 
 
 def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 5) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from models.diffusers_folder import weight_files
 from utils.errors import InputError, one_line
 from utils.files import write_atomically
 from utils.plain_yaml import read_yaml
+from utils.run.pictures import Picture
 from utils.run.settings import Sample, Settings
 
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
@@ -90,5 +92,23 @@ def png_text(settings: Settings, sample: Sample, weights_hash: str, reference_ha
         "downsample_factor": sample.binding.downsample_factor,
         "range_t": sample.binding.range_t,
     }
+    return _with_fingerprint(values)
+
+
+def picture_text(settings: Settings, picture: Picture, weights_hash: str, reference_hash: str) -> dict[str, str]:
+    """The text chunks of a reference's picture, or of what binds of it, as `png_text` gives an image's."""
+    values = {
+        "Software": "ILVR sampler",
+        "reference": one_line(picture.reference.path.name),
+        "reference_sha256": reference_hash,
+        **settings_record(settings, weights_hash),
+        "downsample_factor": picture.downsample_factor,
+        "range_t": None,
+    }
+    return _with_fingerprint(values)
+
+
+def _with_fingerprint(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values as text, and a hash of them all."""
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
     return text | {"fingerprint": hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()}

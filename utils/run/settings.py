@@ -46,7 +46,8 @@ class Settings:
     """A run, whole: the command line and the config, resolved against each other.
 
     `diffusion` is the config's, with the command line's values in place of its own, `respace_steps` among them.
-    `sampler_options` are those of the sampler alone. `skipped` are the references that cannot be read, and why.
+    `sampler_options` are those of the sampler alone. `command` is what was typed. `skipped` are the references that
+    cannot be read, and why.
     """
 
     config: Config
@@ -73,6 +74,8 @@ class Settings:
     overwrite: bool
     skip_bad_inputs: bool
     dry_run: bool
+    open: bool = False
+    command: str = ""
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
