@@ -14,9 +14,11 @@ from utils.errors import InputError, RunError, SaidByAnotherError
 from utils.output import make_output_unfailing
 from utils.paths import PROJECT
 from utils.run.interrupts import Interrupted, Interrupts
+from utils.shell import command_line
 
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
 DEMO_INPUTS = PROJECT / "assets" / "references"
+FOR_ONCE = {"--open", "--overwrite", "--dry_run"}  # no part of the command that makes the images again
 
 
 def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None) -> int:
@@ -56,7 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--class_id", type=int, help="the class to draw, of a class-conditional model")
     add("--n_samples", type=int, help="images in all, shared out over the references; one per reference if left out")
     add("--input_dir", type=Path, default=DEMO_INPUTS, help="folder of reference images, or one image")
-    add("--save_dir", type=Path, default=Path("results"), help="folder for the images, grid.png and run.yaml")
+    add("--save_dir", type=Path, default=Path("results"), help="folder for the images, and index.html to see them")
     add("--seed", type=int, default=2022, help="every sample's noise follows from this and the sample's number")
     add("--var_type", help="fixed_small, fixed_large or learned_range; the config's if left out")
     add("--respace_type", help="uniform (= uniform-leading), uniform-trailing, uniform-linspace or quad")
@@ -80,12 +82,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--progress_grid", type=int, nargs="?", const=0, help="show this sample over its steps: a strip, an animation")
     add("--mixed_precision", help="no, bf16 or fp16, of the network; accelerate's own setting if left out, else no")
     add("--compile", action="store_true", help="compile the network first, a minute or so: for GPUs, no gain on a CPU")
+    add("--open", action="store_true", help="when done, show the images in the browser")
     add("--skip_bad_inputs", action="store_true", help="go on without references that cannot be read")
     add("--allow_truncated", action="store_true", help="read references whose pixels are cut short; the rest is black")
     add("--max_megapixels", type=float, default=512, help="the largest reference to read; of colours, 4 MB each")
     add("--overwrite", action="store_true", help="replace images of other settings in save_dir, and files of others")
     add("--dry_run", action="store_true", help="check everything, say what would be done, and write nothing")
     args = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args.command = command_line(["python", "sample_ilvr.py", *(word for word in words if word not in FOR_ONCE)])
     if args.config is None and args.weights is None:
         args.config = DEMO_CONFIG
     return args

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from utils.images import read_pixels, read_reference, save_png, to_pixels
 from utils.paths import PROJECT
-from utils.run.figures import side_by_side
+from utils.sheet import draw_sheet
 
 REFERENCES = PROJECT / "assets" / "references"
 SIZE = 64  # of the embedded model's images
@@ -72,7 +72,7 @@ def strength(work: Path, save_dir: Path) -> None:
         walk = ("--strength", share, "--range_t", LAST_TENTH)
         out = run(work, FEW, *walk, "--n_samples", 3 * len(FEW), save_dir=f"{share}")
         blocks.append([[read_pixels(out / f"{path.stem}_{i}.png") for i in range(3)] for path in chosen(FEW)])
-    save_png(side_by_side(blocks, ["", *(f"strength {share}" for share in STRENGTHS)]), save_dir / "strength.png")
+    save_png(draw_sheet(blocks, ["", *(f"strength {share}" for share in STRENGTHS)]), save_dir / "strength.png")
 
 
 def translation(work: Path, save_dir: Path) -> None:

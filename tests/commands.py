@@ -67,5 +67,16 @@ def launch(processes: int, *args: object, **options) -> subprocess.CompletedProc
 
 def read_images(folder: Path) -> dict[str, np.ndarray]:
     """Every sample of a run's folder, by its path below it."""
-    files = sorted(path for path in folder.rglob("*.png") if not path.name.endswith("grid.png"))
-    return {str(path.relative_to(folder)): np.asarray(Image.open(path)).astype(int) for path in files}
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*.png"))}
+    return {
+        name: np.asarray(Image.open(path)).astype(int)
+        for name, path in files.items()
+        if not name.endswith("grid.png") and not name.startswith("index_files/")
+    }
+
+
+def contains(grid: np.ndarray, picture: np.ndarray) -> bool:
+    """Whether a picture stands somewhere on a grid, pixel for pixel."""
+    height, width = picture.shape[:2]
+    corners = zip(*np.nonzero((grid == picture[0, 0]).all(-1)), strict=True)
+    return any(np.array_equal(grid[y : y + height, x : x + width], picture) for y, x in corners)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.commands import ENTRY, ENVIRONMENT, read_images, run_here, sample_ilvr, start
 from utils.files import write_atomically
-from utils.run import engine
+from utils.run import job as job_module
 from utils.run.folder_lock import FolderLock
 
 N = 45
@@ -106,7 +106,7 @@ def test_a_folder_removed_half_way(tmp_path, job):
 
 def load_with(monkeypatch, *, before=None, after=None) -> None:
     """Have `load_model` return a network with these hooks."""
-    load = engine.load_model
+    load = job_module.load_model
 
     def load_hooked(*args, **options):
         model = load(*args, **options)
@@ -116,7 +116,7 @@ def load_with(monkeypatch, *, before=None, after=None) -> None:
             model.network.register_forward_hook(after)
         return model
 
-    monkeypatch.setattr(engine, "load_model", load_hooked)
+    monkeypatch.setattr(job_module, "load_model", load_hooked)
 
 
 def memory_for(samples: int):
@@ -151,7 +151,7 @@ def test_a_compiled_network_that_does_not_fit_says_so_before_the_first_step(job,
     def compiled(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(engine, "Compiled", compiled)
+    monkeypatch.setattr(job_module, "Compiled", compiled)
     code, error = run_here(*job, "--save_dir", tmp_path / "out", "--compile", "--micro_batch", 2)
     assert (code, error) == (1, "out of memory with 2 samples at a time; give a smaller micro_batch")
     assert_clean(tmp_path / "out", range(1))

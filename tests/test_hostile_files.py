@@ -114,7 +114,7 @@ def test_outputs_that_never_end(tmp_path, job, make, name):
 
 @pytest.mark.parametrize("name", ["run.yaml", "grid.png", "a_0.png", ".lock"])
 def test_folders_in_the_way_are_found_before_anything_is_loaded(tmp_path, job, name, monkeypatch):
-    monkeypatch.setattr("utils.run.engine.load_model", None)
+    monkeypatch.setattr("utils.run.job.load_model", None)
     (tmp_path / "out" / name).mkdir(parents=True)
     code, error = run_here(*job, "--n_samples", 1)
     assert code == 2 and "\n" not in error and f"out/{name}: " in error

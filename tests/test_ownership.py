@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from tests.commands import run_here
 from utils.images import save_png
 from utils.png import read_text
-from utils.run import engine
+from utils.run import share
 from utils.run.ownership import is_ours, signed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -171,7 +171,7 @@ def test_text_is_told_apart_from_nothing_and_from_something_else(tmp_path):
 
 def replace_at_step(monkeypatch, number: int, replace) -> None:
     """Have something happen to the input folder when so many batches are sampled."""
-    sample, calls = engine._sample, []
+    sample, calls = share.sample, []
 
     def sample_and_replace(*args, **options):
         calls.append(1)
@@ -179,7 +179,7 @@ def replace_at_step(monkeypatch, number: int, replace) -> None:
             replace()
         return sample(*args, **options)
 
-    monkeypatch.setattr(engine, "_sample", sample_and_replace)
+    monkeypatch.setattr(share, "sample", sample_and_replace)
 
 
 @pytest.mark.parametrize("how", ["another put in its place", "written over", "removed", "a pipe"])
@@ -216,7 +216,7 @@ def test_a_reference_that_is_replaced_during_the_run(tmp_path, job, input_dir, m
 
 
 def test_a_reference_that_is_replaced_before_the_grid_is_drawn(tmp_path, job, input_dir, monkeypatch):
-    finish = engine._finish
+    finish = share._finish
 
     def replace_and_finish(plan):
         Image.new("RGB", (20, 20), "red").save(input_dir / "a.png")

@@ -9,7 +9,8 @@ from PIL import Image
 
 from tests.commands import launch, read_images, sample_ilvr
 from utils.images import GRID_GAP
-from utils.run.figures import _spread, side_by_side
+from utils.run.figures import _spread
+from utils.sheet import LABEL_HEIGHT
 
 FAST = ("--respace_steps", 3)
 
@@ -34,9 +35,11 @@ def test_a_sweep_makes_the_files_of_single_launches(tmp_path, input_dir):
         assert file_bytes(tmp_path / "sweep" / f"N{factor}") == file_bytes(tmp_path / factor), factor
         assert not (tmp_path / "sweep" / f"N{factor}" / "grid.png").exists()
 
-    grid = Image.open(tmp_path / "sweep" / "grid.png")
-    assert grid.size == (64 + 2 * (10 + 2 * 64 + GRID_GAP), 16 + 3 * 64 + 2 * GRID_GAP)
-    assert np.array_equal(np.asarray(grid)[16 : 16 + 64, 74 : 74 + 64], sweep["N2.5/a_0.png"])
+    grid = np.asarray(Image.open(tmp_path / "sweep" / "grid.png"))
+    across = 128 + 2 * (10 + 2 * 128 + GRID_GAP)
+    assert grid.shape[:2] == (LABEL_HEIGHT + 3 * (128 + GRID_GAP) - GRID_GAP, across)
+    first = grid[LABEL_HEIGHT : LABEL_HEIGHT + 128 : 2, 138 : 138 + 128 : 2]
+    assert np.array_equal(first, sweep["N2.5/a_0.png"])
     record = yaml.safe_load((tmp_path / "sweep" / "run.yaml").read_text())
     assert record["downsample_factor"] == [2.5, 8]
     assert record["range_t"] == 0
@@ -90,17 +93,3 @@ def test_frames_are_spread_from_first_to_last():
     assert _spread(3, 10) == [0, 1, 2]
     assert _spread(1, 10) == [0]
     assert _spread(100, 4) == [0, 33, 66, 99]
-
-
-def test_side_by_side_is_as_wide_as_its_blocks():
-    picture = np.zeros((8, 8, 3), np.uint8)
-    figure = side_by_side([[[picture]], [[picture, picture]]], ["", "N8"])
-    assert figure.shape == (16 + 8, 8 + 10 + 2 * 8 + GRID_GAP, 3)
-
-
-def test_side_by_side_makes_room_for_a_label_wider_than_its_block():
-    black = np.zeros((8, 8, 3), np.uint8)
-    figure = side_by_side([[[black]], [[black]]], ["N16 range10", "N16 range20"])
-    one, other = figure[:16, : figure.shape[1] // 2], figure[:16, figure.shape[1] // 2 :]
-    assert (one[:, -20:-10] < 128).any() and (other[:, -10:] < 128).any()  # both zeros are there
-    assert (one[:, -5:] == 255).all()

@@ -1,49 +1,30 @@
-"""One run: settings → plan, model, sampler → every process its share of the samples → grid."""
+"""One run: settings → plan, model, sampler → every process its share of the samples → grid and page."""
 
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+import webbrowser
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-from tqdm import tqdm
-
-from diffusions import Sampler, Step, make_sampler
-from diffusions.process import Denoiser
-from models import Compiled, Model, Network, advise, choose_class, load_model, make_ready
-from utils.errors import InputError, NotFiniteError, RunError, one_line
+from utils.errors import InputError, RunError, one_line
 from utils.files import make_save_dir
-from utils.finite import FiniteWatch
-from utils.images import save_png, to_pixels
-from utils.memory import is_out_of_memory, keep_freed_memory
-from utils.micro_batches import for_each_batch
-from utils.overlap import Background, ahead
-from utils.run.batch import make_guide, sample_batch
-from utils.run.batches import largest_batch
+from utils.images import save_png
+from utils.memory import keep_freed_memory
+from utils.run.batch import make_guide
 from utils.run.figures import Progress
 from utils.run.folder_lock import FolderLock
 from utils.run.found import name_differences
+from utils.run.gallery import FILM, Gallery, save_pictures, without_pictures
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
+from utils.run.job import Job, make_job
 from utils.run.ownership import signed
+from utils.run.pictures import output_folders
 from utils.run.plan import Plan, begin, make_plan
 from utils.run.processes import Processes
 from utils.run.resolve import resolve
 from utils.run.settings import Sample, Settings
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a process needs to make any of the run's samples."""
-
-    plan: Plan
-    network: Denoiser
-    sampler: Sampler
-    device: torch.device
+from utils.run.share import sample, sample_share
 
 
 def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
@@ -70,12 +51,15 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
                 processes.print(plan.summary(processes.count))
                 return
             processes.agree(lambda: begin(plan, processes.count, lock))
+            gallery = Gallery(plan, keeps=processes.is_main)
+            gallery.refresh()
             processes.part()
-            interrupts.last_words = plan.how_to_go_on if processes.is_main else None
-            _sample_share(job, processes.rank, processes.count)
-            if lock.is_last():
-                _finish(job)
-                lock.remove_marks()
+            interrupts.last_words = gallery.last_words if processes.is_main else None
+            with gallery:
+                sample_share(job, gallery, processes.rank, processes.count)
+                if lock.is_last():
+                    _finish(job, gallery)
+                    lock.remove_marks()
 
 
 def _check_arguments(args: Mapping[str, Any], processes: Processes) -> None:
@@ -94,8 +78,8 @@ def _check_arguments(args: Mapping[str, Any], processes: Processes) -> None:
 def _prepare(args: Mapping[str, Any]) -> Settings:
     """The settings, and the folders they write to."""
     settings = resolve(args)
-    for binding in settings.bindings:
-        make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
+    for folder in output_folders(settings):
+        make_save_dir(settings.save_dir / folder, settings.dry_run)
     warnings.filterwarnings("ignore", module="PIL")  # what there is to say of a picture, the plan's notes do
     return settings
 
@@ -120,130 +104,11 @@ def _join(plan: Plan, lock: FolderLock | None, processes: Processes) -> Job:
     """Take part in a run that the main process has planned."""
     if lock and not processes.is_main:
         lock.share()
-    return _make_job(plan, processes)
+    return make_job(plan, processes)
 
 
-def _make_job(plan: Plan, processes: Processes) -> Job:
-    """The model and the sampler that the settings name, seen to fit each other, ready on the device."""
-    settings, device = plan.settings, processes.device
-    model = load_model(settings.weights, settings.config)
-    sampler = _make_sampler(settings, model)
-    network = _make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
-    if advice := advise(device, settings.mixed_precision):
-        processes.print(advice)
-    if not settings.compile or settings.dry_run:
-        return Job(plan, network, sampler, device)
-    start = time.perf_counter()
-    compiled = _compile(network, plan, device)
-    processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
-    return Job(plan, compiled, sampler, device)
-
-
-def _make_ready(network: Network, device: torch.device, precision: str) -> Network:
-    try:
-        return make_ready(network, device, precision)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise RunError(f"out of memory with the network alone on {device}; choose a larger device") from None
-        raise
-
-
-def _make_sampler(settings: Settings, model: Model) -> Sampler:
-    options = {**settings.diffusion, **settings.sampler_options}
-    try:
-        sampler = make_sampler(settings.sampler, model.process, **options)
-        sampler.check_variance(model.network.out_channels - model.channels)
-    except ValueError as error:
-        raise InputError(f"{settings.config.source}: {error}") from None
-    return sampler
-
-
-def _compile(network: Network, plan: Plan, device: torch.device) -> Compiled:
-    """The network compiled for the largest of the run's micro-batches.
-
-    Raises:
-        RunError: a micro-batch does not fit into memory. Halving it later would not help: the compiled network takes
-            whole ones.
-    """
-    size, channels = plan.settings.config.image_size, plan.settings.config.image_channels
-    batch = largest_batch(plan.settings.samples, plan.settings.micro_batch, plan.num_processes)
-    try:
-        return Compiled(network, (batch, channels, size, size), device)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None
-        raise
-
-
-def _sample_share(job: Job, rank: int, num_processes: int) -> None:
-    """Make and write this process's share of the samples."""
-    plan = job.plan
-    share = plan.batches[rank::num_processes]
-    # The main process has as many batches as any other, so that its own steps measure the whole job.
-    bar = tqdm(
-        desc=f"{plan.todo.sum()} images",
-        total=share.num_samples * plan.settings.walk_steps,
-        unit="step",
-        disable=rank > 0 or not share,
-    )
-    with bar, Background() as writer:
-
-        def work(read: Sequence[tuple[Sample, Future[Tensor]]]) -> None:
-            batch = [sample for sample, _ in read]
-            references = [reference.result() for _, reference in read]
-            sampled = _sample(job, batch, references, lambda _: bar.update(len(batch)))
-            writer.submit(_save, batch, *sampled, plan)
-
-        read = ahead(lambda sample: plan.read(sample.reference), share)
-        for_each_batch(read, work, may_halve=not plan.settings.compile)
-
-
-def _sample(
-    job: Job, batch: Sequence[Sample], references: Sequence[Tensor], on_step: Callable[[Step], object]
-) -> tuple[Tensor, FiniteWatch]:
-    """Noise to images, for one micro-batch.
-
-    Args:
-        batch: of one binding.
-        on_step: told of every step.
-
-    Returns:
-        [B, C, H, W] in about [-1, 1], and who knows of each image whether all numbers on its way were finite. The
-        device may still be at work on them.
-    """
-    settings = job.plan.settings
-    guide = make_guide(torch.stack(list(references)).to(job.device), batch[0].binding, settings)
-    numbers = [sample.number for sample in batch]
-    watch = FiniteWatch(job.network)
-    for step in sample_batch(watch, job.sampler, guide, settings.seed, numbers, settings.walk_steps):
-        images = step.sample
-        on_step(step)
-    watch.add(images)
-    return images, watch
-
-
-def _save(batch: Sequence[Sample], images: Tensor, watch: FiniteWatch, plan: Plan) -> None:
-    """Write those images of a batch that are wanted and finite.
-
-    Raises:
-        NotFiniteError: values that are not finite; the batch's other images are written.
-        RunError: an image cannot be written.
-    """
-    finite = watch.is_finite()
-    for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
-        if good and plan.is_todo(sample):
-            save_png(pixels, plan.path(sample), plan.text(sample))
-    if not all(finite):
-        numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
-        advice = {"fp16": "try mixed_precision bf16 or no", "bf16": "try mixed_precision no"}
-        raise NotFiniteError(
-            f"sample {numbers}: the network returned values that are not finite, and no image was written; "
-            + advice.get(plan.settings.mixed_precision, "the weights may be damaged, or not fit the config")
-        )
-
-
-def _finish(job: Job) -> None:
-    """Draw the grid, all images being there; and one sample's progress, if that is asked for.
+def _finish(job: Job, gallery: Gallery) -> None:
+    """Draw the grid and write the page, all images being there; and one sample's progress, if that is asked for.
 
     Raises:
         RunError: some are not: a process has died, or they were removed.
@@ -251,17 +116,23 @@ def _finish(job: Job) -> None:
     plan, settings = job.plan, job.plan.settings
     if plan.left():
         raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
-    save_png(grid_of(plan), settings.save_dir / "grid.png", signed({"figure": "grid"}))
-    print(one_line(f"{len(settings.samples)} images and grid.png are in {settings.save_dir}"))
-    for sample in settings.samples.numbered(settings.progress_grid):
-        _draw_progress(job, sample)
+    for first in without_pictures(plan):
+        reference = plan.read(first.reference)
+        guide = make_guide(reference[None].to(job.device), first.binding, settings)
+        save_pictures(plan, [first], [reference], guide.low_frequencies)
+    save_png(grid_of(settings), settings.save_dir / "grid.png", signed({"figure": "grid"}))
+    for shown in settings.samples.numbered(settings.progress_grid):
+        _draw_progress(job, shown)
+    gallery.write(running=False)
+    print(one_line(f"{len(settings.samples)} images, index.html and grid.png are in {settings.save_dir}"))
+    if settings.open and not webbrowser.open((settings.save_dir / "index.html").resolve().as_uri()):
+        print("no browser can be found to open index.html with")
 
 
-def _draw_progress(job: Job, sample: Sample) -> None:
+def _draw_progress(job: Job, shown: Sample) -> None:
     """Sample one image once more, by itself, and show it over its steps."""
     settings = job.plan.settings
     progress = Progress(settings.walk_steps)
-    _sample(
-        job, [sample], [job.plan.read(sample.reference)], lambda step: progress.add(step.sample[0], step.pred_x0[0])
-    )
-    progress.save(settings.save_dir / sample.binding.folder / "progress_grid")
+    reference = job.plan.read(shown.reference)
+    sample(job, [shown], [reference], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
+    progress.save(settings.save_dir / shown.binding.folder / FILM)

@@ -1,63 +1,18 @@
-"""The pictures that show a run: its samples in a grid, a sweep side by side, one sample coming into being."""
+"""One sample coming into being: a strip of its steps, and an animation."""
 
 import io
-import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from utils.files import write_atomically
 from utils.images import make_grid, save_png, to_pixels
 from utils.run.ownership import FIGURE_EXIF, signed
 
-BLOCK_GAP, LABEL_HEIGHT = 10, 16  # pixels
 ANIMATION_FRAMES, STRIP_FRAMES = 50, 10
 FRAME_MS, LAST_FRAME_MS = 80, 2000
-
-Rows = Sequence[Sequence[np.ndarray]]  # of pictures [H, W, 3] uint8
-
-
-def draw_grid(
-    references: Sequence[np.ndarray], low_frequencies: Sequence[np.ndarray], blocks: Mapping[str, Rows]
-) -> np.ndarray:
-    """One row per reference: the reference, what of it binds, its samples; of a sweep one block of samples per label.
-
-    Args:
-        references: pictures [H, W, 3] uint8, all of one size.
-        low_frequencies: what of each binds; shown where there is one block only.
-        blocks: by their labels, one row of samples per reference each.
-
-    Returns:
-        [H', W', 3] uint8.
-    """
-    if len(blocks) > 1:
-        return side_by_side([[[picture] for picture in references], *blocks.values()], ["", *blocks])
-    (samples,) = blocks.values()
-    return make_grid([[a, b, *c] for a, b, c in zip(references, low_frequencies, samples, strict=True)])
-
-
-def side_by_side(blocks: Sequence[Rows], labels: Sequence[str]) -> np.ndarray:
-    """Grids beside each other, each under its label and at least as wide.
-
-    Args:
-        blocks: of each grid the rows of pictures [H, W, 3] uint8, all of one size and as many rows.
-
-    Returns:
-        [H', W', 3] uint8.
-    """
-    grids, font = [make_grid(rows) for rows in blocks], ImageFont.load_default(12)
-    widths = [max(grid.shape[1], math.ceil(font.getlength(label))) for grid, label in zip(grids, labels, strict=True)]
-    size = (sum(widths) + BLOCK_GAP * (len(grids) - 1), LABEL_HEIGHT + grids[0].shape[0])
-    figure = Image.new("RGB", size, "white")
-    draw, x = ImageDraw.Draw(figure), 0
-    for grid, label, width in zip(grids, labels, widths, strict=True):
-        draw.text((x, 0), label, "black", font)
-        figure.paste(Image.fromarray(grid), (x, LABEL_HEIGHT))
-        x += width + BLOCK_GAP
-    return np.asarray(figure)
 
 
 class Progress:

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError
+from utils.files import check_replaceable, open_regular
 from utils.png import PngText
 from utils.run.ownership import is_ours, not_ours
+from utils.run.page import is_page
+from utils.run.pictures import FOLDER
 from utils.run.record import read_run_record, settings_record
 from utils.run.settings import Settings
 
 # a picture edited since its samples were made is no other setting: its samples are made anew
 OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256"}
+PAGE_START = 4096  # bytes, which say whose page it is
 
 
 def present(settings: Settings) -> list[int]:
@@ -37,7 +41,7 @@ def check_record(settings: Settings, weights_hash: str) -> None:
     if not os.path.lexists(record):
         return
     found = read_run_record(record)
-    if not any(folder.rglob("*.png")):
+    if not any(path.relative_to(folder).parts[0] != FOLDER for path in folder.rglob("*.png")):
         return
     wanted = settings_record(settings, weights_hash)
     for swept in ("downsample_factor", "range_t"):
@@ -50,14 +54,36 @@ def check_record(settings: Settings, weights_hash: str) -> None:
         )
 
 
+def check_page(settings: Settings) -> None:
+    """See that the page can be written, and replaces none that is not ours.
+
+    Raises:
+        InputError: it would.
+    """
+    path = settings.save_dir / "index.html"
+    check_replaceable(path)
+    if path.is_file() and not settings.overwrite:
+        with open_regular(path) as file:
+            if not is_page(file.read(PAGE_START)):
+                raise not_ours(path)
+
+
+def check_ours(path: Path, found: PngText) -> None:
+    """See that an image which is about to be replaced is ours.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not is_ours(found):
+        raise not_ours(path)
+
+
 def check_image(path: Path, found: PngText, wanted: Mapping[str, str]) -> None:
-    """See that an image which is about to be replaced is the same sample of an older reference, or one cut short.
+    """See that an image of ours which is about to be replaced is the same sample of an older reference, or cut short.
 
     Raises:
         InputError: it is something else.
     """
-    if not is_ours(found):
-        raise not_ours(path)
     keep = wanted.keys() - OF_THE_REFERENCE
     differences = name_differences({k: found.text.get(k) for k in keep}, {k: wanted[k] for k in keep})
     if found.is_whole and differences:

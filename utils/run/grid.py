@@ -1,30 +1,54 @@
 """What the grid of a run shows, read from its finished images."""
 
 import numpy as np
-import torch
 
-from utils.images import read_pixels, to_pixels
-from utils.run.batch import make_guide
-from utils.run.figures import draw_grid
-from utils.run.plan import Plan
-from utils.run.settings import Binding
+from utils.images import read_pixels
+from utils.run.pictures import Picture
+from utils.run.references import Reference
+from utils.run.settings import Binding, Sample, Settings
+from utils.sheet import draw_sheet
 
 GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
 
 
-def grid_of(plan: Plan) -> np.ndarray:
-    """The run's references and samples, see `draw_grid`; [H, W, 3] uint8. All its images must be there."""
-    settings = plan.settings
-    shown = [sample.reference for sample in settings.samples.variations(settings.bindings[0], 1)[:GRID_ROWS]]
-    references = torch.stack([plan.read(reference) for reference in shown])
+def grid_of(settings: Settings) -> np.ndarray:
+    """One row per reference: the reference, what of it binds, its samples; of a sweep one block of samples per binding.
 
-    def rows(binding: Binding) -> list[list[np.ndarray]]:
-        found: dict[str, list[np.ndarray]] = {reference.name: [] for reference in shown}
+    All the run's images must be there, and the pictures of its references.
+
+    Returns:
+        [H, W, 3] uint8.
+    """
+
+    def read(image: Sample | Picture) -> np.ndarray:
+        return read_pixels(settings.save_dir / image.file_name)
+
+    references = [first.reference for first in settings.samples.variations(settings.bindings[0], 1)]
+    shown = references[:GRID_ROWS]
+    blocks = {"reference": [[read(Picture(reference))] for reference in shown]}
+    if len(settings.bindings) == 1:
+        (factor,) = settings.downsample_factor
+        blocks[f"what binds at N = {factor:g}"] = [[read(Picture(reference, factor))] for reference in shown]
+    for binding, rows in _samples(settings, shown).items():
+        blocks[_label(settings, binding)] = [[read(sample) for sample in row] for row in rows]
+    variations = 1 + settings.samples[-1].variation
+    limits = ((GRID_ROWS, len(references), "references"), (GRID_VARIATIONS, variations, "variations"))
+    note = ", ".join(f"{most} of {count:,} {noun}" for most, count, noun in limits if count > most)
+    return draw_sheet(list(blocks.values()), list(blocks), note)
+
+
+def _samples(settings: Settings, shown: list[Reference]) -> dict[Binding, list[list[Sample]]]:
+    """The samples to show: per binding, per reference."""
+    found = {binding: {reference: list[Sample]() for reference in shown} for binding in settings.bindings}
+    for binding, its in found.items():
         for sample in settings.samples.variations(binding, GRID_VARIATIONS):
-            if sample.reference.name in found:
-                found[sample.reference.name].append(read_pixels(settings.save_dir / sample.file_name))
-        return list(found.values())
+            if sample.reference in its:
+                its[sample.reference].append(sample)
+    return {binding: list(rows.values()) for binding, rows in found.items()}
 
-    low_frequencies = make_guide(references, settings.bindings[0], settings).low_frequencies
-    blocks = {binding.folder.replace("/", " "): rows(binding) for binding in settings.bindings}
-    return draw_grid(list(to_pixels(references)), list(to_pixels(low_frequencies)), blocks)
+
+def _label(settings: Settings, binding: Binding) -> str:
+    """What tells a binding from the run's others."""
+    parts = [f"N = {binding.downsample_factor:g}"] if len(settings.downsample_factor) > 1 else []
+    parts += [f"range {binding.range_t}"] if len(settings.range_t) > 1 else []
+    return ", ".join(parts) or "samples"

@@ -15,10 +15,11 @@ from utils.images import read_reference
 from utils.png import PngText, read_text
 from utils.run.batches import Batches, make_batches
 from utils.run.folder_lock import FolderLock
-from utils.run.found import check_image, check_record, present
+from utils.run.found import check_image, check_ours, check_page, check_record, present
 from utils.run.ownership import check_figure, figure_paths
+from utils.run.pictures import Picture, output_folders, picture_folders, pictures_of
 from utils.run.preflight import THREADS, examine
-from utils.run.record import hash_weights, png_text, write_run_record
+from utils.run.record import hash_weights, picture_text, png_text, write_run_record
 from utils.run.references import Reference
 from utils.run.settings import Sample, Settings
 
@@ -37,6 +38,7 @@ class Plan:
         notes: what there is to be said of the references, a line each.
         num_processes: that share the work.
         todo: [N] bool, of each sample, by its position, whether it is not finished.
+        pictures: those of references that are not finished.
     """
 
     settings: Settings
@@ -45,42 +47,50 @@ class Plan:
     notes: tuple[str, ...]
     num_processes: int
     todo: np.ndarray
+    pictures: frozenset[Picture] = frozenset()
 
     @cached_property
     def batches(self) -> Batches:
         """The batches with something left to do, each process's being every `num_processes`th."""
         return make_batches(self.settings.samples, self.todo, self.settings.micro_batch, self.num_processes)
 
-    def path(self, sample: Sample) -> Path:
-        """Where a sample is written."""
-        return self.settings.save_dir / sample.file_name
+    def path(self, image: Sample | Picture) -> Path:
+        """Where a sample, or a picture of a reference, is written."""
+        return self.settings.save_dir / image.file_name
 
-    def text(self, sample: Sample) -> dict[str, str]:
-        """The text chunks of a sample's PNG; those of a finished one are the same."""
-        return png_text(self.settings, sample, self.weights_hash, self.reference_hashes[sample.reference.name])
+    def text(self, image: Sample | Picture) -> dict[str, str]:
+        """The text chunks of its PNG; those of a finished one are the same."""
+        reference_hash = self.reference_hashes[image.reference.name]
+        if isinstance(image, Picture):
+            return picture_text(self.settings, image, self.weights_hash, reference_hash)
+        return png_text(self.settings, image, self.weights_hash, reference_hash)
 
     def is_todo(self, sample: Sample) -> bool:
         """Whether a sample is not finished."""
         return bool(self.todo[self.settings.samples.position(sample)])
 
-    def is_finished(self, sample: Sample, found: PngText | None) -> bool:
-        """Whether what lies in a sample's place, by its text chunks, is this sample.
+    def is_finished(self, image: Sample | Picture, found: PngText | None) -> bool:
+        """Whether what lies in an image's place, by its text chunks, is this image.
 
         Raises:
             InputError: it is something else that may not be replaced.
         """
-        wanted = self.text(sample)
+        wanted = self.text(image)
         if found and found.is_whole and found.text.get("fingerprint") == wanted["fingerprint"]:
             return True
         if found and not self.settings.overwrite:
-            check_image(self.path(sample), found, wanted)
+            check_ours(self.path(image), found)
+            if isinstance(image, Sample):
+                check_image(self.path(image), found, wanted)
         return False
 
     def writes(self, path: Path) -> bool:
         """Whether the run writes a file there."""
         settings = self.settings
-        if path.name == "run.yaml" or path in figure_paths(settings):
+        if path.name in ("run.yaml", "index.html") or path in figure_paths(settings):
             return True
+        if path.parent in [settings.save_dir / folder for folder in picture_folders(settings)]:
+            return path.suffix == ".png"
         bindings = [binding for binding in settings.bindings if settings.save_dir / binding.folder == path.parent]
         return any(settings.samples.find(binding, path.name) is not None for binding in bindings)
 
@@ -120,7 +130,7 @@ class Plan:
                 f"steps        {settings.walk_steps} per sample",
                 f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
                 f"shared by {num_processes} process(es)",
-                f"files        {left} images, grid.png and run.yaml in {one_line(settings.save_dir)}",
+                f"files        {left} images, index.html, grid.png and run.yaml in {one_line(settings.save_dir)}",
                 *(f"  {one_line(self.path(sample))}" for sample in named),
                 *([f"  … and {left - len(named)} more"] if left > len(named) else []),
             ]
@@ -154,6 +164,7 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
     for path in figure_paths(settings):
         check_figure(path, settings.overwrite)
 
+    check_page(settings)
     at = present(settings)
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(at), READ_AT_ONCE):
@@ -161,7 +172,12 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
             samples = [settings.samples[i] for i in here]
             texts = pool.map(read_text, map(plan.path, samples))
             todo[here] = [not plan.is_finished(*pair) for pair in zip(samples, texts, strict=True)]
-    return plan
+        pictures = pictures_of(settings)
+        texts = pool.map(read_text, map(plan.path, pictures))
+        unfinished = [
+            picture for picture, text in zip(pictures, texts, strict=True) if not plan.is_finished(picture, text)
+        ]
+    return replace(plan, pictures=frozenset(unfinished))
 
 
 def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
@@ -177,10 +193,12 @@ def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
     folder = plan.settings.save_dir
     try:
         lock.remove_marks()
-        remove_leftovers({folder} | {folder / binding.folder for binding in plan.settings.bindings}, plan.writes)
+        remove_leftovers([folder / name for name in output_folders(plan.settings)], plan.writes)
         for position in present(plan.settings):
             if plan.todo[position]:
                 plan.path(plan.settings.samples[position]).unlink(missing_ok=True)
+        for picture in plan.pictures:
+            plan.path(picture).unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
     write_run_record(plan.settings, plan.weights_hash, num_processes)

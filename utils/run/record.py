@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from utils.errors import InputError, one_line
 from utils.files import open_regular, write_atomically
 from utils.plain_yaml import LARGEST, parse_yaml
 from utils.run.ownership import not_ours, signed
+from utils.run.pictures import Picture
 from utils.run.settings import Sample, Settings
 
 ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
@@ -101,4 +103,20 @@ def png_text(settings: Settings, sample: Sample, weights_hash: str, reference_ha
         "downsample_factor": sample.binding.downsample_factor,
         "range_t": sample.binding.range_t,
     }
+    return _signed(values)
+
+
+def picture_text(settings: Settings, picture: Picture, weights_hash: str, reference_hash: str) -> dict[str, str]:
+    """The text chunks of a reference's picture, or of what binds of it, as `png_text` gives an image's."""
+    values = {
+        "reference": one_line(picture.reference.path.name),
+        "reference_sha256": reference_hash,
+        **settings_record(settings, weights_hash),
+        "downsample_factor": picture.downsample_factor,
+        "range_t": None,
+    }
+    return _signed(values)
+
+
+def _signed(values: Mapping[str, Any]) -> dict[str, str]:
     return signed({name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()})

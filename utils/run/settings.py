@@ -137,8 +137,8 @@ class Settings:
     """A run, whole: the command line and the config, resolved against each other.
 
     `diffusion` is the config's, with the command line's values in place of its own, `respace_steps` among them.
-    `sampler_options` are those of the sampler alone. `skipped` are the references that cannot be read, and why;
-    `input_notes` what else there is to be said of the input folder.
+    `sampler_options` are those of the sampler alone. `command` is what was typed. `skipped` are the references that
+    cannot be read, and why; `input_notes` what else there is to be said of the input folder.
     """
 
     config: Config
@@ -167,6 +167,8 @@ class Settings:
     allow_truncated: bool
     max_megapixels: float
     dry_run: bool
+    open: bool = False
+    command: str = ""
     input_notes: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
 

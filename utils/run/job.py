@@ -1,0 +1,83 @@
+"""What a process needs to make any of the run's samples: the model and the sampler, ready on its device."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from diffusions import Sampler, make_sampler
+from diffusions.process import Denoiser
+from models import Compiled, Model, Network, advise, choose_class, load_model, make_ready
+from utils.errors import InputError, RunError
+from utils.memory import is_out_of_memory
+from utils.run.batches import largest_batch
+from utils.run.plan import Plan
+from utils.run.processes import Processes
+from utils.run.settings import Settings
+
+
+@dataclass(frozen=True)
+class Job:
+    """A plan, and what it is carried out with."""
+
+    plan: Plan
+    network: Denoiser
+    sampler: Sampler
+    device: torch.device
+
+
+def make_job(plan: Plan, processes: Processes) -> Job:
+    """The model and the sampler that the settings name, seen to fit each other, ready on the device.
+
+    Raises:
+        InputError: they do not fit, or cannot be loaded.
+        RunError: there is no memory for them.
+    """
+    settings, device = plan.settings, processes.device
+    model = load_model(settings.weights, settings.config)
+    sampler = _make_sampler(settings, model)
+    network = _make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
+    if advice := advise(device, settings.mixed_precision):
+        processes.print(advice)
+    if not settings.compile or settings.dry_run:
+        return Job(plan, network, sampler, device)
+    start = time.perf_counter()
+    compiled = _compile(network, plan, device)
+    processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
+    return Job(plan, compiled, sampler, device)
+
+
+def _make_ready(network: Network, device: torch.device, precision: str) -> Network:
+    try:
+        return make_ready(network, device, precision)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise RunError(f"out of memory with the network alone on {device}; choose a larger device") from None
+        raise
+
+
+def _make_sampler(settings: Settings, model: Model) -> Sampler:
+    options = {**settings.diffusion, **settings.sampler_options}
+    try:
+        sampler = make_sampler(settings.sampler, model.process, **options)
+        sampler.check_variance(model.network.out_channels - model.channels)
+    except ValueError as error:
+        raise InputError(f"{settings.config.source}: {error}") from None
+    return sampler
+
+
+def _compile(network: Network, plan: Plan, device: torch.device) -> Compiled:
+    """The network compiled for the largest of the run's micro-batches.
+
+    Raises:
+        RunError: a micro-batch does not fit into memory. Halving it later would not help: the compiled network takes
+            whole ones.
+    """
+    size, channels = plan.settings.config.image_size, plan.settings.config.image_channels
+    batch = largest_batch(plan.settings.samples, plan.settings.micro_batch, plan.num_processes)
+    try:
+        return Compiled(network, (batch, channels, size, size), device)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None
+        raise
