@@ -22,7 +22,7 @@ from utils import resize_right
 from utils.errors import RunError
 from utils.finite import FiniteWatch
 from utils.micro_batches import for_each_batch
-from utils.run import job
+from utils.run import job as job_module
 
 META = torch.device("meta")
 CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")
@@ -176,7 +176,7 @@ def test_a_compiled_batch_is_the_largest_planned(job, monkeypatch, args, batch):
         shapes.append(shape)
         return network
 
-    monkeypatch.setattr(job, "Compiled", compiled)
+    monkeypatch.setattr(job_module, "Compiled", compiled)
     for _ in range(2):  # a run that is taken up again computes in batches of the same size
         assert run_here(*job, "--compile", *args) == (0, "")
         min((job[-1]).glob("**/*_0.png")).unlink()
@@ -225,7 +225,7 @@ def test_memory_that_is_exhausted_before_the_first_step(job, monkeypatch, error,
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(job, place, fail)
+    monkeypatch.setattr(job_module, place, fail)
     code, said = run_here(*job, "--compile")
     assert code == 1 and f"out of memory with {words}" in said and "\n" not in said
 

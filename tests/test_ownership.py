@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from tests.commands import run_here
 from utils.images import save_png
 from utils.png import read_text
-from utils.run import share
+from utils.run import engine, share
 from utils.run.ownership import is_ours, signed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -216,11 +216,12 @@ def test_a_reference_that_is_replaced_during_the_run(tmp_path, job, input_dir, m
 
 
 def test_a_reference_that_is_replaced_before_the_grid_is_drawn(tmp_path, job, input_dir, monkeypatch):
-    finish = share._finish
+    finish = engine._finish
 
-    def replace_and_finish(plan):
+    def replace_and_finish(*args):
         Image.new("RGB", (20, 20), "red").save(input_dir / "a.png")
-        finish(plan)
+        (tmp_path / "out" / "index_files" / "a.png").unlink()  # so that the reference is read once more
+        finish(*args)
 
     monkeypatch.setattr(engine, "_finish", replace_and_finish)
     code, error = run_here(*job)

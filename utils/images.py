@@ -90,7 +90,7 @@ def to_pixels(images: Tensor) -> np.ndarray:
 
 def read_pixels(path: Path) -> np.ndarray:
     """A PNG of ours, [H, W, 3] uint8."""
-    with open_regular(path) as stream, Image.open(stream) as file:
+    with open_regular(path) as stream, Image.open(stream, formats=["PNG"]) as file:
         return np.asarray(file.convert("RGB"))
 
 

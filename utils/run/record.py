@@ -83,6 +83,8 @@ def write_run_record(settings: Settings, weights_hash: str, num_processes: int) 
         **settings_record(settings, weights_hash),
         "micro_batch": settings.micro_batch,
         "compile": settings.compile,
+        "allow_truncated": settings.allow_truncated,
+        "max_megapixels": settings.max_megapixels,
         "num_processes": num_processes,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "references": {reference.name: one_line(reference.path) for reference in settings.references},

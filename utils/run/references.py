@@ -52,7 +52,7 @@ def find_references(
         InputError: there is nothing of that name, or no picture in it.
     """
     if not os.path.exists(source):  # Path.exists raises on names too long
-        raise InputError(f"input_dir {source}: no such file or folder")
+        raise InputError(f"input_dir {source}: no such folder or file")
     if not os.path.isdir(source):
         return (Reference(source, _printable(source.stem)),), ()
     excluded = exclude.resolve() if exclude is not None else None
