@@ -36,6 +36,10 @@ PROCESS_KEYS: Schema = {  # the arguments of diffusions.Process
     "objective": ((str,), True),
     "clip_denoised": ((bool,), False),
     "rescale_timesteps": ((bool,), False),
+    "betas": ((list,), False),
+    "zero_terminal_snr": ((bool,), False),
+    "clip_range": ((int, float), False),
+    "dynamic_threshold": ((int, float), False),
 }
 SAMPLING_KEYS: Schema = {  # how it is sampled, if the command line does not say
     "var_type": ((str,), True),
@@ -80,12 +84,17 @@ class Config(Architecture):
             raise InputError(f"{self.source}: {error}") from None
 
 
-def config_for(weights: str | Path | None, config: str | Path | Mapping[str, Any] | Config | None = None) -> Config:
+def config_for(
+    weights: str | Path | None,
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    raw_weights: bool = False,
+) -> Config:
     """The config of a checkpoint: the one given, or the one its diffusers folder holds.
 
     Args:
         weights: where the checkpoint is.
         config: a YAML file, the same as a dict, or None.
+        raw_weights: as for `load_model`.
 
     Raises:
         InputError: a config with unknown, missing or impossible keys, or none to be found.
@@ -97,12 +106,14 @@ def config_for(weights: str | Path | None, config: str | Path | Mapping[str, Any
     if config is not None:
         return read_config(Path(config))
     if weights is not None and Path(weights).is_dir():
-        return parse_config(read_diffusers_folder(Path(weights)), str(weights))
+        return parse_config(read_diffusers_folder(Path(weights), raw_weights), str(weights))
     raise InputError(f"weights {weights} do not say what model they are of: give its config with -c")
 
 
 def architecture_for(
-    weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None
+    weights: str | Path,
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    raw_weights: bool = False,
 ) -> Architecture:
     """The network of a checkpoint: like `config_for`, but a diffusers folder need not tell of its diffusion.
 
@@ -110,8 +121,8 @@ def architecture_for(
         InputError: as `config_for`.
     """
     if config is None and Path(weights).is_dir():
-        return Architecture(family="diffusers", params=read_network(Path(weights)), source=str(weights))
-    return config_for(weights, config)
+        return Architecture(family="diffusers", params=read_network(Path(weights), raw_weights), source=str(weights))
+    return config_for(weights, config, raw_weights)
 
 
 def read_config(path: Path) -> Config:

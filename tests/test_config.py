@@ -179,19 +179,22 @@ def test_a_diffusers_folder_is_its_own_config(tmp_path):
         "objective": "pred_v",
         "var_type": "fixed_small",
         "clip_denoised": True,
+        "respace_type": "diffusers-leading",
     }
 
 
 @pytest.mark.parametrize(
     ("scheduler", "message"),
     [
-        ({"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid' is not supported"),
+        ({"beta_schedule": "exp"}, "beta_schedule 'exp' is not supported"),
         ({"prediction_type": "flow"}, "prediction_type 'flow' is not supported"),
         ({"variance_type": "learned"}, "variance_type 'learned' is not supported"),
-        ({"trained_betas": [0.1]}, "trained_betas .* is not supported"),
-        ({"thresholding": True}, "thresholding True is not supported"),
-        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr True is not supported"),
-        ({"clip_sample_range": 2.0}, "clip_sample_range must be 1, not 2.0"),
+        ({"prediction_type": ["epsilon"]}, r"prediction_type \['epsilon'\] is not supported"),
+        ({"trained_betas": ["many"]}, "trained_betas must be a list of numbers, not"),
+        ({"trained_betas": [0.1] * 2000, "beta_schedule": "exp"}, "beta_schedule 'exp' is not supported"),
+        ({"clip_sample_range": "wide"}, "clip_range must be of type int or float, not 'wide'"),
+        ({"timestep_spacing": "leading", "steps_offset": 2}, "timestep_spacing 'leading' with steps_offset 2 is not"),
+        ({"use_flow_sigmas": True}, "use_flow_sigmas is not supported: such networks learn flow matching"),
         ({"num_train_timesteps": "many"}, "total_steps must be of type int"),
         ([], "must hold a JSON object"),
     ],
@@ -209,7 +212,7 @@ def test_a_folder_with_a_missing_or_broken_file_names_it(name, tmp_path):
     with pytest.raises(InputError, match=f"{name}: is not valid JSON"):
         config_for(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=f"{name}: cannot be read"):
+    with pytest.raises(InputError, match=f"{name}: cannot be read|hold no {name}, which says what diffusion"):
         config_for(tmp_path)
 
 

@@ -1,6 +1,8 @@
 """YAML that anyone may have written: values only, in bounded time."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -12,11 +14,27 @@ LARGEST = 16 * 2**20  # bytes; the record of a run over many thousand references
 class PlainLoader(yaml.SafeLoader):
     """The safe loader, which cannot name code, without merge keys (`<<`): nested, they double the work at each level.
 
+    A key given twice is an error, and `1e-6` is a number, as in YAML 1.2; in YAML 1.1 it would need a dot.
+
     libyaml's faster loader overflows its stack on deep nesting, and takes the process with it.
     """
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Leave `<<` where it is, as a key that the constructor does not know."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, of which each key is given once."""
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} is given twice", node.start_mark)
+        return mapping
+
+
+PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def read_yaml(path: Path, what: str) -> object:

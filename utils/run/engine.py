@@ -89,7 +89,9 @@ def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int)
 def _make_job(plan: Plan, accelerator: Accelerator) -> Job:
     """The model and the sampler that the settings name, seen to fit each other, ready on the device."""
     settings, device = plan.settings, accelerator.device
-    model = load_model(settings.weights, settings.config)
+    model = load_model(settings.weights, settings.config, settings.raw_weights)
+    for note in model.notes:
+        accelerator.print(note)
     sampler = _make_sampler(settings, model)
     network = make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
     if advice := advise(device, settings.mixed_precision):
@@ -97,7 +99,7 @@ def _make_job(plan: Plan, accelerator: Accelerator) -> Job:
     if not settings.compile or settings.dry_run:
         return Job(plan, network, sampler, device)
     start = time.perf_counter()
-    compiled = _compile(network, settings, device)
+    compiled = _compile(network, sampler, settings, device)
     accelerator.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
     return Job(plan, compiled, sampler, device)
 
@@ -112,7 +114,7 @@ def _make_sampler(settings: Settings, model: Model) -> Sampler:
     return sampler
 
 
-def _compile(network: Network, settings: Settings, device: torch.device) -> Compiled:
+def _compile(network: Network, sampler: Sampler, settings: Settings, device: torch.device) -> Compiled:
     """The network compiled for the run's micro-batches.
 
     Raises:
@@ -122,7 +124,7 @@ def _compile(network: Network, settings: Settings, device: torch.device) -> Comp
     size, channels = settings.config.image_size, settings.config.image_channels
     batch = min(settings.micro_batch, len(settings.samples))
     try:
-        return Compiled(network, (batch, channels, size, size), device)
+        return Compiled(network, (batch, channels, size, size), device, sampler.transitions[0].told)
     except torch.OutOfMemoryError:
         raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None
 
