@@ -53,13 +53,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("-c", "--config", type=Path, help="YAML of the model; without --weights too, the embedded model's")
     add("--weights", help="checkpoint file; or diffusers folder or hub id owner/name[@revision], which need no config")
+    add(
+        "--raw_weights", action="store_true", help="the last weights of training, not their average, of files with both"
+    )
     add("--class_id", type=int, help="the class to draw, of a class-conditional model")
     add("--n_samples", type=int, help="images in all, shared out over the references; one per reference if left out")
     add("--input_dir", type=Path, default=DEMO_INPUTS, help="folder of reference images")
     add("--save_dir", type=Path, default=Path("results"), help="folder for the images, grid.png and run.yaml")
     add("--seed", type=int, default=2022, help="every sample's noise follows from this and the sample's number")
     add("--var_type", help="fixed_small, fixed_large or learned_range; the config's if left out")
-    add("--respace_type", help="uniform (= uniform-leading), uniform-trailing, uniform-linspace or quad")
+    add("--respace_type", help="uniform, uniform-trailing, uniform-linspace, quad, …; the config's if left out")
     add("--respace_steps", type=int, help="network calls per sample; the config's, else all of training, if left out")
     add(
         "--downsample_factor",

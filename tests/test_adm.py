@@ -76,7 +76,7 @@ def test_changing_resolution_without_parameters():
         ({"num_heads": 3}, "64 channels cannot be divided among attention heads"),
         ({"num_res_blocks": 0}, "a level without blocks"),
         ({"model_channels": 24}, r"num_channels \(24\) must be divisible by num_groups"),
-        ({"attention_resolutions": "2"}, "model.params make no network"),
+        ({"attention_resolutions": "2"}, "attention_resolutions must be a list of whole numbers, not '2'"),
         ({"colour": 1}, "unexpected keyword argument 'colour'"),
     ],
 )

@@ -1,10 +1,13 @@
 """The families of published checkpoints, one module each: how it names the parts of a network, and its arguments."""
 
-from models.families import adm, diffusers, pesser
+from models.families import adm, diffusers, pesser, pytorch_ddpm, xyf
 from models.families.family import Family
 
 FAMILIES: dict[str, Family] = {
     "pesser": pesser.FAMILY,
     "adm": adm.FAMILY,
     "diffusers": diffusers.FAMILY,
+    "xyf": xyf.FAMILY,
+    "xyf_adagn": xyf.ADAGN,
+    "pytorch_ddpm": pytorch_ddpm.FAMILY,
 }

@@ -94,7 +94,7 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
     settings = replace(settings, skipped=faults)
     if not settings.samples:
         raise InputError(*faults.values(), "no sample has a reference that can be read")
-    plan = Plan(settings, hash_weights(settings.weights), hashes)
+    plan = Plan(settings, hash_weights(settings.weights, settings.raw_weights), hashes)
     if not settings.overwrite:
         _check_record(plan)
 

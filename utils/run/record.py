@@ -18,8 +18,11 @@ from utils.run.settings import Sample, Settings
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
 
 
-def hash_weights(weights: Path) -> str:
+def hash_weights(weights: Path, raw_weights: bool = False) -> str:
     """SHA-256 of the SHA-256 of each file that holds the checkpoint's parameters.
+
+    Args:
+        weights, raw_weights: as for `load_model`.
 
     Returns:
         64 hexadecimal digits.
@@ -29,7 +32,7 @@ def hash_weights(weights: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        for path in weight_files(weights):
+        for path in weight_files(weights, raw_weights):
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:

@@ -28,7 +28,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     Raises:
         InputError: the first argument, config or folder that cannot be used.
     """
-    weights, config = _find_model(args["weights"], args["config"])
+    weights, config = _find_model(args["weights"], args["config"], args["raw_weights"])
     diffusion = _diffusion(args, config)
     sampler, sampler_options = _sampler(args)
     for name, known in (("interp_method", KERNELS), ("low_pass", WAYS_UP), ("refine", GUIDES)):
@@ -53,10 +53,10 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     return Settings(**(values | _sweeps(args, config.image_size, diffusion["respace_steps"])))
 
 
-def _find_model(weights: str | None, config: Path | None) -> tuple[Path, Config]:
+def _find_model(weights: str | None, config: Path | None, raw_weights: bool) -> tuple[Path, Config]:
     """Where the weights are, and what config they go with."""
     path = find_weights(weights) if weights else None
-    found = config_for(path, config)
+    found = config_for(path, config, raw_weights)
     if path is None:
         if not found.weights:
             raise InputError(f"{found.source}: names no weights: give them with --weights")
