@@ -85,6 +85,12 @@ def test_impossible_networks(changes, message):
         build(**changes)
 
 
+def test_classes_are_not_drawn_at_random(monkeypatch):
+    """On the meta device that would import torch's compiler: four seconds before the first image."""
+    monkeypatch.setattr(torch.nn.Embedding, "reset_parameters", lambda self: pytest.fail("drawn at random"))
+    assert build(num_classes=5).num_classes == 5
+
+
 def test_a_network_states_its_facts():
     unet = build(in_channels=1, out_channels=2, channel_mult=[1, 2, 2], num_classes=5)
     assert (unet.in_channels, unet.out_channels, unet.size_multiple, unet.num_classes) == (1, 2, 4, 5)

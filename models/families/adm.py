@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from models.families.family import Family, Shapes
-from models.layers import Resample
+from models.resampling import Resample
 from models.stages import Level
 from models.unet import UNet
 from utils.errors import InputError

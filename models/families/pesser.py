@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from models.families.family import Family, Shapes, count
-from models.layers import Resample
+from models.resampling import Resample
 from models.stages import Level
 from models.unet import UNet
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from models.families.family import Family, Shapes, count
-from models.layers import Resample
+from models.resampling import Resample
 from models.stages import Level
 from models.unet import UNet
 
