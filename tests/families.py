@@ -53,3 +53,10 @@ def io(name: str) -> dict[str, Tensor]:
 def apart(one: Tensor, other: Tensor) -> float:
     """How far two tensors are apart, relative to the second."""
     return ((one - other).norm() / other.norm()).item()
+
+
+def unpacked(name: str, folder: Path) -> Path:
+    """A recorded file as it is published, put into a folder."""
+    path = folder / name
+    path.write_bytes(lzma.decompress((FOLDER / f"{name}.xz").read_bytes()))
+    return path
