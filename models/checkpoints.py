@@ -1,5 +1,6 @@
 """From a published file to a ready model: build its network without memory, rename the parameters, put them in."""
 
+import re
 from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def convert(
     check_family(_shapes(state), architecture, source)
     family = FAMILIES[architecture.family]
     left = {family.newer(name): state.pop(name) for name in list(state)}
-    left = {name: tensor for name, tensor in left.items() if not name.startswith(family.unused)}
+    left = {name: tensor for name, tensor in left.items() if not re.search(family.unused, name)}
     shapes = _shapes(left)
     converted, fault = _convert(left, network, architecture)
     if not fault:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from diffusions import Process
+from diffusions.continuous import ContinuousProcess
 from models.diffusers_folder import read_diffusers_folder, read_network
+from models.edm_config import read_edm_config
 from models.hub import fetch, is_hub_id
+from models.module_pickle import is_module_pickle
 from utils.errors import InputError
 from utils.paths import PROJECT
 from utils.plain_yaml import read_yaml
@@ -40,6 +43,15 @@ PROCESS_KEYS: Schema = {  # the arguments of diffusions.Process
     "zero_terminal_snr": ((bool,), False),
     "clip_range": ((int, float), False),
     "dynamic_threshold": ((int, float), False),
+}
+CONTINUOUS_KEYS: Schema = {  # the arguments of diffusions.ContinuousProcess, where there is a preconditioning
+    "preconditioning": ((str,), True),
+    "total_steps": ((int,), True),
+    "sigma_min": ((int, float), False),
+    "sigma_max": ((int, float), False),
+    "sigma_data": ((int, float), False),
+    "rho": ((int, float), False),
+    "clip_denoised": ((bool,), False),
 }
 SAMPLING_KEYS: Schema = {  # how it is sampled, if the command line does not say
     "var_type": ((str,), True),
@@ -78,8 +90,9 @@ class Config(Architecture):
         Raises:
             InputError: values that make none.
         """
+        arguments = {key: value for key, value in self.diffusion.items() if key not in SAMPLING_KEYS}
         try:
-            return Process(**{key: value for key, value in self.diffusion.items() if key in PROCESS_KEYS})
+            return ContinuousProcess(**arguments) if "preconditioning" in arguments else Process(**arguments)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # numbers may be too large, too
             raise InputError(f"{self.source}: {error}") from None
 
@@ -107,6 +120,8 @@ def config_for(
         return read_config(Path(config))
     if weights is not None and Path(weights).is_dir():
         return parse_config(read_diffusers_folder(Path(weights), raw_weights), str(weights))
+    if weights is not None and is_module_pickle(Path(weights)):
+        return parse_config(read_edm_config(Path(weights)), str(weights))
     raise InputError(f"weights {weights} do not say what model they are of: give its config with -c")
 
 
@@ -146,7 +161,8 @@ def parse_config(content: object, source: str) -> Config:
     """
     top = _checked(content, TOP_KEYS, source, "")
     model = _checked(top["model"], MODEL_KEYS, source, "model.")
-    diffusion = _checked(top["diffusion"], DIFFUSION_KEYS, source, "diffusion.")
+    process_keys = CONTINUOUS_KEYS if "preconditioning" in top["diffusion"] else PROCESS_KEYS
+    diffusion = _checked(top["diffusion"], process_keys | SAMPLING_KEYS, source, "diffusion.")
     for name, value, most in (
         ("image_size", top["image_size"], LARGEST_IMAGE),
         ("diffusion.total_steps", diffusion["total_steps"], MOST_STEPS),

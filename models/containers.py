@@ -11,6 +11,8 @@ from torch import Tensor
 
 from models.diffusers_folder import weight_files
 from models.inert import WouldRunCodeError, load_inert
+from models.module_pickle import is_module_pickle
+from models.module_pickle import read_state as read_module_pickle
 from models.wrappings import choose_copy, find_copies, is_optimizer
 from utils.errors import InputError
 
@@ -63,7 +65,9 @@ def read_checkpoint(path: Path, is_network: Callable[[Collection[str]], bool], r
 
 def _read(file: Path) -> object:
     begin = _beginning(file)
-    return _read_safetensors(file) if begin[8:9] == b"{" else _read_pickle(file, begin)
+    if begin[8:9] == b"{":
+        return _read_safetensors(file)
+    return {"ema": read_module_pickle(file)} if is_module_pickle(file) else _read_pickle(file, begin)
 
 
 def _beginning(file: Path) -> bytes:

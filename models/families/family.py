@@ -27,7 +27,7 @@ class Family:
         hidden_params: the arguments that do not follow, and what they usually are, as a text.
         ignored_params: arguments of their constructor without meaning for inference.
         newer_names: parts of names that older files bear, and what they are called now.
-        unused: beginnings of the names of tensors that the network computes by itself.
+        unused: a regular expression, found in the names of tensors that the network has no use for.
         read_diffusion: what a file's tensors say of the diffusion, in the words of a config.
         adapt: a tensor of theirs, by its name, as our module takes it.
         heads_first: whether, with these arguments, `qkv` holds a head's query, key and value and then the
@@ -43,7 +43,7 @@ class Family:
     hidden_params: Mapping[str, str] = field(default_factory=dict)
     ignored_params: tuple[str, ...] = ()
     newer_names: Mapping[str, str] = field(default_factory=dict)
-    unused: tuple[str, ...] = ()
+    unused: str = r"(?!)"  # in none
     read_diffusion: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda tensors: {}
     adapt: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor
     heads_first: Callable[[Mapping[str, Any]], bool] = lambda params: False

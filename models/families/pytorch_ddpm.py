@@ -98,7 +98,7 @@ FAMILY = Family(
     },
     derive=derive,
     ignored_params=("T", "dropout"),
-    unused=("time_embedding.timembedding.0.",),
+    unused=r"^time_embedding\.timembedding\.0\.",
     adapt=adapt,
     read_diffusion=read_diffusion,
 )

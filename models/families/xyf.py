@@ -143,6 +143,6 @@ ADAGN = Family(
     derive=derive,
     hidden_params={"attn_head_dims": "64"},
     ignored_params=("dropout", "num_classes"),
-    unused=("class_embed.",),
+    unused=r"^class_embed\.",
     network=build,
 )
