@@ -57,6 +57,13 @@ def _sigmoid(total_steps: int, start: float, end: float) -> Tensor:
     return torch.linspace(-6, 6, total_steps, dtype=torch.float64).sigmoid() * (end - start) + start
 
 
+def _sigmoid_alphas(total_steps: int) -> Tensor:
+    """The share of the signal is a sigmoid of time between -3 and 3 (Jabri et al. 2022, figure 8)."""
+    t = torch.linspace(-3, 3, total_steps + 1, dtype=torch.float64)
+    alphas_cumprod = t.flip(0).sigmoid() - t[0].sigmoid()
+    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
+
+
 def _laplace(total_steps: int) -> Tensor:
     """The share of the signal follows a Laplace distribution of log-SNR, as diffusers has it (arXiv:2407.03297)."""
     t = torch.arange(total_steps + 1, dtype=torch.float64) / total_steps - 0.5
@@ -72,6 +79,7 @@ BETA_SCHEDULES: dict[str, Callable[[int, float, float], Tensor]] = {
     "const": lambda T, start, end: _linear(T, end, end),
     "cosine": lambda T, start, end: _cosine(T),  # Nichol & Dhariwal 2021, equation 17
     "sigmoid": _sigmoid,
+    "sigmoid_alphas": lambda T, start, end: _sigmoid_alphas(T),
     "laplace": lambda T, start, end: _laplace(T),
 }
 

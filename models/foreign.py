@@ -13,6 +13,12 @@ def _begins(names: Collection[str], *beginnings: str) -> bool:
     return any(name.startswith(beginnings) for name in names)
 
 
+def _lucidrains(tells: Callable[[Shapes], bool]) -> Callable[[Shapes], bool]:
+    return lambda shapes: (
+        {"init_conv.weight", "final_conv.weight", "time_mlp.1.weight"} <= set(shapes) and tells(shapes)
+    )
+
+
 # what such a file is, and how its names tell
 FOREIGN: Mapping[str, Callable[[Shapes], bool]] = {
     "a LoRA, an addition to another network": _any_part("lora_", ".lora."),
@@ -31,6 +37,21 @@ FOREIGN: Mapping[str, Callable[[Shapes], bool]] = {
     ),
     "an autoencoder, and its diffusion network is another file": lambda shapes: (
         _begins(shapes, "encoder.") and _begins(shapes, "decoder.")
+    ),
+    "denoising-diffusion-pytorch before version 1.8 of June 2023; only those since 2.0 of May 2024 are read": (
+        _lucidrains(_any_part(".fn."))
+    ),
+    "denoising-diffusion-pytorch before version 1.9 of October 2023; only those since 2.0 of May 2024 are read": (
+        _lucidrains(lambda shapes: not _any_part(".mem_kv")(shapes))
+    ),
+    "denoising-diffusion-pytorch before version 2.0 of May 2024; only those since then are read": (
+        _lucidrains(_any_part(".block1.norm.weight"))
+    ),
+    "a network with self_condition, which also wants its own last prediction": _lucidrains(
+        lambda shapes: shapes["init_conv.weight"][1] == 2 * shapes["final_conv.weight"][0]
+    ),
+    "a network with learned or random sinusoids of the timestep, which are not built": _lucidrains(
+        _any_part("time_mlp.0.weights")
     ),
 }
 

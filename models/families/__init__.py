@@ -1,6 +1,6 @@
 """The families of published checkpoints, one module each: how it names the parts of a network, and its arguments."""
 
-from models.families import adm, diffusers, edm, pesser, pytorch_ddpm, xyf
+from models.families import adm, diffusers, edm, lucidrains, pesser, pytorch_ddpm, xyf
 from models.families.family import Family
 
 FAMILIES: dict[str, Family] = {
@@ -11,4 +11,5 @@ FAMILIES: dict[str, Family] = {
     "xyf_adagn": xyf.ADAGN,
     "pytorch_ddpm": pytorch_ddpm.FAMILY,
     "edm": edm.FAMILY,
+    "lucidrains": lucidrains.FAMILY,
 }
