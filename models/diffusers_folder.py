@@ -49,7 +49,7 @@ OTHER_PARTS = {
     "transformer": "has a transformer for a network",
 }
 # pipelines that draw images from noise, with a network that we know
-PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", None)
+PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "ConsistencyModelPipeline", "DiffusionPipeline", None)
 
 
 def needed_files(files: Collection[str]) -> list[str]:

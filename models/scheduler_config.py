@@ -64,7 +64,6 @@ TRAINED_OTHERWISE = {
     "TCD": "trajectory consistency",
     "ScoreSdeVe": "a variance-exploding diffusion",
     "KarrasVe": "a variance-exploding diffusion",
-    "CMStochasticIterative": "consistency",
     "IPNDM": "a diffusion on the continuous times of v-diffusion",
     "Amused": "masked tokens",
     "VQDiffusion": "masked tokens",
@@ -89,6 +88,8 @@ def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     Raises:
         InputError: a class whose networks learned something else, or a setting that we have no word for.
     """
+    if content.get("_class_name") == "CMStochasticIterativeScheduler":
+        return _consistency(content)
     scheduler = dict(_defaults(content.get("_class_name", "DDPMScheduler"), source)) | dict(content)
 
     def word(key: str, default: str, words: Mapping[Any, str]) -> str:
@@ -134,6 +135,18 @@ def _defaults(class_name: object, source: str) -> Mapping[str, Any]:
     learned = next((what for name, what in TRAINED_OTHERWISE.items() if str(class_name).startswith(name)), None)
     reason = f"its networks learn {learned}" if learned else "it is not known what its networks learn"
     raise InputError(f"{source}: the scheduler {str(class_name)[:80]!r} is not supported: {reason}")
+
+
+def _consistency(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """The diffusion of consistency models; their networks know every noise level, so T is no number of theirs."""
+    levels = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "rho": 7.0, "clip_denoised": True}
+    said = {key: scheduler.get(key, default) for key, default in levels.items()}
+    return {
+        "preconditioning": "consistency",
+        "total_steps": 1000,
+        "var_type": "fixed_small",
+        "respace_steps": 40,
+    } | said
 
 
 def _respacing(scheduler: Mapping[str, Any], source: str) -> str:

@@ -50,6 +50,9 @@ MILLIONS = {
     "adm_imagenet_128_class": 422,
     "adm_imagenet_512_class": 559,
     "google_ddpm_cifar10_32": 35.7,
+    "edm_imagenet_64_class": 296,
+    "edm_lsun_bedroom_256": 526,  # of the same networks as openai/diffusers-cd_bedroom256_l2 and -cd_cat256_l2
+    "edm_lsun_cat_256": 526,
 }
 CONFIGS = sorted(path.stem for path in (PROJECT / "configs").glob("*.yaml"))
 

@@ -25,6 +25,7 @@ def process_of(scheduler):
 
 # all classes there are: from 2026 on any new one is refused until it is known what its networks learn
 CLASSES = sorted(name for name in dir(diffusers) if name.endswith("Scheduler"))
+CLASSES.remove("CMStochasticIterativeScheduler")  # see test_consistency.py
 
 
 @pytest.mark.parametrize("name", CLASSES)
