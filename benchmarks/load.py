@@ -21,10 +21,10 @@ import torch
 from safetensors.torch import save_file
 
 from models import Network, load_network
-from models.checkpoints import build_network, convert, is_network
+from models.checkpoints import build_network, convert
 from models.config import read_config
 from models.containers import read_checkpoint
-from models.families import FAMILIES
+from models.families import FAMILIES, is_network
 from utils.memory import peak_bytes
 from utils.paths import PROJECT
 

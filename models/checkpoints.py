@@ -1,7 +1,7 @@
 """From a published file to a ready model: build its network without memory, rename the parameters, put them in."""
 
 import re
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -9,10 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from models.config import Architecture, Config, architecture_for, config_for, find_weights
+from models.config import Architecture, Config
 from models.containers import read_checkpoint
-from models.families import FAMILIES
+from models.families import FAMILIES, is_network
 from models.families.family import Shapes
+from models.find import architecture_for, config_for, find_weights
 from models.layers import Attention
 from models.misfits import check_family, first, name_faults, tell, wrong_params
 from models.model import Model
@@ -50,7 +51,7 @@ def load_model(
         raise InputError(
             f"{config.source}: image_size is {size}, but the model takes multiples of {network.size_multiple} only"
         )
-    return Model(network, process, size, channels, tuple(filter(None, [note])))
+    return Model(network, process, size, channels, tuple(filter(None, [config.note, note])))
 
 
 def load_network(
@@ -73,11 +74,6 @@ def _load_network(path: Path, architecture: Architecture, raw_weights: bool, sou
     checkpoint = read_checkpoint(path, is_network, raw_weights)
     network.load_state_dict(convert(checkpoint.tensors, network, architecture, source), assign=True)
     return network.eval(), checkpoint.note
-
-
-def is_network(names: Collection[str]) -> bool:
-    """Whether a family's parameters bear these names."""
-    return any(family.bears(names) for family in FAMILIES.values())
 
 
 def build_network(architecture: Architecture, device: torch.device | str = "meta") -> Network:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from models.config import Architecture
-from models.families import FAMILIES
+from models.families import FAMILIES, is_network
 from models.families.family import Shapes
 from models.foreign import foreign_kind
 from utils.errors import InputError
@@ -21,16 +21,25 @@ def check_family(shapes: Shapes, architecture: Architecture, source: str) -> Non
     Raises:
         InputError: they are of another family or of none.
     """
-    if kind := foreign_kind(shapes):
-        raise InputError(f"weights {source}: are those of {kind}")
+    check_known(shapes, source)
     spoken = [name for name, family in FAMILIES.items() if family.bears(shapes)]
-    if not spoken:
-        raise InputError(f"weights {source}: {first(list(shapes))} are names of none of {', '.join(FAMILIES)}")
     if architecture.family not in spoken:
         raise InputError(
             f"weights {source} bear the names of family {spoken[0]}, and {architecture.source} is of "
             f"{architecture.family}"
         )
+
+
+def check_known(shapes: Shapes, source: str) -> None:
+    """See that parameters bear the names of some family, and are those of a network that draws from noise alone.
+
+    Raises:
+        InputError: they do not; what they are, if their names tell.
+    """
+    if kind := foreign_kind(shapes):
+        raise InputError(f"weights {source}: are those of {kind}")
+    if not is_network(shapes):
+        raise InputError(f"weights {source}: {first(list(shapes))} are names of none of {', '.join(FAMILIES)}")
 
 
 def wrong_params(shapes: Shapes, architecture: Architecture) -> dict[str, tuple[Any, Any]]:

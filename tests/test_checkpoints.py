@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from models import load_network
-from models.checkpoints import is_network
 from models.containers import read_checkpoint
+from models.families import is_network
 from sample_ilvr import main
 from tests.test_adm import golden_config
 from utils.errors import InputError

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusions import DDPM
 from models import load_model, load_network
-from models.config import config_for
+from models.find import config_for
 from tests.commands import read_images, sample_ilvr
 from utils.errors import InputError
 

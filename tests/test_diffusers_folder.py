@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from diffusions import DDIM, Process
 from diffusions.schedule import respace
 from models import load_model, load_network
-from models.config import config_for
+from models.find import config_for
 from models.scheduler_config import TRAINED_AS_DDPM, read_scheduler
 from tests.families import apart
 from utils.errors import InputError

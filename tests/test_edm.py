@@ -12,7 +12,8 @@ from diffusions import ContinuousProcess, Process
 from diffusions.schedule import Transition
 from models import load_model
 from models.checkpoints import build_network
-from models.config import Architecture, config_for
+from models.config import Architecture
+from models.find import config_for
 from tests import families
 from tests.commands import read_images, run_here
 from tests.families import FOLDER, apart

@@ -8,10 +8,10 @@ import torch
 
 from diffusions import Process
 from models import load_model
-from models.checkpoints import build_network, is_network
+from models.checkpoints import build_network
 from models.config import Architecture
 from models.containers import read_checkpoint
-from models.families import FAMILIES, lucidrains
+from models.families import FAMILIES, is_network, lucidrains
 from models.misfits import same_value
 from tests import families
 from tests.families import apart

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models import load_model, load_network
-from models.checkpoints import is_network
 from models.containers import read_checkpoint
+from models.families import is_network
 from tests import families
 from tests.families import apart
 from tests.test_adm import golden_config

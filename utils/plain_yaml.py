@@ -52,13 +52,26 @@ def read_yaml(path: Path, what: str) -> object:
             raise InputError(f"{what} {path}: cannot be read: is not a file")
         if path.stat().st_size > LARGEST:
             raise InputError(f"{what} {path}: is larger than {LARGEST // 2**20} MB")
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=PlainLoader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"{what} {path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise InputError(f"{what} {path}: is not a text file") from None
-    except InputError:
-        raise
+    return parse_yaml(text, f"{what} {path}")
+
+
+def parse_yaml(text: str, source: str) -> object:
+    """What YAML text holds.
+
+    Args:
+        text: the YAML.
+        source: where it is from, for messages.
+
+    Raises:
+        InputError: it is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=PlainLoader)
     except (yaml.YAMLError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         problem = " ".join(str(error).split())
-        raise InputError(f"{what} {path}: is not valid YAML: {problem}") from None
+        raise InputError(f"{source}: is not valid YAML: {problem}") from None

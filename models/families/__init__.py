@@ -1,5 +1,7 @@
 """The families of published checkpoints, one module each: how it names the parts of a network, and its arguments."""
 
+from collections.abc import Collection
+
 from models.families import adm, diffusers, edm, lucidrains, pesser, pytorch_ddpm, xyf
 from models.families.family import Family
 
@@ -13,3 +15,8 @@ FAMILIES: dict[str, Family] = {
     "edm": edm.FAMILY,
     "lucidrains": lucidrains.FAMILY,
 }
+
+
+def is_network(names: Collection[str]) -> bool:
+    """Whether a family's parameters bear these names."""
+    return any(family.bears(names) for family in FAMILIES.values())

@@ -17,7 +17,7 @@ from diffusions import Sampler, Step, make_sampler
 from diffusions.process import Denoiser
 from models import Compiled, Model, Network, advise, choose_class, load_model, make_ready
 from utils.errors import InputError, NotFiniteError, RunError, one_line
-from utils.files import FolderLock, make_save_dir
+from utils.files import FolderLock, make_save_dir, write_atomically
 from utils.finite import FiniteWatch
 from utils.images import read_reference, save_png, to_pixels
 from utils.memory import keep_freed_memory
@@ -29,7 +29,7 @@ from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
 from utils.run.plan import Plan, begin, make_plan
 from utils.run.processes import agree, connect, part
-from utils.run.resolve import resolve
+from utils.run.resolve import find_model, resolve
 from utils.run.settings import Sample, Settings
 
 
@@ -54,6 +54,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         InputError: something given cannot be used.
         RunError: the machine gave out.
     """
+    if args["write_config"]:
+        _write_config(args)
+        return
     settings = resolve(args)
     for binding in settings.bindings:
         make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
@@ -74,6 +77,18 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         _sample_share(job, accelerator.process_index, accelerator.num_processes)
         if lock.is_last():
             _finish(job)
+
+
+def _write_config(args: Mapping[str, Any]) -> None:
+    """Write the config that the weights go with, once they are seen to fit it; a comment says where a value is from."""
+    weights, config = find_model(args)
+    for note in load_model(weights, config, args["raw_weights"]).notes:
+        print(note)
+    path = args["write_config"]
+    if path.exists() and not args["overwrite"]:
+        raise InputError(f"{path}: is there already; choose another file, or --overwrite")
+    write_atomically(path, config.as_yaml().encode())
+    print(one_line(f"{path} is written; sample with -c {path}"))
 
 
 def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
