@@ -38,6 +38,9 @@ FOREIGN: Mapping[str, Callable[[Shapes], bool]] = {
     "an autoencoder, and its diffusion network is another file": lambda shapes: (
         _begins(shapes, "encoder.") and _begins(shapes, "decoder.")
     ),
+    "an NCSN++ that is told the noise level by random frequencies (VE), which only EDM's pickles are read of": (
+        lambda shapes: "all_modules.0.W" in shapes
+    ),
     "denoising-diffusion-pytorch before version 1.8 of June 2023; only those since 2.0 of May 2024 are read": (
         _lucidrains(_any_part(".fn."))
     ),

@@ -24,6 +24,11 @@ CONFIGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {  # family, pa
         | {"total_steps": 4000, "beta_schedule": "cosine", "var_type": "learned_range", "rescale_timesteps": True},
     ),
     "pytorch_ddpm": ("pytorch_ddpm", {"ch": 32, "ch_mult": [1, 2], "attn": [1], "num_res_blocks": 1}, DIFFUSION),
+    "score_sde_ddpm": (
+        "score_sde_ddpm",
+        {"image_size": 16, "nf": 32, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [8]},
+        DIFFUSION,
+    ),
     "xyf_unet": (
         "xyf",
         {"in_channels": 3, "out_channels": 3, "dim": 32, "dim_mults": [1, 2], "use_attn": [False, True]}

@@ -59,6 +59,9 @@ MILLIONS = {
     "edm_lsun_bedroom_256": 526,  # of the same networks as openai/diffusers-cd_bedroom256_l2 and -cd_cat256_l2
     "edm_lsun_cat_256": 526,
     "pytorch_ddpm_cifar10_32": 35.7,
+    "score_sde_ddpm_cifar10_32": 35.2,  # on the way up, one attention where Ho et al. have three
+    "score_sde_ddpmpp_cifar10_32": 62,
+    "score_sde_ddpmpp_deep_cifar10_32": 107,
     "ddim_celeba_64": 78.7,
     "disco_imagenet_512": 558.0,
     "disco_feiart_512": 558.0,

@@ -176,3 +176,11 @@ def test_the_command_without_a_config(tmp_path, input_dir, capsys):
     done = sample_ilvr("-c", tmp_path / "found.yaml", *args[2:], "--overwrite")
     assert done.returncode == 0, done.stderr
     assert all((read_images(tmp_path / "out")[name] == image).all() for name, image in images.items())
+
+
+def test_of_two_known_checkpoints_alike_the_files_own_name_decides():
+    one = CONFIGS["pesser_cifar10_32"]
+    other = one.content() | {"diffusion": one.diffusion | {"objective": "pred_v"}, "weights": "weights/other/own.pt"}
+    known = [one, parse_config(other, "config other.yaml")]
+    assert describe(checkpoint_of(one), {}, known, "somewhere/own.pt").diffusion["objective"] == "pred_v"
+    assert describe(checkpoint_of(one), {}, known, one.weights).diffusion["objective"] == "pred_eps"

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from models.families import adm, diffusers, edm, lucidrains, pesser, pytorch_ddpm, xyf
+from models.families import adm, diffusers, edm, lucidrains, pesser, pytorch_ddpm, score_sde, xyf
 from models.families.family import Family
 
 FAMILIES: dict[str, Family] = {
@@ -12,6 +12,8 @@ FAMILIES: dict[str, Family] = {
     "xyf": xyf.FAMILY,
     "xyf_adagn": xyf.ADAGN,
     "pytorch_ddpm": pytorch_ddpm.FAMILY,
+    "score_sde_ncsnpp": score_sde.NCSNPP,  # before the other, whose names it bears too
+    "score_sde_ddpm": score_sde.DDPM,
     "edm": edm.FAMILY,
     "lucidrains": lucidrains.FAMILY,
 }

@@ -1,6 +1,7 @@
 """What a family of checkpoints is: the words in which it speaks of a network."""
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ class Family:
     """How one family names a network's arguments and its parameters.
 
     Attributes:
-        mark: what the names of this family's parameters alone begin with.
+        mark: a regular expression for what the names of this family's parameters alone begin with.
         network_params: the network's arguments from those of the family's own constructor.
         module_names: pairs of our modules and theirs, the longer name before the shorter.
         leaf_names: the modules inside those, ours to theirs; several of theirs are joined, in that order.
@@ -51,7 +52,7 @@ class Family:
 
     def bears(self, names: Collection[str]) -> bool:
         """Whether these are names of this family's parameters."""
-        return any(name.startswith(self.mark) for name in names)
+        return any(re.match(self.mark, name) for name in names)
 
     def defaults(self) -> dict[str, Any]:
         """The arguments that its constructor has values for."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -87,6 +87,7 @@ def _write_config(args: Mapping[str, Any]) -> None:
     path = args["write_config"]
     if path.exists() and not args["overwrite"]:
         raise InputError(f"{path}: is there already; choose another file, or --overwrite")
+    config = replace(config, weights=config.weights or str(args["weights"]))
     write_atomically(path, config.as_yaml().encode())
     print(one_line(f"{path} is written; sample with -c {path}"))
 
