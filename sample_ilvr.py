@@ -54,14 +54,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("sample_ilvr.py", description=__doc__, formatter_class=formatter)
     add = parser.add_argument
     add("-c", "--config", type=Path, help="YAML of the model; without --weights too, the embedded model's")
-    add("--weights", help="checkpoint file; or diffusers folder or hub id owner/name[@revision], which need no config")
+    add("--weights", help="checkpoint file, diffusers folder or hub id owner/name[@revision]; most need no config")
+    add("--raw_weights", action="store_true", help="the last weights of training rather than their average")
+    add("--set", nargs="+", metavar="NAME=VALUE", help="of the model: image_size=64 num_heads=4 beta_schedule=cosine …")
+    add("--write_config", type=Path, help="write the model's config to this file, and sample nothing")
     add("--class_id", type=int, help="the class to draw, of a class-conditional model")
     add("--n_samples", type=int, help="images in all, shared out over the references; one per reference if left out")
     add("--input_dir", type=Path, default=DEMO_INPUTS, help="folder of reference images, or one image")
     add("--save_dir", type=Path, default=Path("results"), help="folder for the images, and index.html to see them")
     add("--seed", type=int, default=2022, help="every sample's noise follows from this and the sample's number")
     add("--var_type", help="fixed_small, fixed_large or learned_range; the config's if left out")
-    add("--respace_type", help="uniform (= uniform-leading), uniform-trailing, uniform-linspace or quad")
+    add(
+        "--respace_type",
+        help="uniform (= uniform-leading), uniform-trailing, uniform-linspace or quad; or as diffusers rounds: "
+        "diffusers-leading, diffusers-leading-1, diffusers-trailing or diffusers-linspace; the config's if left out",
+    )
     add("--respace_steps", type=int, help="network calls per sample; the config's, else all of training, if left out")
     add(
         "--downsample_factor",

@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from models import Network, load_network
 from models.checkpoints import build_network, convert
 from models.config import read_config
-from models.containers import read_state
-from models.families import FAMILIES
+from models.containers import read_checkpoint
+from models.families import FAMILIES, is_network
 from utils.memory import peak_bytes
 from utils.paths import PROJECT
 
@@ -47,7 +47,7 @@ def load_plainly(weights: Path) -> Network:
     """Construct, which initialises every parameter, then copy the file's over them."""
     config = read_config(CONFIG)
     network = build_network(config, "cpu")
-    network.load_state_dict(convert(read_state(weights), network, config, str(weights)))
+    network.load_state_dict(convert(read_checkpoint(weights, is_network).tensors, network, config, str(weights)))
     return network.float().eval()
 
 

@@ -17,7 +17,7 @@ from benchmarks.held_out import load_held_out
 from diffusions import DDPM, ILVR
 from diffusions.process import Denoiser
 from models import DTYPES, Compiled, load_network, make_ready, new_network
-from models.config import config_for
+from models.find import config_for
 from utils.memory import keep_freed_memory, peak_bytes
 from utils.noise import SampleNoise
 from utils.resize_right import resize

@@ -21,7 +21,8 @@ import torch
 
 from benchmarks.samplers import Ours, Products, Theirs
 from benchmarks.workers import Worker, machine, print_table, print_target, ratio
-from models.config import find_weights, read_config
+from models.config import read_config
+from models.find import find_weights
 from models.ready import DTYPES, emulates_bf16
 from utils.paths import PROJECT
 

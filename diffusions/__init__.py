@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from diffusions.continuous import ContinuousProcess
 from diffusions.ddim import DDIM
 from diffusions.ddpm import DDPM
 from diffusions.ilvr import ILVR
@@ -11,7 +12,7 @@ from diffusions.process import Process
 from diffusions.sampler import Guide, Sampler, Step
 from diffusions.strength import noised_start
 
-__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "Guide", "Process", "Sampler", "Step"]
+__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "ContinuousProcess", "Guide", "Process", "Sampler", "Step"]
 __all__ += ["make_sampler", "noised_start", "taken_options"]
 
 SAMPLERS: dict[str, type[Sampler]] = {

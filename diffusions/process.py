@@ -1,13 +1,13 @@
 """What training fixed of a diffusion: its noise levels, what the network predicts, and what it is told."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffusions.schedule import Transition, make_betas, respace
+from diffusions.schedule import Transition, make_betas, respace, to_zero_snr
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # x [B, C, H, W] and t [B] → [B, C or 2C, H, W]
 
@@ -39,12 +39,17 @@ class Process:
 
     Args:
         total_steps: T, the timesteps of training.
-        beta_schedule: linear, quad, const or cosine.
+        beta_schedule: one of `BETA_SCHEDULES`, or given.
         beta_start: β of timestep 0.
         beta_end: β of timestep T-1.
         objective: what the network predicts: pred_eps, pred_x0 or pred_v.
-        clip_denoised: clip x̂0 to [-1, 1] at every step.
+        clip_denoised: clip x̂0 at every step.
         rescale_timesteps: the network is told t·1000/T (Nichol & Dhariwal 2021) rather than t.
+        betas: all T of them, with beta_schedule `given`.
+        zero_terminal_snr: the last noise level is pure noise, see `to_zero_snr`.
+        clip_range: what x̂0 is clipped to, on either side of 0.
+        dynamic_threshold: the share of an image's values that its own range must hold (Saharia et al. 2022): x̂0 is
+            clipped to that range, at least 1 and at most `clip_range`, and divided by it. None for none of this.
 
     Attributes:
         alphas_cumprod: [T] float64, ᾱ_t.
@@ -62,15 +67,31 @@ class Process:
         objective: str = "pred_eps",
         clip_denoised: bool = True,
         rescale_timesteps: bool = False,
+        betas: Sequence[float] | None = None,
+        zero_terminal_snr: bool = False,
+        clip_range: float = 1.0,
+        dynamic_threshold: float | None = None,
     ) -> None:
         if objective not in OBJECTIVES:
             raise ValueError(f"objective {objective!r} is none of {', '.join(OBJECTIVES)}")
         self.objective = OBJECTIVES[objective]
         self.clip_denoised = clip_denoised
         self.rescale_timesteps = rescale_timesteps
-        self.alphas_cumprod = (1 - make_betas(beta_schedule, total_steps, beta_start, beta_end)).cumprod(0)
+        if not clip_range > 0:
+            raise ValueError(f"clip_range must be above 0, not {clip_range}")
+        if dynamic_threshold is not None and not 0 < dynamic_threshold <= 1:
+            raise ValueError(f"dynamic_threshold must lie in 0 … 1, not {dynamic_threshold}")
+        self.clip_range = clip_range
+        self.dynamic_threshold = dynamic_threshold
+        if beta_schedule == "given" or betas is not None:
+            values = _given_betas(betas, beta_schedule, total_steps)
+        else:
+            values = make_betas(beta_schedule, total_steps, beta_start, beta_end)
+        self.alphas_cumprod = (1 - values).cumprod(0)
         if not ((self.alphas_cumprod > 0) & (self.alphas_cumprod < 1)).all() or (self.alphas_cumprod.diff() >= 0).any():
             raise ValueError("the betas are too large or too small: float64 cannot tell the noise levels apart")
+        if zero_terminal_snr:
+            self.alphas_cumprod = to_zero_snr(self.alphas_cumprod)
 
     @property
     def total_steps(self) -> int:
@@ -84,10 +105,15 @@ class Process:
             respace_type, respace_steps: see `respace`.
 
         Raises:
-            ValueError: an unknown type, or S outside of 1 … T.
+            ValueError: an unknown type, S outside of 1 … T, or a visit to pure noise, in which ε tells nothing of x_0.
         """
         timesteps = respace(respace_type, self.total_steps, respace_steps)
         levels = [1.0, *self.alphas_cumprod[timesteps].tolist()]
+        if levels[-1] == 0 and self.objective is OBJECTIVES["pred_eps"]:
+            raise ValueError(
+                f"timestep {timesteps[-1]} is pure noise (zero_terminal_snr), of which a network that predicts noise "
+                "cannot tell the image: choose timesteps that leave it out, as respace_type uniform does"
+            )
         return tuple(
             Transition(i, t, levels[i + 1], levels[i], self.told(t)) for i, t in reversed(list(enumerate(timesteps)))
         )
@@ -111,7 +137,15 @@ class Process:
         output, variance = output.to(x.dtype).split([channels, output.shape[1] - channels], dim=1)
         signal, noise_level = math.sqrt(transition.alphas_cumprod), math.sqrt(1 - transition.alphas_cumprod)
         pred_x0 = self.objective.pred_x0(output, x, signal, noise_level)
-        return Prediction(pred_x0.clamp(-1, 1) if self.clip_denoised else pred_x0, variance)
+        return Prediction(self.clip(pred_x0), variance)
+
+    def clip(self, pred_x0: Tensor) -> Tensor:
+        """x̂0 [B, C, H, W] in the range that the process allows it."""
+        if self.dynamic_threshold is not None:
+            limit = torch.quantile(pred_x0.abs().flatten(1), self.dynamic_threshold, dim=1)
+            limit = limit.clamp(1, max(1.0, self.clip_range))[:, None, None, None]
+            return pred_x0.clamp(-limit, limit) / limit
+        return pred_x0.clamp(-self.clip_range, self.clip_range) if self.clip_denoised else pred_x0
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noise images as the forward process does: √ᾱ_t x_0 + √(1-ᾱ_t) ε (Ho et al. 2020, equation 4).
@@ -141,3 +175,15 @@ class Process:
         levels = self.alphas_cumprod.to(x0.dtype).to(x0.device)  # in this order: some devices have no float64
         level = levels[t][:, None, None, None]
         return level.sqrt(), (1 - level).sqrt()
+
+
+def _given_betas(betas: Sequence[float] | None, beta_schedule: str, total_steps: int) -> Tensor:
+    """The betas of a list, [T] float64, seen to be what the other arguments say."""
+    if betas is None or beta_schedule != "given":
+        raise ValueError("betas and beta_schedule given go together")
+    values = torch.tensor(betas, dtype=torch.float64)
+    if values.shape != (total_steps,):
+        raise ValueError(f"betas must be a list of total_steps numbers, {total_steps}")
+    if not ((values > 0) & (values < 1)).all():
+        raise ValueError("betas must lie between 0 and 1")
+    return values

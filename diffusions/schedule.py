@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -52,12 +53,34 @@ def _cosine(total_steps: int) -> Tensor:
     return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
 
 
+def _sigmoid(total_steps: int, start: float, end: float) -> Tensor:
+    return torch.linspace(-6, 6, total_steps, dtype=torch.float64).sigmoid() * (end - start) + start
+
+
+def _sigmoid_alphas(total_steps: int) -> Tensor:
+    """The share of the signal is a sigmoid of time between -3 and 3 (Jabri et al. 2022, figure 8)."""
+    t = torch.linspace(-3, 3, total_steps + 1, dtype=torch.float64)
+    alphas_cumprod = t.flip(0).sigmoid() - t[0].sigmoid()
+    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
+
+
+def _laplace(total_steps: int) -> Tensor:
+    """The share of the signal follows a Laplace distribution of log-SNR, as diffusers has it (arXiv:2407.03297)."""
+    t = torch.arange(total_steps + 1, dtype=torch.float64) / total_steps - 0.5
+    log_snr = torch.where(t > 0, 0.5, -0.5) * torch.log(1 - 2 * t.abs() + 1e-6)
+    alphas_cumprod = log_snr.sigmoid().sqrt()
+    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
+
+
 # name: β of all T timesteps, from T, β_start and β_end
 BETA_SCHEDULES: dict[str, Callable[[int, float, float], Tensor]] = {
     "linear": _linear,  # Ho et al. 2020
     "quad": lambda T, start, end: _linear(T, start**0.5, end**0.5).square(),
     "const": lambda T, start, end: _linear(T, end, end),
     "cosine": lambda T, start, end: _cosine(T),  # Nichol & Dhariwal 2021, equation 17
+    "sigmoid": _sigmoid,
+    "sigmoid_alphas": lambda T, start, end: _sigmoid_alphas(T),
+    "laplace": lambda T, start, end: _laplace(T),
 }
 
 
@@ -65,8 +88,8 @@ def make_betas(beta_schedule: str, total_steps: int, beta_start: float, beta_end
     """β_t of the forward process for t = 0 … T-1.
 
     Args:
-        beta_schedule: linear, quad (linear in √β), const (β_end throughout) or cosine, which needs neither start
-            nor end.
+        beta_schedule: linear, quad (linear in √β), const (β_end throughout), sigmoid, or cosine or laplace, which need
+            neither start nor end.
         total_steps: T.
         beta_start: β of timestep 0.
         beta_end: β of timestep T-1.
@@ -87,6 +110,19 @@ def make_betas(beta_schedule: str, total_steps: int, beta_start: float, beta_end
     return betas
 
 
+def to_zero_snr(alphas_cumprod: Tensor) -> Tensor:
+    """Noise levels shifted and scaled: the last is pure noise, the first stays (Lin et al. 2024, algorithm 1).
+
+    Args:
+        alphas_cumprod: [T], ᾱ.
+
+    Returns:
+        [T], the last 0.
+    """
+    root = alphas_cumprod.sqrt()
+    return ((root - root[-1]) * (root[0] / (root[0] - root[-1]))).square()
+
+
 def _uniform(T: int, S: int) -> list[int]:
     return [i * T // S for i in range(S)]
 
@@ -96,13 +132,30 @@ def _quad(T: int, S: int) -> list[int]:
     return _distinct([4 * T * i**2 // (5 * last**2) for i in range(S)], T)
 
 
-# name: S of the T timesteps, in whole-number arithmetic, so that no rounding decides between two neighbours
+def _diffusers_leading(offset: int, T: int, S: int) -> list[int]:
+    return [i * (T // S) + min(offset, T - 1 - (S - 1) * (T // S)) for i in range(S)]
+
+
+def _diffusers_trailing(T: int, S: int) -> list[int]:
+    step = (T - T / S) - T  # as numpy.arange rounds it, which decides where a half goes
+    return [round(T + i * step) - 1 for i in reversed(range(S))]
+
+
+def _diffusers_linspace(T: int, S: int) -> list[int]:
+    return [round(i * ((T - 1) / max(S - 1, 1))) for i in range(S)]
+
+
+# name: S of the T timesteps, our own in whole-number arithmetic, so that no rounding decides between two neighbours
 RESPACINGS: dict[str, Callable[[int, int], list[int]]] = {
     "uniform": _uniform,
     "uniform-leading": _uniform,
     "uniform-trailing": lambda T, S: [T - 1 - i * T // S for i in reversed(range(S))],
     "uniform-linspace": lambda T, S: [i * (T - 1) // max(S - 1, 1) for i in range(S)],
     "quad": _quad,
+    "diffusers-leading": partial(_diffusers_leading, 0),
+    "diffusers-leading-1": partial(_diffusers_leading, 1),
+    "diffusers-trailing": _diffusers_trailing,
+    "diffusers-linspace": _diffusers_linspace,
 }
 
 
@@ -112,7 +165,8 @@ def respace(respace_type: str, total_steps: int, respace_steps: int | None = Non
     Args:
         respace_type: uniform (= uniform-leading) ⌊i·T/S⌋, uniform-trailing T-1-⌊i·T/S⌋, uniform-linspace
             ⌊i·(T-1)/(S-1)⌋, or quad ⌊0.8·T·(i/(S-1))²⌋ (Song et al. 2021, appendix D.3), whose repeated
-            values are moved up to the next free one.
+            values are moved up to the next free one. With `diffusers-` the timesteps that DDPMScheduler visits, by
+            its own rounding: leading (and leading-1, with a steps_offset of 1), trailing, linspace.
         total_steps: T, the steps of training.
         respace_steps: S, the steps of sampling; all T if None.
 

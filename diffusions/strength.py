@@ -29,5 +29,5 @@ def noised_start(sampler: Sampler, estimate: Tensor, noise: Tensor, walk_steps: 
     first = sampler.last_transitions(walk_steps)[0]
     if first is sampler.transitions[0]:
         return noise
-    t = torch.full([len(estimate)], first.t, device=estimate.device)
-    return sampler.process.q_sample(estimate, t, noise)
+    level = torch.tensor(first.alphas_cumprod, dtype=estimate.dtype, device=estimate.device)
+    return level.sqrt() * estimate + (1 - level).sqrt() * noise

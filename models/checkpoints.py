@@ -1,28 +1,38 @@
 """From a published file to a ready model: build its network without memory, rename the parameters, put them in."""
 
-import inspect
-from collections.abc import Iterable, Mapping, MutableMapping
+import re
+from collections.abc import Mapping, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from models.config import Architecture, Config, architecture_for, config_for, find_weights
-from models.containers import read_state
-from models.families import FAMILIES
+from models.config import Architecture, Config
+from models.containers import read_checkpoint
+from models.families import FAMILIES, is_network
+from models.families.family import Shapes
+from models.find import architecture_for, config_for, find_weights
 from models.layers import Attention
+from models.misfits import check_family, first, name_faults, tell, wrong_params
 from models.model import Model
 from models.network import Network
+from models.params import check_params
 from utils.errors import InputError
 
 
-def load_model(weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None) -> Model:
+def load_model(
+    weights: str | Path,
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    raw_weights: bool = False,
+) -> Model:
     """A checkpoint, ready to sample.
 
     Args:
         weights: a checkpoint file, a diffusers folder, or a hub id.
         config: a YAML file, or the same as a dict; None where the weights say it all (a diffusers folder).
+        raw_weights: take the last weights of training rather than their average, where there are both.
 
     Returns:
         The model, its network in eval mode, float32, on the CPU.
@@ -30,9 +40,9 @@ def load_model(weights: str | Path, config: str | Path | Mapping[str, Any] | Con
     Raises:
         InputError: a config or weights that cannot be read or do not fit each other.
     """
-    config = config_for(find_weights(weights), config)
+    config = config_for(find_weights(weights), config, raw_weights)
     process = config.make_process()
-    network = load_network(weights, config)
+    network, note = _load_network(find_weights(weights), config, raw_weights, str(weights))
     size, channels = config.image_size, config.image_channels
     if network.in_channels != channels or network.out_channels not in (channels, 2 * channels):
         shape = f"{network.in_channels} to {network.out_channels}"
@@ -41,20 +51,29 @@ def load_model(weights: str | Path, config: str | Path | Mapping[str, Any] | Con
         raise InputError(
             f"{config.source}: image_size is {size}, but the model takes multiples of {network.size_multiple} only"
         )
-    return Model(network, process, size, channels)
+    return Model(network, process, size, channels, tuple(filter(None, [config.note, note])))
 
 
-def load_network(weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None) -> Network:
+def load_network(
+    weights: str | Path,
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    raw_weights: bool = False,
+) -> Network:
     """A checkpoint's network alone, where nothing need be said of its diffusion. Arguments and errors of `load_model`.
 
     Returns:
         The network in eval mode, float32, on the CPU.
     """
     path = find_weights(weights)
-    architecture = architecture_for(path, config)
+    return _load_network(path, architecture_for(path, config, raw_weights), raw_weights, str(weights))[0]
+
+
+def _load_network(path: Path, architecture: Architecture, raw_weights: bool, source: str) -> tuple[Network, str]:
+    """The network, and what was chosen among the file's copies of its weights."""
     network = build_network(architecture)
-    network.load_state_dict(convert(read_state(path), network, architecture, str(weights)), assign=True)
-    return network.eval()
+    checkpoint = read_checkpoint(path, is_network, raw_weights)
+    network.load_state_dict(convert(checkpoint.tensors, network, architecture, source), assign=True)
+    return network.eval(), checkpoint.note
 
 
 def build_network(architecture: Architecture, device: torch.device | str = "meta") -> Network:
@@ -68,10 +87,7 @@ def build_network(architecture: Architecture, device: torch.device | str = "meta
         raise InputError(f"{source}: model.dialect {name!r} is none of {', '.join(FAMILIES)}")
     family = FAMILIES[name]
     params = {key: value for key, value in architecture.params.items() if key not in family.ignored_params}
-    try:
-        inspect.signature(family.network_params).bind(**params)
-    except TypeError as error:
-        raise InputError(f"{source}: model.params of dialect {name}: {error}") from None
+    check_params(family.network_params, params, f"{source}: model.params of dialect {name}")
     try:
         with torch.device(device):
             return family.network(**family.network_params(**params))
@@ -92,18 +108,35 @@ def convert(
         source: where the state is from, for messages.
 
     Raises:
-        InputError: parameters of another family, or that are missing, left over, or of another shape, the first
-            of each named.
+        InputError: parameters of another family, or that are missing, left over, or of another shape: the config's
+            parameters that would fit, where the file tells them, else the first names of each.
     """
+    check_family(_shapes(state), architecture, source)
     family = FAMILIES[architecture.family]
-    _check_family(state, architecture, source)
     left = {family.newer(name): state.pop(name) for name in list(state)}
-    names = family.names(network)
-    _check_names(set(left), {theirs for sources in names.values() for theirs in sources}, source)
+    left = {name: tensor for name, tensor in left.items() if not re.search(family.unused, name)}
+    shapes = _shapes(left)
+    converted, fault = _convert(left, network, architecture)
+    if not fault:
+        return converted
+    wrong = wrong_params(shapes, architecture)
+    fitting = replace(architecture, params={**architecture.params, **{name: file for name, (file, _) in wrong.items()}})
+    if wrong and _fits(shapes, fitting):
+        raise InputError(f"weights {source} do not fit the config: {tell(wrong)}")
+    raise InputError(f"weights {source} do not fit the config: {fault}")
 
+
+def _convert(
+    left: MutableMapping[str, Tensor], network: Network, architecture: Architecture
+) -> tuple[dict[str, Tensor], str]:
+    """The parameters under the network's names, and what does not fit, "" if all does."""
+    family = FAMILIES[architecture.family]
+    names = family.names(network)
+    if faults := name_faults(left, {theirs for sources in names.values() for theirs in sources}):
+        return {}, ", and ".join(faults)
     converted, misfits = {}, []
     for name, own in network.state_dict().items():
-        parts = [left.pop(theirs) for theirs in names[name]]
+        parts = [family.adapt(theirs, left.pop(theirs)) for theirs in names[name]]
         tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
         # a 1×1 convolution is a linear layer
         if tensor.shape[: own.ndim] != own.shape or tensor.numel() != own.numel():
@@ -114,34 +147,18 @@ def convert(
             attention = cast(Attention, network.get_submodule(name.partition(".qkv.")[0]))
             tensor = tensor.unflatten(0, (attention.num_heads, 3, -1)).transpose(0, 1).flatten(0, 2)
         converted[name] = tensor.float()
-    if misfits:
-        raise InputError(f"weights {source} do not fit the config: {_first(misfits)}")
-    return converted
+    return converted, first(misfits)
 
 
-def _check_family(names: Iterable[str], architecture: Architecture, source: str) -> None:
-    """That a file's parameters bear the names of the config's family."""
-    spoken = [key for key, family in FAMILIES.items() if any(name.startswith(family.mark) for name in names)]
-    if not spoken:
-        raise InputError(f"weights {source}: {_first(list(names))} are names of none of {', '.join(FAMILIES)}")
-    if architecture.family not in spoken:
-        raise InputError(
-            f"weights {source} bear the names of family {spoken[0]}, and {architecture.source} is of "
-            f"{architecture.family}"
-        )
+def _fits(shapes: Shapes, architecture: Architecture) -> bool:
+    """Whether an architecture's network has parameters of these names and shapes."""
+    try:
+        network = build_network(architecture)
+        tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+        return not _convert(tensors, network, architecture)[1]
+    except (InputError, RuntimeError):  # parts that cannot even be joined
+        return False
 
 
-def _check_names(names: set[str], wanted: set[str], source: str) -> None:
-    """That no parameter is missing and none left over."""
-    faults = []
-    if missing := sorted(wanted - names):
-        faults.append(f"they lack {_first(missing)}")
-    if extra := sorted(names - wanted):
-        faults.append(f"the config's model has no place for {_first(extra)}")
-    if faults:
-        raise InputError(f"weights {source} do not fit the config: {', and '.join(faults)}")
-
-
-def _first(items: list[str], most: int = 3) -> str:
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
+def _shapes(tensors: Mapping[str, Tensor]) -> Shapes:
+    return {name: tensor.shape for name, tensor in tensors.items()}

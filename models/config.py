@@ -1,19 +1,18 @@
 """What a model and its diffusion are: the YAML config, checked, or what a diffusers folder says of itself."""
 
-import os
 import reprlib
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from diffusions import Process
-from models.diffusers_folder import read_diffusers_folder, read_network
-from models.hub import fetch, is_hub_id
+from diffusions.continuous import ContinuousProcess
+from models.research_yaml import is_research_yaml, read_research_yaml
 from utils.errors import InputError
-from utils.files import check_access
-from utils.paths import PROJECT
 from utils.plain_yaml import read_yaml
 
 LARGEST_IMAGE, MOST_STEPS = 8192, 100_000  # beyond any model known; a slip is told rather than computed
@@ -37,6 +36,19 @@ PROCESS_KEYS: Schema = {  # the arguments of diffusions.Process
     "objective": ((str,), True),
     "clip_denoised": ((bool,), False),
     "rescale_timesteps": ((bool,), False),
+    "betas": ((list,), False),
+    "zero_terminal_snr": ((bool,), False),
+    "clip_range": ((int, float), False),
+    "dynamic_threshold": ((int, float), False),
+}
+CONTINUOUS_KEYS: Schema = {  # the arguments of diffusions.ContinuousProcess, where there is a preconditioning
+    "preconditioning": ((str,), True),
+    "total_steps": ((int,), True),
+    "sigma_min": ((int, float), False),
+    "sigma_max": ((int, float), False),
+    "sigma_data": ((int, float), False),
+    "rho": ((int, float), False),
+    "clip_denoised": ((bool,), False),
 }
 SAMPLING_KEYS: Schema = {  # how it is sampled, if the command line does not say
     "var_type": ((str,), True),
@@ -57,17 +69,38 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Architecture):
-    """One checkpoint: its images, its network, its diffusion."""
+    """One checkpoint: its images, its network, its diffusion.
+
+    Attributes:
+        sources: where values are from that are not the config's own, by key: `image_size`, `diffusion.objective`.
+        note: what was taken for granted, for whoever runs it to know.
+    """
 
     image_size: int
     image_channels: int
     diffusion: Mapping[str, Any]
     weights: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    note: str = field(default="", compare=False)
 
     @property
     def total_steps(self) -> int:
         """T, the timesteps of training."""
         return self.diffusion["total_steps"]
+
+    def content(self) -> dict[str, Any]:
+        """The same as a YAML file holds it."""
+        return {
+            "image_size": self.image_size,
+            "image_channels": self.image_channels,
+            **({"weights": self.weights} if self.weights else {}),
+            "model": {"dialect": self.family, "params": dict(self.params)},
+            "diffusion": dict(self.diffusion),
+        }
+
+    def as_yaml(self) -> str:
+        """The text of such a file, with a comment at each value that is from elsewhere."""
+        return "\n".join(_lines(self.content(), self.sources, "")) + "\n"
 
     def make_process(self) -> Process:
         """The diffusion that the network was trained on.
@@ -75,44 +108,11 @@ class Config(Architecture):
         Raises:
             InputError: values that make none.
         """
+        arguments = {key: value for key, value in self.diffusion.items() if key not in SAMPLING_KEYS}
         try:
-            return Process(**{key: value for key, value in self.diffusion.items() if key in PROCESS_KEYS})
+            return ContinuousProcess(**arguments) if "preconditioning" in arguments else Process(**arguments)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # numbers may be too large, too
             raise InputError(f"{self.source}: {error}") from None
-
-
-def config_for(weights: str | Path | None, config: str | Path | Mapping[str, Any] | Config | None = None) -> Config:
-    """The config of a checkpoint: the one given, or the one its diffusers folder holds.
-
-    Args:
-        weights: where the checkpoint is.
-        config: a YAML file, the same as a dict, or None.
-
-    Raises:
-        InputError: a config with unknown, missing or impossible keys, or none to be found.
-    """
-    if isinstance(config, Config):
-        return config
-    if isinstance(config, Mapping):
-        return parse_config(config, "config")
-    if config is not None:
-        return read_config(Path(config))
-    if weights is not None and Path(weights).is_dir():
-        return parse_config(read_diffusers_folder(Path(weights)), str(weights))
-    raise InputError(f"weights {weights} do not say what model they are of: give its config with -c")
-
-
-def architecture_for(
-    weights: str | Path, config: str | Path | Mapping[str, Any] | Config | None = None
-) -> Architecture:
-    """The network of a checkpoint: like `config_for`, but a diffusers folder need not tell of its diffusion.
-
-    Raises:
-        InputError: as `config_for`.
-    """
-    if config is None and Path(weights).is_dir():
-        return Architecture(family="diffusers", params=read_network(Path(weights)), source=str(weights))
-    return config_for(weights, config)
 
 
 def read_config(path: Path) -> Config:
@@ -134,9 +134,12 @@ def parse_config(content: object, source: str) -> Config:
     Raises:
         InputError: keys that are unknown, missing or of another type, or sizes below 1.
     """
+    if isinstance(content, Mapping) and is_research_yaml(content):
+        content = read_research_yaml(content, source)
     top = _checked(content, TOP_KEYS, source, "")
     model = _checked(top["model"], MODEL_KEYS, source, "model.")
-    diffusion = _checked(top["diffusion"], DIFFUSION_KEYS, source, "diffusion.")
+    process_keys = CONTINUOUS_KEYS if "preconditioning" in top["diffusion"] else PROCESS_KEYS
+    diffusion = _checked(top["diffusion"], process_keys | SAMPLING_KEYS, source, "diffusion.")
     for name, value, most in (
         ("image_size", top["image_size"], LARGEST_IMAGE),
         ("diffusion.total_steps", diffusion["total_steps"], MOST_STEPS),
@@ -159,24 +162,33 @@ def parse_config(content: object, source: str) -> Config:
     )
 
 
-def find_weights(weights: str | Path) -> Path:
-    """Where the weights are: in the working folder, else in the project, else in a repository of the hub.
+def override(config: Config, given: Mapping[str, Any] | None) -> Config:
+    """The config with other values in place of some of its own.
 
     Args:
-        weights: a file, a folder, or a hub id `owner/name` or `owner/name@revision`, which is downloaded. Where
-            there is a folder of the owner's name, a file or folder in it was meant.
-
-    Raises:
-        InputError: nowhere.
+        given: `image_size`, arguments of the family's network, keys of `diffusion`, by their own names.
     """
-    places = (Path(weights), PROJECT / weights)
-    for path in places:
-        if os.path.exists(path):  # Path.exists raises on names too long
-            check_access(path)
-            return path
-    if is_hub_id(str(weights)) and not any(path.parent.is_dir() for path in places):
-        return fetch(str(weights))
-    raise InputError(f"weights {weights}: no such file or folder; weights/README.md says where to get them")
+    if not given:
+        return config
+    content = config.content()
+    for key, value in given.items():
+        place = content["diffusion"] if key in DIFFUSION_KEYS else content["model"]["params"]
+        place = content if key in TOP_KEYS else place
+        place[key] = value
+    return replace(parse_config(content, config.source), sources=dict.fromkeys(given, "given"))
+
+
+def _lines(content: Mapping[str, Any], sources: Mapping[str, str], prefix: str) -> list[str]:
+    lines = []
+    indent = "  " * prefix.count(".")
+    for key, value in content.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}:", *_lines(value, sources, f"{prefix}{key}.")]
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+            comment = f"  # {sources[prefix + key]}" if prefix + key in sources else ""
+            lines.append(f"{indent}{key}: " + text.removesuffix("...\n").strip() + comment)
+    return lines
 
 
 def _checked(content: object, schema: Schema, source: str, prefix: str) -> dict[str, Any]:

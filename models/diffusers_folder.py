@@ -1,45 +1,58 @@
-"""A diffusers folder: which files it holds, and its two config files read as one of our configs.
+"""A diffusers folder: which files it holds, and its config files read as one of our configs.
 
 `UNet2DModel.save_pretrained` writes config.json and the weights side by side; a pipeline's has them in unet/, and
-scheduler_config.json in scheduler/. Older pipelines have all of them in one place.
+scheduler_config.json in scheduler/. Older pipelines have all of them in one place. A folder of a training run has the
+averaged weights in unet_ema/, and the scheduler in the folder above.
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from models.scheduler_config import BETA_SCHEDULES, OBJECTIVES, VAR_TYPES, read_scheduler
 from utils.errors import InputError
 from utils.files import open_regular
 
 LARGEST_JSON = 2**25  # bytes; the index of many shards has some millions
 
-BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "quad", "squaredcos_cap_v2": "cosine"}
-OBJECTIVES = {"epsilon": "pred_eps", "sample": "pred_x0", "v_prediction": "pred_v"}
-VAR_TYPES = {
-    "fixed_small": "fixed_small",
-    "fixed_small_log": "fixed_small",
-    "fixed_large": "fixed_large",
-    "fixed_large_log": "fixed_large",
-    "learned_range": "learned_range",
-}
-
-
-CONFIG_FILES = ("unet/config.json", "config.json", "scheduler/scheduler_config.json", "scheduler_config.json")
+UNETS = ("unet_ema", "unet")
+SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
+CONFIG_FILES = ("model_index.json", "unet/config.json", "config.json", *SCHEDULERS)
 
 # the weights by any of these names, the first that is there; an index names the files of a sharded one
+AVERAGED_VARIANTS, PLAIN_VARIANTS, RAW_VARIANTS = (".ema",), ("", ".fp16", ".bf16"), (".non_ema",)
 WEIGHTS = tuple(
-    f"diffusion_pytorch_model{kind}"
-    for kind in (
-        ".safetensors",
-        ".safetensors.index.json",
-        ".bin",
-        ".bin.index.json",
-        ".fp16.safetensors",
-        ".fp16.bin",
+    f"diffusion_pytorch_model{name}"
+    for variant in (*AVERAGED_VARIANTS, *PLAIN_VARIANTS, *RAW_VARIANTS)
+    for name in (
+        f"{variant}.safetensors",
+        f".safetensors.index{variant}.json",
+        f"{variant}.bin",
+        f".bin.index{variant}.json",
     )
 )
+
+# the files of a training run's folder, of which each holds a part
+TRAINING_FILES = ("ema_model.pt", "ema.pt", "model.pt")
+
+# what the parts of a pipeline say that draws from something else than noise alone, the first that is there
+OTHER_PARTS = {
+    "text_encoder": "draws from text",
+    "bert": "draws from text",
+    "tokenizer": "draws from text",
+    "prior": "draws from text",
+    "image_encoder": "draws from another picture",
+    "low_res_scheduler": "enlarges a small picture",
+    "movq": "draws in the latents of an autoencoder",
+    "vqvae": "draws in the latents of an autoencoder",
+    "vae": "draws in the latents of an autoencoder",
+    "transformer": "has a transformer for a network",
+}
+# pipelines that draw images from noise, with a network that we know
+PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "ConsistencyModelPipeline", "DiffusionPipeline", None)
 
 
 def needed_files(files: Collection[str]) -> list[str]:
@@ -49,31 +62,37 @@ def needed_files(files: Collection[str]) -> list[str]:
         files: the repository's, with / between folder and name.
 
     Returns:
-        Both config files and the weights with all their shards; what there is of them.
+        The config files and the weights with all their shards; what there is of them.
     """
     folder = "unet/" if "unet/config.json" in files else ""
     weights = next((folder + name for name in WEIGHTS if folder + name in files), "")
-    stem, _, kind = weights.removesuffix(".index.json").rpartition(".")
-    shards = f"{stem}-*-of-*.{kind}" if weights.endswith(".index.json") else ""
+    shards = _shards(weights) if ".index." in weights else ""
     return [name for name in files if name in (*CONFIG_FILES, weights) or fnmatch(name, shards)]
 
 
-def weight_files(path: Path) -> list[Path]:
+def _shards(index: str) -> str:
+    """What the files are called that an index names."""
+    stem, _, kind = re.sub(r"\.index(\.\w+)?\.json$", "", index).rpartition(".")
+    return f"{stem}*-*-of-*.{kind}"
+
+
+def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
     """The files that hold a checkpoint's parameters.
 
     Args:
-        path: a file, the index of a sharded checkpoint, or a diffusers folder.
+        path: a file, the index of a sharded checkpoint, a diffusers folder, or a folder of a training run.
+        raw_weights: take the last weights of training rather than their average, where both are there.
 
     Raises:
         InputError: a folder without weights, or an index that cannot be read or names a file that is not there.
     """
+    if path.name == "ema.pt" and (path.parent / "model.pt").is_file():  # which has the names of its tensors
+        return [path, path.parent / "model.pt"]
     if path.is_dir():
-        folder = model_folder(path)
-        found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-        if not found:
-            raise InputError(f"weights {folder}: hold no {WEIGHTS[0]} nor any of its other forms")
-        path = found[0]
-    if not path.name.endswith(".index.json"):
+        if training := [path / name for name in TRAINING_FILES if (path / name).is_file()]:
+            return training
+        path = _weights_in(model_folder(path, raw_weights), raw_weights)
+    if not re.search(r"\.index(\.\w+)?\.json$", path.name):
         return [path]
     shards = _read_json(path).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
@@ -85,47 +104,100 @@ def weight_files(path: Path) -> list[Path]:
     return files
 
 
-def model_folder(folder: Path) -> Path:
-    """Where a diffusers folder keeps its network: in unet/ if it is a pipeline, else in itself."""
-    return folder / "unet" if (folder / "unet").is_dir() else folder
+def _weights_in(folder: Path, raw_weights: bool) -> Path:
+    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    if raw_weights:
+        found.sort(key=lambda file: (".non_ema." not in file.name, ".ema." in file.name))
+    if found:
+        return found[0]
+    if steps := sorted(folder.glob("step*/*.pt")):
+        raise InputError(f"weights {folder}: are the folders of a whole training: give one, such as {steps[-1].parent}")
+    others = sorted(file.name for file in folder.glob("*.*") if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
+    there = f"; name one of what is there: {', '.join(others[:3])}" if others else ""
+    raise InputError(f"weights {folder}: hold no diffusion_pytorch_model.safetensors nor any of its other forms{there}")
 
 
-def read_network(folder: Path) -> dict[str, Any]:
+def model_folder(folder: Path, raw_weights: bool = False) -> Path:
+    """Where a diffusers folder keeps its network: in unet_ema/ or unet/ if it has one, else in itself."""
+    names = ("unet", "unet_ema") if raw_weights else ("unet_ema", "unet")
+    return next((folder / name for name in names if (folder / name).is_dir()), folder)
+
+
+def read_network(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
     """The network a diffusers folder holds: the arguments of `UNet2DModel`.
 
     Raises:
-        InputError: no config.json, or one that is no JSON object.
+        InputError: no config.json, or one that is no JSON object, or a network or pipeline of another kind.
     """
-    content = _read_json(model_folder(folder) / "config.json")
+    _refuse_other_pipelines(folder)
+    path = model_folder(folder, raw_weights) / "config.json"
+    content = _read_json(path)
+    class_name = content.get("_class_name", "UNet2DModel")
+    if class_name not in ("UNet2DModel", "EMAModel"):
+        raise InputError(f"{path}: a network of class {class_name!r} is not supported (only UNet2DModel)")
     return {name: value for name, value in content.items() if not name.startswith("_")}
 
 
-def read_diffusers_folder(folder: Path) -> dict[str, Any]:
+def _refuse_other_pipelines(folder: Path) -> None:
+    """See that a pipeline draws images from nothing but noise, with a network that we know.
+
+    Raises:
+        InputError: it does not.
+    """
+    index = folder / "model_index.json"
+    content = _read_json(index) if index.is_file() else {}
+    for part, what in OTHER_PARTS.items():
+        parts = content.get(part)
+        if (folder / part).is_dir() or (isinstance(parts, list) and any(parts)):
+            name = content.get("_class_name", "pipeline")
+            raise InputError(f"weights {folder}: the {name} {what} ({part}/), which is not supported")
+    if content.get("_class_name") not in PIPELINES:
+        raise InputError(f"{index}: a pipeline of class {content['_class_name']!r} is not supported")
+
+
+def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
     """What a diffusers folder says of its model and noise schedule, in the words of our configs.
 
     Args:
-        folder: of a pipeline, or of a network with scheduler_config.json beside it.
+        folder: of a pipeline, or of a network with scheduler_config.json beside it, or a checkpoint of a training.
+        raw_weights: as for `weight_files`.
 
     Returns:
-        The content of a config, with the network's parameters as config.json names them.
+        The content of a config, with the family's parameters as config.json names them.
 
     Raises:
         InputError: a file that is missing or is no JSON object, or settings our sampler has no word for.
     """
-    params = read_network(folder)
+    params = read_network(folder, raw_weights)
     size = params.get("sample_size")
     if not isinstance(size, int):
         raise InputError(f"{folder}: sample_size in config.json must be one whole number, not {size!r}")
-    scheduler = folder / "scheduler" / "scheduler_config.json"
-    if not scheduler.is_file():
-        scheduler = folder / "scheduler_config.json"
+    scheduler = _scheduler_file(folder)
     return {
         "image_size": size,
         "image_channels": params.get("in_channels", 3),
         "weights": str(folder),
         "model": {"dialect": "diffusers", "params": params},
-        "diffusion": _diffusion(_read_json(scheduler), scheduler),
+        "diffusion": read_scheduler(_read_json(scheduler), str(scheduler)),
     }
+
+
+def _scheduler_file(folder: Path) -> Path:
+    """The scheduler's config: in the folder, or, for a checkpoint of a training, in the pipeline above it.
+
+    Raises:
+        InputError: there is none.
+    """
+    places = [folder / name for name in SCHEDULERS]
+    if re.fullmatch(r"checkpoint-\d+", folder.absolute().name) or folder.name in UNETS:
+        places += [folder.absolute().parent / name for name in SCHEDULERS]
+    for path in places:
+        if path.is_file():
+            return path
+    raise InputError(
+        f"weights {folder}: hold no scheduler_config.json, which says what diffusion the network was trained on: copy "
+        "it from the finished pipeline, or give a config with -c"
+    )
 
 
 def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: Mapping[str, Any]) -> None:
@@ -154,32 +226,9 @@ def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: M
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _key_of(value: str, words: dict[str, str]) -> str:
+def _key_of(value: str, words: Mapping[Any, str]) -> str:
     """The first of diffusers' words for one of ours."""
     return next(theirs for theirs, ours in words.items() if ours == value)
-
-
-def _diffusion(scheduler: dict[str, Any], path: Path) -> dict[str, Any]:
-    def word(key: str, default: str, words: dict[str, str]) -> str:
-        value = scheduler.get(key, default)
-        if value not in words:
-            raise InputError(f"{path}: {key} {value!r} is not supported (only {', '.join(words)})")
-        return words[value]
-
-    for key, plain in (("trained_betas", None), ("thresholding", False), ("rescale_betas_zero_snr", False)):
-        if scheduler.get(key, plain) != plain:
-            raise InputError(f"{path}: {key} {scheduler[key]!r} is not supported (only {plain!r})")
-    if scheduler.get("clip_sample", True) and scheduler.get("clip_sample_range", 1.0) != 1.0:
-        raise InputError(f"{path}: clip_sample_range must be 1, not {scheduler['clip_sample_range']!r}")
-    return {
-        "total_steps": scheduler.get("num_train_timesteps", 1000),
-        "beta_schedule": word("beta_schedule", "linear", BETA_SCHEDULES),
-        "beta_start": scheduler.get("beta_start", 1e-4),
-        "beta_end": scheduler.get("beta_end", 0.02),
-        "objective": word("prediction_type", "epsilon", OBJECTIVES),
-        "var_type": word("variance_type", "fixed_small", VAR_TYPES),
-        "clip_denoised": scheduler.get("clip_sample", True),
-    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:

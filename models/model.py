@@ -17,12 +17,14 @@ class Model:
         process: the diffusion that the network was trained on.
         image_size: of the images it was trained on, in pixels per side.
         channels: 3 for colour, 1 for grey.
+        notes: what was chosen on the way, a line each, for whoever runs it to know.
     """
 
     network: Network
     process: Process
     image_size: int
     channels: int
+    notes: tuple[str, ...] = ()
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """x [B, C, H, W], t [B] → [B, C or 2C, H, W]."""

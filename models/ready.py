@@ -73,16 +73,17 @@ class Compiled:
 
     Args:
         batch_shape: [B, C, H, W]. Compiling happens here, not in the first call.
+        told: a timestep that the network will be told; whole numbers and others are compiled for differently.
     """
 
-    def __init__(self, network: Network, batch_shape: tuple[int, ...], device: torch.device) -> None:
+    def __init__(self, network: Network, batch_shape: tuple[int, ...], device: torch.device, told: float = 0) -> None:
         self.batch = batch_shape[0]
         self.network: Denoiser = torch.compile(network, dynamic=False)
         with torch.no_grad():
-            self(torch.zeros(batch_shape, device=device), torch.zeros(self.batch, dtype=torch.int64, device=device))
+            self(torch.zeros(batch_shape, device=device), torch.full([self.batch], told, device=device))
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """x [B' ≤ B, C, H, W], t int64 [B'] → [B', C or 2C, H, W]."""
+        """x [B' ≤ B, C, H, W], t [B'] → [B', C or 2C, H, W]."""
         count, missing = len(x), self.batch - len(x)
         if missing:
             x, t = F.pad(x, (0, 0) * 3 + (0, missing)), F.pad(t, (0, missing))

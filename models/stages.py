@@ -2,22 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from torch import Tensor, nn
 
-from models.layers import Attention, ConvResample, Direction, PlainResample, Resample, ResBlock
+from models.layers import Attention, InputPyramid, ResBlock, Style
+from models.resampling import ConvResample, Direction, PlainResample, Resample
 
 MOST_BLOCKS = 1000  # beyond any network known; a slip in a config is told rather than built
 
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution on the way down or up: its blocks, then the change to the next resolution."""
+    """One resolution on the way down or up: its blocks, then the change to the next resolution.
+
+    Attention follows every block of it, none of them, or the last.
+    """
 
     channels: int
     num_blocks: int
-    attention: bool = False
+    attention: bool | Literal["last"] = False
     resample: Resample | None = None
 
 
@@ -55,12 +59,35 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one level and its change of resolution."""
+    """The blocks of one level, and its change of resolution.
 
-    def __init__(self, blocks: list[Block], resample: nn.Module | None) -> None:
+    Args:
+        level: what it is built for.
+        direction: of the change.
+        in_channels: of each block.
+        num_heads: of the attention, where the style has no width for them.
+        style: what all blocks have in common.
+        pyramid: on the way down, what of the image is added after the change.
+    """
+
+    def __init__(
+        self,
+        level: Level,
+        direction: Direction,
+        in_channels: Sequence[int],
+        num_heads: int,
+        style: Style,
+        pyramid: InputPyramid | None = None,
+    ) -> None:
         super().__init__()
+        blocks = []
+        for number, channels in enumerate(in_channels, start=1):
+            attends = level.attention is True or (level.attention == "last" and number == level.num_blocks)
+            res = ResBlock(channels, level.channels, style)
+            blocks.append(Block(res, Attention(level.channels, num_heads, style) if attends else None))
         self.blocks = module_list(blocks)
-        self.resample = resample
+        self.resample = _make_resample(level, direction, style)
+        self.pyramid = pyramid
 
     def change_resolution(self, x: Tensor, emb: Tensor) -> Tensor:
         if self.resample is None:
@@ -68,65 +95,39 @@ class Stage(nn.Module):
         return self.resample(x, emb) if isinstance(self.resample, ResBlock) else self.resample(x)
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What all blocks of a network have in common, and the blocks made so."""
-
-    emb_channels: int
-    num_groups: int
-    norm_eps: float
-    head_channels: int | None
-    scale_shift_norm: bool
-    asymmetric_padding: bool
-
-    def res(self, in_channels: int, out_channels: int, resample: Direction | None = None) -> ResBlock:
-        """A residual block, which may change the resolution too."""
-        return ResBlock(
-            in_channels,
-            out_channels,
-            self.emb_channels,
-            self.num_groups,
-            self.norm_eps,
-            self.scale_shift_norm,
-            resample,
-        )
-
-    def attention(self, channels: int, num_heads: int, num_groups: int | None) -> Attention:
-        """Attention with heads of `head_channels` or, without those, so many heads.
-
-        Raises:
-            ValueError: channels that cannot be divided among them.
-        """
-        num_heads = channels // self.head_channels if self.head_channels else num_heads
-        if not num_heads or channels % (self.head_channels or num_heads):
-            raise ValueError(f"{channels} channels cannot be divided among attention heads")
-        return Attention(channels, num_heads, num_groups, self.norm_eps)
-
-    def stage(self, level: Level, direction: Direction, in_channels: Sequence[int], num_heads: int) -> Stage:
-        """A level's blocks, of which `in_channels` says what goes into each, and its change of resolution."""
-        blocks = []
-        for channels in in_channels:
-            attention = self.attention(level.channels, num_heads, self.num_groups) if level.attention else None
-            blocks.append(Block(self.res(channels, level.channels), attention))
-        return Stage(blocks, self._resample(level, direction))
-
-    def _resample(self, level: Level, direction: Direction) -> nn.Module | None:
-        if level.resample == "conv":
-            return ConvResample(level.channels, direction, self.asymmetric_padding)
-        if level.resample == "residual":
-            return self.res(level.channels, level.channels, direction)
-        return PlainResample(direction) if level.resample == "plain" else None
+def _make_resample(level: Level, direction: Direction, style: Style) -> nn.Module | None:
+    if level.resample == "conv":
+        return ConvResample(level.channels, direction, style.asymmetric_padding)
+    if level.resample == "residual":
+        return ResBlock(level.channels, level.channels, style, direction)
+    return PlainResample(direction) if level.resample == "plain" else None
 
 
-def make_stages(
-    parts: Parts,
-    levels: Sequence[Level],
-    direction: Direction,
-    channels: int,
-    num_heads: int,
-    skips: list[int] | None = None,
+def stages_down(
+    levels: Sequence[Level], channels: int, num_heads: int, style: Style, image_channels: int | None = None
 ) -> Sequence[Stage]:
-    """All stages on the way down or up.
+    """The stages from the full resolution down.
+
+    Args:
+        channels: what goes into the first.
+        image_channels: those of the image where it is handed down beside the stages, else None.
+    """
+    stages = []
+    for level in levels:
+        pyramid = None
+        if image_channels is not None and level.resample is not None:
+            pyramid = InputPyramid(image_channels, level.channels, style)
+            image_channels = level.channels
+        inputs = [channels, *[level.channels] * (level.num_blocks - 1)]
+        stages.append(Stage(level, "down", inputs, num_heads, style, pyramid))
+        channels = level.channels
+    return module_list(stages)
+
+
+def stages_up(
+    levels: Sequence[Level], channels: int, skips: list[int], num_heads: int, style: Style
+) -> Sequence[Stage]:
+    """The stages from the lowest resolution up.
 
     Args:
         channels: what goes into the first.
@@ -135,9 +136,7 @@ def make_stages(
     stages = []
     for level in levels:
         inputs = [channels, *[level.channels] * (level.num_blocks - 1)]
-        if skips is not None:
-            inputs = [own + skips.pop() for own in inputs]
-        stages.append(parts.stage(level, direction, inputs, num_heads))
+        stages.append(Stage(level, "up", [own + skips.pop() for own in inputs], num_heads, style))
         channels = level.channels
     return module_list(stages)
 

@@ -1,27 +1,24 @@
-"""The one UNet that all checkpoints run in: Ho et al.'s DDPM network and Dhariwal & Nichol's ADM.
+"""The UNet that nearly all checkpoints run in.
 
-Published families differ in a handful of choices (where attention sits, how resolution changes, how the
-time embedding enters), all of which are parameters here; `models/families/` derives them.
+It is Ho et al.'s DDPM network, Dhariwal & Nichol's ADM, and Song et al.'s DDPM++ and NCSN++. Published families differ
+in a handful of choices (where attention sits, how resolution changes, how the time embedding enters), all of which are
+parameters here; `models/families/` derives them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import TimestepEmbedding
+from models.layers import Attention, ClassShift, FourierEmbedding, ResBlock, Style, TimestepEmbedding
 from models.network import Network
-from models.stages import Block, Level, Parts, check_levels, make_stages, module_list, skip_channels
+from models.stages import Block, Level, check_levels, module_list, skip_channels, stages_down, stages_up
 
 
 class UNet(Network):
     """A time-conditioned UNet with skip connections.
-
-    Attributes:
-        in_channels, out_channels: as given.
-        size_multiple: what the height and width of its images must be divisible by.
-        num_classes: as given, 0 for an unconditional network.
 
     Args:
         in_channels: C, of the image.
@@ -29,16 +26,23 @@ class UNet(Network):
         down: levels from the full resolution down; the last has no `resample`.
         up: levels from the lowest resolution up, as many as `down` and one more block in each.
         stem_channels: width of the first convolution.
-        time_channels: number of sinusoids the timestep is told in; the embedding is four times as wide.
-        time_cos_first, time_spread: see `TimestepEmbedding`.
+        time_channels: number of sinusoids the timestep is told in.
+        time_cos_first, time_spread: see `TimestepEmbedding`; no spread for the random frequencies of
+            `FourierEmbedding`.
+        emb_channels: width of the embedding, four times the sinusoids if left out.
         mid_attention: attention between the two blocks at the bottom.
-        num_groups, norm_eps: of all group normalisations.
-        mid_attention_groups: of the one before the attention at the bottom, None for no normalisation there.
+        mid_attention_groups: of the normalisation before it, None for no normalisation.
         num_heads: attention heads; `num_heads_up` those on the way up, where they differ. Both are ignored where
             `head_channels`, the width of a head, is given.
-        scale_shift_norm: see `ResBlock`.
-        asymmetric_padding: see `ConvResample`.
         num_classes: of a class-conditional network, else None.
+        class_shifts_time: the class is added to the sinusoids rather than to the embedding made of them.
+        input_pyramid: the image is handed down beside the blocks, see `InputPyramid`.
+        **style: what all blocks have in common, see `Style`.
+
+    Attributes:
+        in_channels, out_channels: as given.
+        size_multiple: what the height and width of its images must be divisible by.
+        num_classes: as given, 0 for an unconditional network.
 
     Raises:
         ValueError: channels that cannot be divided among the heads or the groups, or too many blocks or none.
@@ -53,35 +57,34 @@ class UNet(Network):
         stem_channels: int,
         time_channels: int,
         time_cos_first: bool,
-        time_spread: int,
+        time_spread: int | None,
+        emb_channels: int | None = None,
         mid_attention: bool = True,
-        num_groups: int = 32,
         mid_attention_groups: int | None = 32,
-        norm_eps: float = 1e-6,
         num_heads: int = 1,
         num_heads_up: int | None = None,
-        head_channels: int | None = None,
-        scale_shift_norm: bool = False,
-        asymmetric_padding: bool = False,
         num_classes: int | None = None,
+        class_shifts_time: bool = False,
+        input_pyramid: bool = False,
+        **style: Any,
     ) -> None:
         super().__init__()
         check_levels([*down, *up])
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_classes = num_classes or 0
         self.size_multiple = 2 ** sum(level.resample is not None for level in down)
+        self.class_shifts_time = class_shifts_time
 
-        parts = Parts(4 * time_channels, num_groups, norm_eps, head_channels, scale_shift_norm, asymmetric_padding)
-        self.time_embed = TimestepEmbedding(time_channels, parts.emb_channels, time_cos_first, time_spread)
-        self.class_embed = nn.Embedding(num_classes, parts.emb_channels) if num_classes else None
+        emb_channels = emb_channels or 4 * time_channels
+        parts = Style(emb_channels=emb_channels, **style)
+        self.time_embed = _time_embedding(time_channels, emb_channels, time_cos_first, time_spread)
+        self.class_embed = _class_embedding(num_classes, time_channels if class_shifts_time else None, emb_channels)
         self.conv_in = nn.Conv2d(in_channels, stem_channels, 3, padding=1)
-        self.down = make_stages(parts, down, "down", stem_channels, num_heads)
-        channels = down[-1].channels
-        attention = parts.attention(channels, num_heads, mid_attention_groups) if mid_attention else None
-        self.mid = module_list([Block(parts.res(channels, channels), attention), Block(parts.res(channels, channels))])
+        self.down = stages_down(down, stem_channels, num_heads, parts, in_channels if input_pyramid else None)
+        self.mid = _bottom(down[-1].channels, num_heads, parts, mid_attention, mid_attention_groups)
         skips = skip_channels(down, stem_channels)
-        self.up = make_stages(parts, up, "up", channels, num_heads_up or num_heads, skips)
-        self.norm_out = nn.GroupNorm(num_groups, up[-1].channels, norm_eps)
+        self.up = stages_up(up, down[-1].channels, skips, num_heads_up or num_heads, parts)
+        self.norm_out = parts.norm(up[-1].channels)
         self.conv_out = nn.Conv2d(up[-1].channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor, class_id: Tensor | None = None) -> Tensor:
@@ -89,18 +92,15 @@ class UNet(Network):
 
         Args:
             x: [B, C, H, W] in about [-1, 1]; H and W divisible by `size_multiple`.
-            t: int64 [B], timesteps.
+            t: [B], what the network is told as timesteps.
             class_id: int64 [B], for a class-conditional network.
 
         Returns:
             [B, out_channels, H, W].
         """
-        emb = self.time_embed(t)
-        if self.class_embed is not None:
-            emb = emb + self.class_embed(class_id)
-        emb = F.silu(emb)
-
-        x = self.conv_in(x.to(self.conv_in.weight.dtype))
+        x = x.to(self.conv_in.weight.dtype)
+        emb = self._embed(t, class_id)
+        image, x = x, self.conv_in(x)
         skips = [x]
         for stage in self.down:
             for block in stage.blocks:
@@ -108,6 +108,8 @@ class UNet(Network):
                 skips.append(x)
             if stage.resample is not None:
                 x = stage.change_resolution(x, emb)
+                if stage.pyramid is not None:
+                    x = image = stage.pyramid(image, x)
                 skips.append(x)
         for block in self.mid:
             x = block(x, emb)
@@ -116,3 +118,39 @@ class UNet(Network):
                 x = block(torch.cat([x, skips.pop()], dim=1), emb)
             x = stage.change_resolution(x, emb)
         return self.conv_out(F.silu(self.norm_out(x), inplace=True))
+
+    def _embed(self, t: Tensor, class_id: Tensor | None) -> Tensor:
+        """[B, E], of timestep and class, through its activation."""
+        if self.class_embed is None:
+            emb = self.time_embed(t)
+        elif self.class_shifts_time:
+            emb = self.time_embed(t, self.class_embed(class_id))
+        else:
+            emb = self.time_embed(t) + self.class_embed(class_id)
+        return F.silu(emb)
+
+
+def _time_embedding(channels: int, emb_channels: int, cos_first: bool, spread: int | None) -> TimestepEmbedding:
+    if spread is None:
+        return FourierEmbedding(channels, emb_channels)
+    return TimestepEmbedding(channels, emb_channels, cos_first, spread)
+
+
+def _class_embedding(num_classes: int | None, shift_channels: int | None, emb_channels: int) -> nn.Module | None:
+    if not num_classes:
+        return None
+    if shift_channels:
+        return ClassShift(num_classes, shift_channels)
+    # not drawn at random, for which the meta device would import torch's compiler, which takes seconds
+    return nn.Embedding.from_pretrained(torch.zeros(num_classes, emb_channels), freeze=False)
+
+
+def _bottom(
+    channels: int, num_heads: int, style: Style, attention: bool, attention_groups: int | None
+) -> Sequence[Block]:
+    """The two blocks at the lowest resolution, and attention between them."""
+    middle = None
+    if attention:
+        norm = nn.GroupNorm(attention_groups, channels, style.norm_eps) if attention_groups else nn.Identity()
+        middle = Attention(channels, num_heads, style, norm)
+    return module_list([Block(ResBlock(channels, channels, style), middle), Block(ResBlock(channels, channels, style))])

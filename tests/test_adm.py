@@ -76,13 +76,19 @@ def test_changing_resolution_without_parameters():
         ({"num_heads": 3}, "64 channels cannot be divided among attention heads"),
         ({"num_res_blocks": 0}, "a level without blocks"),
         ({"model_channels": 24}, r"num_channels \(24\) must be divisible by num_groups"),
-        ({"attention_resolutions": "2"}, "model.params make no network"),
+        ({"attention_resolutions": "2"}, "attention_resolutions must be a list of whole numbers, not '2'"),
         ({"colour": 1}, "unexpected keyword argument 'colour'"),
     ],
 )
 def test_impossible_networks(changes, message):
     with pytest.raises(InputError, match=message):
         build(**changes)
+
+
+def test_classes_are_not_drawn_at_random(monkeypatch):
+    """On the meta device that would import torch's compiler: four seconds before the first image."""
+    monkeypatch.setattr(torch.nn.Embedding, "reset_parameters", lambda self: pytest.fail("drawn at random"))
+    assert build(num_classes=5).num_classes == 5
 
 
 def test_a_network_states_its_facts():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from models import load_network
-from models.containers import read_state
+from models.containers import read_checkpoint
+from models.families import is_network
 from sample_ilvr import main
 from tests.test_adm import golden_config
 from utils.errors import InputError
@@ -19,6 +20,10 @@ from utils.errors import InputError
 DATA = Path(__file__).parent / "data"
 WEIGHTS = DATA / "ddpm_tiny.weights.safetensors"
 CONFIG = golden_config("ddpm_tiny", "pesser")
+
+
+def read_state(path: Path, raw_weights: bool = False) -> dict[str, torch.Tensor]:
+    return read_checkpoint(path, is_network, raw_weights).tensors
 
 
 @pytest.fixture
@@ -146,17 +151,19 @@ def test_damage_is_never_a_traceback(tmp_path_factory, place, damage, zipped):
     content[place : place + len(damage)] = damage
     file.write_bytes(content)
     with pytest.raises(InputError) as error:
-        read_state(file)  # at the latest, "n" is no parameter
+        load_network(file, CONFIG)  # at the latest, all but one of the parameters are missing
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "hold no parameters but list"),
-        ({}, "hold no parameters but dict"),
-        ({"conv_in.weight": torch.ones(1), "step": 7}, "hold 'step' among the parameters, of type int"),
-        ({3: torch.ones(1)}, "hold 3 among the parameters"),
+        ([1, 2], "hold no parameters but a list"),
+        ([], "hold no parameters but an empty list"),
+        ({}, "hold no parameters but an empty dict"),
+        ({"epoch": 3, "loss": 0.1}, "hold no parameters but epoch, loss"),
+        ({"temb.weight": torch.ones(1), "step": 7}, "do not fit the config: they lack"),
+        ({3: torch.ones(1)}, "3 are names of none of"),
         ({"a.weight": torch.ones(1)}, "a.weight are names of none of pesser, adm, diffusers"),
     ],
 )
@@ -205,8 +212,13 @@ MISFITS = {
         {},
         "they lack conv_out.bias, and the config's model has no place for conv_last.bias",
     ),
-    "wider": ({}, {"ch": 64}, "temb.dense.0.weight is [128, 32] and the config's model has [256, 64]"),
-    "deeper": ({}, {"num_res_blocks": 2}, "they lack down.0.block.1.conv1.bias"),
+    "wider": ({}, {"ch": 64}, "do not fit the config: ch: the file has 32, the config says 64"),
+    "deeper": ({}, {"num_res_blocks": 2}, "do not fit the config: num_res_blocks: the file has 1, the config says 2"),
+    "other levels": (
+        {},
+        {"ch_mult": [1, 2, 2], "attn_resolutions": [4]},
+        "ch_mult: the file has [1, 2], the config says [1, 2, 2]; attn_resolutions: the file has [16], the config says",
+    ),
     "transposed": (
         {"conv_out.weight": torch.ones(32, 3, 3, 3)},
         {},

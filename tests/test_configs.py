@@ -30,6 +30,11 @@ LISTINGS = {
     "cycle_afhq_cat_256": "adm_p2_ffhq_256",
     "cycle_afhq_wild_256": "adm_p2_ffhq_256",
     "repaint_celebahq_256": "adm_imagenet_256_uncond",
+    "repaint_places2_256": "adm_imagenet_256_uncond",
+    "disco_comic_faces_256": "adm_imagenet_256_uncond",
+    "sdedit_celebahq_256": "pesser_celebahq_256",
+    "sdedit_lsun_bedroom_256": "pesser_celebahq_256",
+    "sdedit_lsun_church_256": "pesser_celebahq_256",
     "adm_imagenet_256": "adm_imagenet_256_uncond",
     "adm_lsun_bedroom_256": "adm_imagenet_256_uncond",
     "adm_lsun_cat_256": "adm_imagenet_256_uncond",
@@ -50,6 +55,26 @@ MILLIONS = {
     "adm_imagenet_128_class": 422,
     "adm_imagenet_512_class": 559,
     "google_ddpm_cifar10_32": 35.7,
+    "edm_imagenet_64_class": 296,
+    "edm_lsun_bedroom_256": 526,  # of the same networks as openai/diffusers-cd_bedroom256_l2 and -cd_cat256_l2
+    "edm_lsun_cat_256": 526,
+    "pytorch_ddpm_cifar10_32": 35.7,
+    "score_sde_ddpm_cifar10_32": 35.2,  # on the way up, one attention where Ho et al. have three
+    "score_sde_ddpmpp_cifar10_32": 62,
+    "score_sde_ddpmpp_deep_cifar10_32": 107,
+    "ddim_celeba_64": 78.7,
+    "disco_imagenet_512": 558.0,
+    "disco_feiart_512": 558.0,
+    "disco_isometric_512": 558.0,
+    "disco_portrait_512": 139.6,
+    "disco_ukiyoe_256": 138.3,
+    "disco_pixel_art_256": 113.7,
+    "disco_watercolour_256": 113.7,
+    "disco_pulp_scifi_256": 113.7,
+    "improved_lsun_bedroom_256": 113.7,
+    "improved_cifar10_32": 52.5,  # the names of these three files round to 50M, 100M and 270M
+    "improved_imagenet_64": 121,
+    "improved_imagenet_64_class": 273,
 }
 CONFIGS = sorted(path.stem for path in (PROJECT / "configs").glob("*.yaml"))
 

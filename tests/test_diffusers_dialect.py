@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusions import DDPM
 from models import load_model, load_network
-from models.config import config_for
+from models.find import config_for
 from tests.commands import read_images, sample_ilvr
 from utils.errors import InputError
 
@@ -170,7 +170,7 @@ def test_scheduler_settings(tmp_path, scheduler, ours):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"beta_schedule": "sigmoid"}, {"variance_type": "learned"}, {"thresholding": True}, {"trained_betas": [0.1]}],
+    [{"beta_schedule": "exp"}, {"variance_type": "learned"}, {"timestep_spacing": "quad"}, {"trained_betas": "linear"}],
 )
 def test_unsupported_schedulers_are_refused_by_name(tmp_path, changes):
     unet = random_unet(sample_size=16, block_out_channels=(16,), norm_num_groups=8, **ONE_LEVEL)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
-from models.config import find_weights
 from models.diffusers_folder import needed_files
+from models.find import find_weights
 from models.hub import is_hub_id
 from tests.commands import PROJECT, read_images
 from utils.errors import InputError
@@ -51,7 +51,7 @@ def test_the_command_takes_a_hub_id(hub_cache, tmp_path, input_dir):
 
 
 def test_revisions(hub_cache):
-    code = "import sys\nfrom models.config import find_weights; [print(find_weights(id)) for id in sys.argv[1:]]"
+    code = "import sys\nfrom models.find import find_weights; [print(find_weights(id)) for id in sys.argv[1:]]"
     done = run(hub_cache, code, "owner/tiny", "owner/tiny@main", "owner/tiny@v1", f"owner/tiny@{COMMIT}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(hub_cache / "models--owner--tiny" / "snapshots" / COMMIT)] * 4
@@ -78,9 +78,7 @@ def test_local_paths_come_first(hub_cache, tmp_path, monkeypatch):
 
 
 def test_the_hub_client_is_not_imported_without_need():
-    code = (
-        "import sys; from models.config import find_weights; find_weights('weights/openpeeps64'); print(*sys.modules)"
-    )
+    code = "import sys; from models.find import find_weights; find_weights('weights/openpeeps64'); print(*sys.modules)"
     assert "huggingface_hub" not in run(Path(), code).stdout.split()
 
 
@@ -97,8 +95,9 @@ def test_other_texts(text):
 def test_only_what_is_needed_is_fetched():
     flat = ["README.md", "config.json", "diffusion_pytorch_model.bin", "model_index.json", "scheduler_config.json"]
     both = [*flat, "diffusion_pytorch_model.safetensors", "images/generated_image_0.png"]
-    assert set(needed_files(flat)) == {"config.json", "diffusion_pytorch_model.bin", "scheduler_config.json"}
-    assert set(needed_files(both)) == {"config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"}
+    configs = {"config.json", "model_index.json", "scheduler_config.json"}
+    assert set(needed_files(flat)) == {*configs, "diffusion_pytorch_model.bin"}
+    assert set(needed_files(both)) == {*configs, "diffusion_pytorch_model.safetensors"}
 
     pipeline = ["unet/config.json", "scheduler/scheduler_config.json", "vae/config.json", "unet/README.md"]
     index = "unet/diffusion_pytorch_model.safetensors.index.json"

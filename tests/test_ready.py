@@ -7,7 +7,8 @@ import torch
 
 from diffusions import DDPM, ILVR
 from models import Compiled, advise, load_network, make_ready
-from models.config import find_weights, read_config
+from models.config import read_config
+from models.find import find_weights
 from models.unet import UNet
 from sample_ilvr import parse_args
 from tests.commands import PROJECT

@@ -10,7 +10,9 @@ from diffusers import DDPMScheduler
 
 from diffusions.schedule import BETA_SCHEDULES, RESPACINGS, make_betas, respace
 
-DIFFUSERS_SCHEDULES = {"linear": "linear", "quad": "scaled_linear", "cosine": "squaredcos_cap_v2"}
+DIFFUSERS_SCHEDULES = {"linear": "linear", "quad": "scaled_linear", "cosine": "squaredcos_cap_v2"} | {
+    name: name for name in ("sigmoid", "laplace")
+}
 
 
 @pytest.mark.parametrize("schedule", DIFFUSERS_SCHEDULES)
@@ -37,7 +39,7 @@ def test_betas_are_as_many_as_steps_and_inside_0_to_1(schedule, total):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sigmoid", 10, 1e-4, 0.02), "'sigmoid' is none of linear, quad, const, cosine"),
+        (("exp", 10, 1e-4, 0.02), "'exp' is none of linear, quad, const, cosine"),
         (("linear", 0, 1e-4, 0.02), "total_steps must be at least 1, not 0"),
         (("linear", 10, 0.0, 0.02), "between 0 and 1"),
         (("linear", 10, 1e-4, 1.0), "between 0 and 1"),
@@ -73,7 +75,8 @@ def test_timesteps_are_exact_for_every_count(respace_type, T):
         assert len(timesteps) == S
         assert timesteps[0] >= 0 and timesteps[-1] < T
         assert all(a < b for a, b in pairwise(timesteps))
-        assert timesteps == by_formula(respace_type, T, S)
+        if not respace_type.startswith("diffusers-"):  # whose formulas are floating-point: see test_diffusers_folder
+            assert timesteps == by_formula(respace_type, T, S)
 
 
 @pytest.mark.parametrize("respace_type", RESPACINGS)

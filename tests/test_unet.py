@@ -153,10 +153,10 @@ def test_weights_that_do_not_fit_are_told_by_first_names_and_shapes(tmp_path, ch
         load_network(tmp_path)
 
 
-def test_a_wider_network_than_the_weights_is_told_by_first_names_and_shapes(tmp_path):
+def test_a_wider_network_than_the_weights_is_told_by_the_parameter_to_change(tmp_path):
     save_random_unet(tmp_path, SMALL)
     edit_config(tmp_path, block_out_channels=[32, 96])
-    message = r"do not fit the config: down_blocks\.1\.\S+ is \[[\d, ]+\] and the config's model has .* and \d+ more$"
+    message = r"do not fit the config: block_out_channels: the file has \[32, 64\], the config says \[32, 96\]$"
     with pytest.raises(InputError, match=message):
         load_network(tmp_path)
 
@@ -171,7 +171,10 @@ def test_a_wider_network_than_the_weights_is_told_by_first_names_and_shapes(tmp_
         ({"time_embedding_type": "fourier"}, "time_embedding_type 'fourier' .* not supported"),
         ({"act_fn": "gelu"}, r"act_fn 'gelu' .* not supported \(only silu, swish\)"),
         ({"new_option": True}, "new_option is not a known parameter"),
-        ({"layers_per_block": "two"}, "make no network"),
+        ({"layers_per_block": "two"}, "layers_per_block must be a whole number, not 'two'"),
+        ({"norm_eps": 10**400}, "norm_eps must be a number, not 1000+"),
+        ({"norm_eps": "small"}, "norm_eps must be a number, not 'small'"),
+        ({"attention_head_dim": True}, "attention_head_dim must be a whole number or null, not True"),
     ],
 )
 def test_a_diffusers_network_without_counterpart_is_refused_by_name(tmp_path, changes, message):
@@ -186,7 +189,7 @@ def test_a_diffusers_network_without_counterpart_is_refused_by_name(tmp_path, ch
     [
         ({"chanels": 32}, "unexpected keyword argument 'chanels'"),
         ({"ch": ...}, "missing a required argument: 'ch'"),
-        ({"ch_mult": [1, "x"]}, "make no network"),
+        ({"ch_mult": [1, "x"]}, r"ch_mult must be a list of whole numbers, not \[1, 'x'\]"),
         ({"ch": 40}, "make no network"),
     ],
 )

@@ -1,6 +1,8 @@
 """YAML that anyone may have written: values only, in bounded time."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,6 +17,8 @@ class PlainLoader(yaml.SafeLoader):
 
     Merge keys (`<<`): nested, they double the work at each level. Numbers of YAML 1.1 that look like others: 020 is 16
     there, and 1:30 is 90.
+
+    A key given twice is an error, and `1e-6` is a number, as in YAML 1.2; in YAML 1.1 it would need a dot.
 
     libyaml's faster loader overflows its stack on deep nesting, and takes the process with it.
     """
@@ -34,8 +38,20 @@ class PlainLoader(yaml.SafeLoader):
             )
         return self.construct_yaml_int(node)
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, of which each key is given once."""
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} is given twice", node.start_mark)
+        return mapping
+
 
 PlainLoader.add_constructor("tag:yaml.org,2002:int", PlainLoader.construct_plain_int)
+PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def read_yaml(path: Path, what: str) -> object:

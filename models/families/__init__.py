@@ -1,10 +1,24 @@
 """The families of published checkpoints, one module each: how it names the parts of a network, and its arguments."""
 
-from models.families import adm, diffusers, pesser
+from collections.abc import Collection
+
+from models.families import adm, diffusers, edm, lucidrains, pesser, pytorch_ddpm, score_sde, xyf
 from models.families.family import Family
 
 FAMILIES: dict[str, Family] = {
     "pesser": pesser.FAMILY,
     "adm": adm.FAMILY,
     "diffusers": diffusers.FAMILY,
+    "xyf": xyf.FAMILY,
+    "xyf_adagn": xyf.ADAGN,
+    "pytorch_ddpm": pytorch_ddpm.FAMILY,
+    "score_sde_ncsnpp": score_sde.NCSNPP,  # before the other, whose names it bears too
+    "score_sde_ddpm": score_sde.DDPM,
+    "edm": edm.FAMILY,
+    "lucidrains": lucidrains.FAMILY,
 }
+
+
+def is_network(names: Collection[str]) -> bool:
+    """Whether a family's parameters bear these names."""
+    return any(family.bears(names) for family in FAMILIES.values())

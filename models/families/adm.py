@@ -3,11 +3,12 @@
 https://github.com/openai/guided-diffusion, class `UNetModel` (Dhariwal & Nichol 2021, arXiv:2105.05233).
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from models.families.family import Family
-from models.layers import Resample
+from models.families.family import Family, Shapes
+from models.resampling import Resample
 from models.stages import Level
 from models.unet import UNet
 from utils.errors import InputError
@@ -101,6 +102,39 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
         yield f"up.{i}.resample", f"output_blocks.{n - 1}.{after}"
 
 
+def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
+    """The arguments of `UNetModel` that its parameters' names and shapes tell.
+
+    They do not tell the heads of the attention, nor, of a network of one level, how resolution changes.
+    """
+    channels = shapes["time_embed.0.weight"][1]
+    numbers = {int(name.split(".")[1]) for name in shapes if name.startswith("input_blocks.")}
+    total = max(numbers) + 1  # levels · (blocks + 1)
+    upsamplers = sorted(
+        (int(name.split(".")[1]), "in_layers" in name)
+        for name in shapes
+        if re.match(r"output_blocks\.\d+\.[12]\.(conv|in_layers\.0)\.weight", name)
+    )
+    blocks = upsamplers[0][0] if upsamplers else next((n for n in range(total) if n not in numbers), total) - 1
+    firsts = range(1, total, blocks + 1)  # each level's first block
+    levels = {n: shapes[f"input_blocks.{n}.0.out_layers.3.weight"][0] / channels for n in firsts}
+    first_out = shapes["input_blocks.1.0.out_layers.3.weight"][0]
+    derived = {
+        "in_channels": shapes["input_blocks.0.0.weight"][1],
+        "model_channels": channels,
+        "out_channels": shapes["out.2.weight"][0],
+        "num_res_blocks": blocks,
+        "attention_resolutions": [2**i for i, n in enumerate(levels) if f"input_blocks.{n}.1.qkv.weight" in shapes],
+        "channel_mult": [int(mult) if mult.is_integer() else mult for mult in levels.values()],
+        "num_classes": shapes["label_emb.weight"][0] if "label_emb.weight" in shapes else None,
+        "use_scale_shift_norm": shapes["input_blocks.1.0.emb_layers.1.weight"][0] == 2 * first_out,
+    }
+    if len(levels) > 1:
+        derived["resblock_updown"] = bool(upsamplers) and upsamplers[0][1]
+        derived["conv_resample"] = bool(upsamplers)
+    return derived
+
+
 FAMILY = Family(
     mark="input_blocks.",
     network_params=network_params,
@@ -113,6 +147,11 @@ FAMILY = Family(
         "conv_2": "out_layers.3",
         "skip": "skip_connection",
         "out": "proj_out",
+    },
+    derive=derive,
+    hidden_params={
+        "num_head_channels|num_heads": "num_head_channels 64, or num_heads 1 or 4",
+        "use_new_attention_order": "false; true in ADM's ImageNet 64 and 128",
     },
     # the last of these says how the attention's weights are ordered, see `heads_first`
     ignored_params=("image_size", "dropout", "use_checkpoint", "use_fp16", "use_new_attention_order"),

@@ -6,8 +6,8 @@ https://github.com/huggingface/diffusers
 from collections.abc import Iterator
 from typing import Any
 
-from models.families.family import Family
-from models.layers import Resample
+from models.families.family import Family, Shapes, count
+from models.resampling import Resample
 from models.stages import Level
 from models.unet import UNet
 from utils.errors import InputError
@@ -144,8 +144,42 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
             yield f"{direction}.{i}.resample", f"{direction}_blocks.{i}.{direction}samplers.0"
 
 
+def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
+    """The arguments of `UNet2DModel` that its parameters' names and shapes tell.
+
+    They do not tell the attention's heads, the normalisation's groups and ε, the sinusoids' order and spread, nor
+    where the convolutions that halve the image are padded.
+    """
+    levels = range(count(shapes, "down_blocks.{}."))
+    channels = [shapes[f"down_blocks.{i}.resnets.0.conv1.weight"][0] for i in levels]
+    attention = [f"down_blocks.{i}.attentions.0.to_q.weight" in shapes for i in levels]
+    residual = [f"down_blocks.{i}.downsamplers.0.conv1.weight" in shapes for i in levels]
+    first_emb = shapes["down_blocks.0.resnets.0.time_emb_proj.weight"][0]
+
+    def block_type(i: int, direction: str) -> str:
+        if attention[i]:
+            return f"Attn{direction}Block2D"
+        return f"Resnet{direction}sampleBlock2D" if residual[i] else f"{direction}Block2D"
+
+    derived = {
+        "in_channels": shapes["conv_in.weight"][1],
+        "out_channels": shapes["conv_out.weight"][0],
+        "block_out_channels": channels,
+        "layers_per_block": count(shapes, "down_blocks.0.resnets.{}."),
+        "down_block_types": [block_type(i, "Down") for i in levels],
+        "up_block_types": [block_type(i, "Up") for i in reversed(levels)],
+        "resnet_time_scale_shift": "scale_shift" if first_emb == 2 * channels[0] else "default",
+        "add_attention": "mid_block.attentions.0.to_q.weight" in shapes,
+        "num_class_embeds": shapes["class_embedding.weight"][0] if "class_embedding.weight" in shapes else None,
+    }
+    if any(attention[:-1]):
+        changes = "resnet" if any(has and res for has, res in zip(attention, residual, strict=True)) else "conv"
+        derived |= {"downsample_type": changes, "upsample_type": changes}
+    return derived | ({"sample_size": image_size} if image_size is not None else {})
+
+
 FAMILY = Family(
-    mark="down_blocks.",
+    mark="conv_norm_out.",
     network_params=network_params,
     module_names=module_names,
     leaf_names={
@@ -158,6 +192,15 @@ FAMILY = Family(
         "norm": "group_norm",
         "qkv": ("to_q", "to_k", "to_v"),
         "out": "to_out.0",
+    },
+    derive=derive,
+    hidden_params={
+        "attention_head_dim": "8, or null for one head",
+        "norm_num_groups": "32",
+        "norm_eps": "1e-5, or 1e-6 in Google's",
+        "flip_sin_to_cos": "true, or false in Google's",
+        "freq_shift": "0, or 1 in Google's",
+        "downsample_padding": "1, or 0 in Google's",
     },
     ignored_params=("sample_size", "dropout", "num_train_timesteps", *EMA_PARAMS),
     newer_names={".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."},

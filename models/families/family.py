@@ -1,11 +1,17 @@
 """What a family of checkpoints is: the words in which it speaks of a network."""
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from models.network import Network
 from models.unet import UNet
+
+Shapes = Mapping[str, Sequence[int]]  # of tensors, by their names
 
 
 @dataclass(frozen=True)
@@ -13,12 +19,18 @@ class Family:
     """How one family names a network's arguments and its parameters.
 
     Attributes:
-        mark: what the names of this family's parameters alone begin with.
+        mark: a regular expression for what the names of this family's parameters alone begin with.
         network_params: the network's arguments from those of the family's own constructor.
         module_names: pairs of our modules and theirs, the longer name before the shorter.
         leaf_names: the modules inside those, ours to theirs; several of theirs are joined, in that order.
+        derive: the arguments of the family's constructor that follow from its names and their shapes, and from the
+            images' size where that is known. Those that do not follow are left out.
+        hidden_params: the arguments that do not follow, and what they usually are, as a text.
         ignored_params: arguments of their constructor without meaning for inference.
         newer_names: parts of names that older files bear, and what they are called now.
+        unused: a regular expression, found in the names of tensors that the network has no use for.
+        read_diffusion: what a file's tensors say of the diffusion, in the words of a config.
+        adapt: a tensor of theirs, by its name, as our module takes it.
         heads_first: whether, with these arguments, `qkv` holds a head's query, key and value and then the
             next head's, rather than all queries, all keys and all values.
         network: what is built of `network_params`.
@@ -28,10 +40,24 @@ class Family:
     network_params: Callable[..., dict[str, Any]]
     module_names: Callable[[Any], Iterable[tuple[str, str]]]
     leaf_names: Mapping[str, str | tuple[str, ...]]
+    derive: Callable[[Shapes, int | None], dict[str, Any]] = lambda shapes, image_size: {}
+    hidden_params: Mapping[str, str] = field(default_factory=dict)
     ignored_params: tuple[str, ...] = ()
     newer_names: Mapping[str, str] = field(default_factory=dict)
+    unused: str = r"(?!)"  # in none
+    read_diffusion: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda tensors: {}
+    adapt: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor
     heads_first: Callable[[Mapping[str, Any]], bool] = lambda params: False
     network: Callable[..., Network] = UNet
+
+    def bears(self, names: Collection[str]) -> bool:
+        """Whether these are names of this family's parameters."""
+        return any(re.match(self.mark, name) for name in names)
+
+    def defaults(self) -> dict[str, Any]:
+        """The arguments that its constructor has values for."""
+        arguments = inspect.signature(self.network_params).parameters.values()
+        return {each.name: each.default for each in arguments if each.default is not each.empty}
 
     def newer(self, name: str) -> str:
         """A parameter's name as this family writes it today."""
@@ -52,3 +78,16 @@ class Family:
                 parts = (leaves,) if isinstance(leaves, str) else leaves
                 return tuple(".".join(filter(None, (theirs, part, kind))) for part in parts)
         return (name,)
+
+
+def count(names: Iterable[str], pattern: str) -> int:
+    """How many numbers, counted from 0, the names have in the place of `{}`.
+
+    Args:
+        names: of parameters.
+        pattern: how names begin, as `down.0.block.{}.`.
+    """
+    names, number = set(names), 0
+    while any(name.startswith(pattern.format(number)) for name in names):
+        number += 1
+    return number

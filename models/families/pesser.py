@@ -6,8 +6,8 @@ https://github.com/pesser/pytorch_diffusion, class `Model`.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from models.families.family import Family
-from models.layers import Resample
+from models.families.family import Family, Shapes, count
+from models.resampling import Resample
 from models.stages import Level
 from models.unet import UNet
 
@@ -64,6 +64,25 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
         yield f"up.{i}.resample", f"{theirs}.upsample"
 
 
+def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
+    """The arguments of `Model` that its parameters' names and shapes tell: all, once the images' size is known."""
+    levels = count(shapes, "down.{}.block.")
+    channels = shapes["temb.dense.0.weight"][1]
+    derived = {
+        "in_channels": shapes["conv_in.weight"][1],
+        "out_ch": shapes["conv_out.weight"][0],
+        "ch": channels,
+        "num_res_blocks": count(shapes, "down.0.block.{}."),
+        "ch_mult": [shapes[f"down.{i}.block.0.conv1.weight"][0] // channels for i in range(levels)],
+    }
+    if levels > 1:
+        derived["resamp_with_conv"] = "down.0.downsample.conv.weight" in shapes
+    if image_size is not None:
+        attention = [i for i in range(levels) if f"down.{i}.attn.0.q.weight" in shapes]
+        derived |= {"resolution": image_size, "attn_resolutions": [image_size // 2**i for i in attention]}
+    return derived
+
+
 FAMILY = Family(
     mark="temb.",
     network_params=network_params,
@@ -78,5 +97,6 @@ FAMILY = Family(
         "qkv": ("q", "k", "v"),
         "out": "proj_out",
     },
+    derive=derive,
     ignored_params=("dropout",),
 )

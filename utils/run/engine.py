@@ -25,6 +25,7 @@ from utils.run.processes import Processes
 from utils.run.resolve import resolve
 from utils.run.settings import Sample, Settings
 from utils.run.share import sample, sample_share
+from utils.run.write_config import write_config
 
 
 def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
@@ -40,6 +41,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
     """
     with Processes() as processes:
         _check_arguments(args, processes)
+        if args["write_config"]:
+            processes.agree(lambda: write_config(args))
+            return
         settings = processes.each(lambda: _prepare(args))
         keep_freed_memory()
         with processes.each(lambda: _lock(settings, processes)) as lock:

@@ -34,7 +34,9 @@ def make_job(plan: Plan, processes: Processes) -> Job:
         RunError: there is no memory for them.
     """
     settings, device = plan.settings, processes.device
-    model = load_model(settings.weights, settings.config)
+    model = load_model(settings.weights, settings.config, settings.raw_weights)
+    for note in model.notes:
+        processes.print(note)
     sampler = _make_sampler(settings, model)
     network = _make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
     if advice := advise(device, settings.mixed_precision):
@@ -42,7 +44,7 @@ def make_job(plan: Plan, processes: Processes) -> Job:
     if not settings.compile or settings.dry_run:
         return Job(plan, network, sampler, device)
     start = time.perf_counter()
-    compiled = _compile(network, plan, device)
+    compiled = _compile(network, sampler, plan, device)
     processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
     return Job(plan, compiled, sampler, device)
 
@@ -66,7 +68,7 @@ def _make_sampler(settings: Settings, model: Model) -> Sampler:
     return sampler
 
 
-def _compile(network: Network, plan: Plan, device: torch.device) -> Compiled:
+def _compile(network: Network, sampler: Sampler, plan: Plan, device: torch.device) -> Compiled:
     """The network compiled for the largest of the run's micro-batches.
 
     Raises:
@@ -76,7 +78,7 @@ def _compile(network: Network, plan: Plan, device: torch.device) -> Compiled:
     size, channels = plan.settings.config.image_size, plan.settings.config.image_channels
     batch = largest_batch(plan.settings.samples, plan.settings.micro_batch, plan.num_processes)
     try:
-        return Compiled(network, (batch, channels, size, size), device)
+        return Compiled(network, (batch, channels, size, size), device, sampler.transitions[0].told)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None

@@ -158,7 +158,9 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
         raise InputError(*found.faults.values(), "no sample has a reference that can be read")
     todo = np.ones(len(settings.samples), dtype=bool)
     notes = (*settings.input_notes, *found.notes)
-    plan = Plan(settings, hash_weights(settings.weights), found.hashes, notes, num_processes, todo)
+    plan = Plan(
+        settings, hash_weights(settings.weights, settings.raw_weights), found.hashes, notes, num_processes, todo
+    )
     if not settings.overwrite:
         check_record(settings, plan.weights_hash)
     for path in figure_paths(settings):

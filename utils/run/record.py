@@ -22,8 +22,11 @@ ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
 
 
-def hash_weights(weights: Path) -> str:
+def hash_weights(weights: Path, raw_weights: bool = False) -> str:
     """SHA-256 of the SHA-256 of each file that holds the checkpoint's parameters.
+
+    Args:
+        weights, raw_weights: as for `load_model`.
 
     Returns:
         64 hexadecimal digits.
@@ -33,7 +36,7 @@ def hash_weights(weights: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        for path in weight_files(weights):
+        for path in weight_files(weights, raw_weights):
             with open_regular(path) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:

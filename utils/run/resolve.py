@@ -1,7 +1,7 @@
 """From the command line to settings: arguments checked against each other and against what they name."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from diffusions.ddpm import VAR_TYPES
 from diffusions.low_pass import WAYS_UP
 from diffusions.schedule import RESPACINGS
 from models import DTYPES
-from models.config import Config, config_for, find_weights
+from models.config import Config
+from models.find import config_for, find_weights
 from utils.errors import InputError
+from utils.plain_yaml import parse_yaml
 from utils.resize_right import KERNELS
 from utils.run.references import find_references
 from utils.run.settings import Settings
@@ -29,7 +31,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
         InputError: the first argument, config or folder that cannot be used.
     """
     _check_working_folder(args)
-    weights, config = _find_model(args["weights"], args["config"])
+    weights, config = find_model(args)
     diffusion = _diffusion(args, config)
     sampler, sampler_options = _sampler(args)
     for name, known in (("interp_method", KERNELS), ("low_pass", WAYS_UP), ("refine", GUIDES)):
@@ -69,15 +71,30 @@ def _check_working_folder(args: Mapping[str, Any]) -> None:
                 raise InputError(f"{name} {args[name]}: the working folder, which it is in, was removed") from None
 
 
-def _find_model(weights: str | None, config: Path | None) -> tuple[Path, Config]:
-    """Where the weights are, and what config they go with."""
-    path = find_weights(weights) if weights else None
-    found = config_for(path, config)
+def find_model(args: Mapping[str, Any]) -> tuple[Path, Config]:
+    """Where the weights are, and what config they go with.
+
+    Raises:
+        InputError: weights or a config that cannot be found or used.
+    """
+    path = find_weights(args["weights"]) if args["weights"] else None
+    found = config_for(path, args["config"], args["raw_weights"], _given(args["set"] or ()))
     if path is None:
         if not found.weights:
             raise InputError(f"{found.source}: names no weights: give them with --weights")
         path = find_weights(found.weights)
     return path, found
+
+
+def _given(pairs: Sequence[str]) -> dict[str, Any]:
+    """The values of `--set`, each NAME=VALUE, the value as YAML has it."""
+    given = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise InputError(f"--set {pair!r} is not NAME=VALUE")
+        given[name] = parse_yaml(value.encode("utf-8", "surrogateescape"), f"--set {name}")
+    return given
 
 
 def _diffusion(args: Mapping[str, Any], config: Config) -> dict[str, Any]:

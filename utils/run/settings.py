@@ -1,5 +1,7 @@
 """Everything a run is told, and what of it is recorded."""
 
+import hashlib
+import json
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +18,7 @@ from utils.run.references import Reference
 
 # settings that came later, and their values in all images made before: left out of the record at those, so that
 # finished images stay valid
-CAME_LATER = {"refine": "sample"}
+CAME_LATER = {"refine": "sample", "raw_weights": False}
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ class Settings:
 
     config: Config
     weights: Path
+    raw_weights: bool
     class_id: int | None
     input_dir: Path
     save_dir: Path
@@ -204,10 +207,11 @@ class Settings:
         options = [f"{key} {value}" for key, value in self.sampler_options.items()]
         values = {
             "model": {"dialect": self.config.family, "params": dict(self.config.params)},
+            "raw_weights": self.raw_weights,
             "class_id": self.class_id,
             "image_size": self.config.image_size,
             "image_channels": self.config.image_channels,
-            "diffusion": dict(self.diffusion),
+            "diffusion": {key: _brief(value) for key, value in self.diffusion.items()},
             "sampler": ", ".join([self.sampler.upper(), *options]),
             "downsample_factor": _one_or_all(self.downsample_factor),
             "interp_method": self.interp_method,
@@ -224,6 +228,13 @@ class Settings:
 def share_walked(strength: float, respace_steps: int) -> int:
     """How many of the S steps a strength s walks: s·S in whole steps, at least one."""
     return max(1, round(strength * respace_steps))
+
+
+def _brief(value: object) -> Any:
+    """The value itself; of a long list, as a schedule of betas is one, a hash: every image carries it."""
+    if not isinstance(value, list):
+        return value
+    return f"{len(value)} numbers, SHA-256 {hashlib.sha256(json.dumps(value).encode()).hexdigest()}"
 
 
 def _one_or_all(values: tuple[Any, ...]) -> Any:

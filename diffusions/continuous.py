@@ -1,0 +1,169 @@
+"""A process of continuous noise levels σ, x_σ = x_0 + σ·ε, and its networks (Karras et al. 2022, arXiv:2206.00364)."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffusions.process import OBJECTIVES, Denoiser, Prediction, Process
+from diffusions.schedule import Transition
+
+
+class Coefficients(NamedTuple):
+    """What a network F is wrapped in to denoise: D(x_σ; σ) = skip·x_σ + out·F(scale·x_σ; noise) (equation 7)."""
+
+    skip: float
+    out: float
+    scale: float
+    noise: float
+
+
+def _edm(sigma: float, sigma_min: float, sigma_data: float) -> Coefficients:
+    total = sigma**2 + sigma_data**2
+    out = sigma * sigma_data / math.sqrt(total)
+    return Coefficients(sigma_data**2 / total, out, 1 / math.sqrt(total), math.log(sigma) / 4)
+
+
+def _edm_openai(sigma: float, sigma_min: float, sigma_data: float) -> Coefficients:
+    return _edm(sigma, sigma_min, sigma_data)._replace(noise=250 * math.log(sigma))
+
+
+def _consistency(sigma: float, sigma_min: float, sigma_data: float) -> Coefficients:
+    """Song et al. 2023 (arXiv:2303.01469), appendix C: at the lowest noise level, D is the sample itself."""
+    above = sigma - sigma_min
+    skip = sigma_data**2 / (above**2 + sigma_data**2)
+    out = sigma_data * above / math.sqrt(sigma**2 + sigma_data**2)
+    return _edm_openai(sigma, sigma_min, sigma_data)._replace(skip=skip, out=out)
+
+
+def _vp(sigma: float, sigma_min: float, sigma_data: float) -> Coefficients:
+    """Song et al. 2021's VP: noise is 999 times the time at which its β, from 0.1 to 20, have brought this σ about."""
+    time = (math.sqrt(0.1**2 + 2 * 19.9 * math.log1p(sigma**2)) - 0.1) / 19.9
+    return Coefficients(1, -sigma, 1 / math.sqrt(sigma**2 + 1), 999 * time)
+
+
+def _ve(sigma: float, sigma_min: float, sigma_data: float) -> Coefficients:
+    return Coefficients(1, sigma, 1, math.log(sigma / 2))
+
+
+# name: the coefficients at a σ, given the lowest and that of the data (table 1; what openai/consistency_models adds)
+PRECONDITIONINGS: dict[str, Callable[[float, float, float], Coefficients]] = {
+    "edm": _edm,
+    "edm_openai": _edm_openai,
+    "consistency": _consistency,
+    "vp": _vp,
+    "ve": _ve,
+}
+
+
+class ContinuousProcess(Process):
+    """A diffusion process of continuous noise levels.
+
+    In the words of `Process`, whose samples keep their variance: x = √ᾱ·x_σ with ᾱ = 1/(1+σ²). Timestep t is the t-th
+    of T levels spaced as sampling spaces its own.
+
+    Args:
+        preconditioning: how the network was trained: edm, edm_openai, consistency, vp or ve.
+        sigma_min: the lowest noise level.
+        sigma_max: the highest.
+        sigma_data: the standard deviation of the training images.
+        rho: levels are evenly spaced in σ^(1/ρ) (equation 5).
+        clip_denoised: clip x̂0 to [-1, 1] at every step.
+        total_steps: T, the most steps that sampling takes.
+
+    Raises:
+        ValueError: an argument that is none of the above.
+    """
+
+    def __init__(
+        self,
+        preconditioning: str = "edm",
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        sigma_data: float = 0.5,
+        rho: float = 7.0,
+        clip_denoised: bool = False,
+        total_steps: int = 1000,
+    ) -> None:
+        if preconditioning not in PRECONDITIONINGS:
+            raise ValueError(f"preconditioning {preconditioning!r} is none of {', '.join(PRECONDITIONINGS)}")
+        if not (0 < sigma_min < sigma_max < math.inf and 0 < sigma_data < math.inf and 0 < rho < math.inf):
+            raise ValueError("sigma_min, sigma_max, sigma_data and rho must be above 0, and sigma_min below sigma_max")
+        if total_steps < 1:
+            raise ValueError(f"total_steps must be at least 1, not {total_steps}")
+        self.preconditioning = PRECONDITIONINGS[preconditioning]
+        self.sigma_min, self.sigma_max, self.sigma_data, self.rho = sigma_min, sigma_max, sigma_data, rho
+        self.clip_denoised = clip_denoised
+        self.objective = OBJECTIVES["pred_x0"]  # what the wrapped network says
+        self.alphas_cumprod = _alphas_cumprod(self.sigmas(total_steps))
+
+    def sigmas(self, steps: int) -> Tensor:
+        """So many noise levels, rising, float64 (equation 5); a single one is the highest."""
+        ramp = torch.linspace(1, 0, steps, dtype=torch.float64).flip(0)
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return (low + ramp * (high - low)) ** self.rho
+
+    def transitions(self, respace_type: str = "uniform", respace_steps: int | None = None) -> tuple[Transition, ...]:
+        """The S reverse steps of sampling, in the order visited.
+
+        Args:
+            respace_type: uniform, which is in σ^(1/ρ) here.
+            respace_steps: S, all T if None.
+
+        Raises:
+            ValueError: another type, or S outside of 1 … T.
+        """
+        T, S = self.total_steps, self.total_steps if respace_steps is None else respace_steps
+        if not 1 <= S <= T:
+            raise ValueError(f"respace_steps must lie in 1 … {T}, not {S}")
+        if respace_type != "uniform":
+            raise ValueError(f"respace_type {respace_type!r}: continuous noise levels know uniform only")
+        timesteps = [T - 1 - i * (T - 1) // max(S - 1, 1) for i in range(S)]
+        levels = [*_alphas_cumprod(self.sigmas(S)).flip(0).tolist(), 1.0]
+        return tuple(
+            Transition(S - 1 - i, t, levels[i], levels[i + 1], self._coefficients(levels[i]).noise)
+            for i, t in enumerate(timesteps)
+        )
+
+    def told(self, t: int) -> float:
+        """What the network is told as timestep t."""
+        return self._coefficients(self.alphas_cumprod[t].item()).noise
+
+    def predict(self, model: Denoiser, x: Tensor, transition: Transition) -> Prediction:
+        """Ask the network for the clean image.
+
+        Args:
+            model: the network F, called with scale·x_σ and its noise, float32 [B].
+            x: [B, C, H, W], the sample at `transition`: √ᾱ·x_σ.
+
+        Returns:
+            x̂0 [B, C, H, W], clipped if the process clips.
+        """
+        skip, out, scale, noise = self._coefficients(transition.alphas_cumprod)
+        noisy = x / math.sqrt(transition.alphas_cumprod)
+        output = model(scale * noisy, torch.full([len(x)], noise, device=x.device)).to(x.dtype)
+        pred_x0 = skip * noisy + out * output
+        return Prediction(pred_x0.clamp(-1, 1) if self.clip_denoised else pred_x0, output[:, :0])
+
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What F should say of x_σ: the output with which D is the clean image.
+
+        Args:
+            x0, t, noise: as for `q_sample`.
+
+        Returns:
+            [B, C, H, W].
+        """
+        levels = self.alphas_cumprod[t.cpu()]
+        coefficients = x0.new_tensor([self._coefficients(level) for level in levels.tolist()])
+        skip, out = coefficients.T[:2, :, None, None, None]
+        return (x0 - skip * (x0 + (1 / levels - 1).sqrt().to(x0)[:, None, None, None] * noise)) / out
+
+    def _coefficients(self, alphas_cumprod: float) -> Coefficients:
+        return self.preconditioning(math.sqrt(1 / alphas_cumprod - 1), self.sigma_min, self.sigma_data)
+
+
+def _alphas_cumprod(sigmas: Tensor) -> Tensor:
+    return 1 / (1 + sigmas.square())

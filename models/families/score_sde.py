@@ -1,0 +1,211 @@
+"""The words of yang-song/score_sde_pytorch: its DDPM, and its NCSN++ as far as that is a DDPM++.
+
+https://github.com/yang-song/score_sde_pytorch, classes `DDPM` and `NCSNpp` (Song et al. 2021, arXiv:2011.13456). All
+modules stand in one list, in the order in which they run.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from torch import Tensor
+
+from models.families.family import Family, Shapes
+from models.resampling import Resample
+from models.stages import Block, Level, Stage
+from models.unet import UNet
+from utils.errors import InputError
+
+# what makes a DDPM++ of `NCSNpp`; the parameters tell all of these but the filter
+DDPMPP = {
+    "fir": False,
+    "skip_rescale": True,
+    "resblock_type": "biggan",
+    "progressive": "none",
+    "progressive_input": "none",
+    "embedding_type": "positional",
+    "conditional": True,
+    "scale_by_sigma": False,
+    "resamp_with_conv": True,
+}
+
+
+def ddpm_params(
+    image_size: int,
+    nf: int,
+    ch_mult: Sequence[int],
+    num_res_blocks: int,
+    attn_resolutions: Sequence[int],
+    resamp_with_conv: bool = True,
+    num_channels: int = 3,
+) -> dict[str, Any]:
+    """The UNet's parameters from those of `DDPM`."""
+    resample: Resample = "conv" if resamp_with_conv else "plain"
+    params = _params(image_size, nf, ch_mult, num_res_blocks, attn_resolutions, num_channels, resample)
+    return params | {"asymmetric_padding": True}
+
+
+def ncsnpp_params(
+    image_size: int,
+    nf: int,
+    ch_mult: Sequence[int],
+    num_res_blocks: int,
+    attn_resolutions: Sequence[int],
+    num_channels: int = 3,
+    **options: Any,
+) -> dict[str, Any]:
+    """The UNet's parameters from those of `NCSNpp`.
+
+    Raises:
+        InputError: an option that DDPM++ does not have.
+    """
+    for name, value in options.items():
+        if name not in DDPMPP or value != DDPMPP[name]:
+            only = f" (only {DDPMPP[name]!r})" if name in DDPMPP else ""
+            raise InputError(f"{name} {value!r} of an NCSNpp is not supported{only}")
+    params = _params(image_size, nf, ch_mult, num_res_blocks, attn_resolutions, num_channels, "residual")
+    lowest = nf * ch_mult[-1]
+    return params | {
+        "min_group_channels": 4,
+        "mid_attention_groups": min(32, lowest // 4),
+        "residual_scale": math.sqrt(0.5),
+        "resample_skip_conv": True,
+    }
+
+
+def _params(
+    image_size: int,
+    nf: int,
+    ch_mult: Sequence[int],
+    num_res_blocks: int,
+    attn_resolutions: Sequence[int],
+    num_channels: int,
+    resample: Resample,
+) -> dict[str, Any]:
+    attends = [image_size // 2**i in attn_resolutions for i in range(len(ch_mult))]
+    last = len(ch_mult) - 1
+    down = [Level(nf * ch_mult[i], num_res_blocks, attends[i], resample if i < last else None) for i in range(last + 1)]
+    up = [
+        Level(nf * ch_mult[i], num_res_blocks + 1, attends[i] and "last", resample if i > 0 else None)
+        for i in reversed(range(last + 1))
+    ]
+    return {
+        "in_channels": num_channels,
+        "out_channels": num_channels,
+        "down": down,
+        "up": up,
+        "stem_channels": nf,
+        "time_channels": nf,
+        "time_cos_first": False,
+        "time_spread": nf // 2 - 1,
+        "norm_eps": 1e-6,
+    }
+
+
+def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
+    """Our modules and the numbers of theirs."""
+    ours = ["time_embed.linear_1", "time_embed.linear_2", "conv_in", *_in_order(unet), "norm_out", "conv_out"]
+    for number, name in enumerate(ours):
+        if name.endswith(".resample"):
+            yield f"{name}.conv", f"all_modules.{number}.Conv_0"
+        yield name, f"all_modules.{number}"
+
+
+def _in_order(unet: UNet) -> Iterator[str]:
+    """Blocks, attentions and changes of resolution as they run."""
+    yield from chain.from_iterable(_of_stage(f"down.{i}", stage) for i, stage in enumerate(unet.down))
+    yield from _of_blocks("mid", unet.mid)
+    yield from chain.from_iterable(_of_stage(f"up.{i}", stage) for i, stage in enumerate(unet.up))
+
+
+def _of_stage(name: str, stage: Stage) -> Iterator[str]:
+    yield from _of_blocks(f"{name}.blocks", stage.blocks)
+    if stage.resample is not None:
+        yield f"{name}.resample"
+
+
+def _of_blocks(name: str, blocks: Sequence[Block]) -> Iterator[str]:
+    for i, block in enumerate(blocks):
+        yield f"{name}.{i}.res"
+        if block.attn is not None:
+            yield f"{name}.{i}.attn"
+
+
+def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
+    """The arguments that names and shapes tell: all, once the images' size is known."""
+    nf = shapes["all_modules.2.weight"][0]
+    last = max(int(name.split(".")[1]) for name in shapes if name.startswith("all_modules."))
+    kinds = [_kind(shapes, n) for n in range(3, last - 1)]
+    levels = kinds.count("resample") // 2 + 1
+    blocks = kinds[: kinds.index("resample")].count("res") if levels > 1 else (kinds.count("res") - 3) // 2
+    mults, attends, n = [], [], 3
+    for _ in range(levels):
+        mults.append(shapes[f"all_modules.{n}.Conv_1.weight"][0] // nf)
+        attends.append(_kind(shapes, n + 1) == "attn")
+        n += blocks * (2 if attends[-1] else 1) + 1
+    derived = {
+        "nf": nf,
+        "ch_mult": mults,
+        "num_res_blocks": blocks,
+        "num_channels": shapes["all_modules.2.weight"][1],
+    }
+    if levels > 1 and not NCSNPP.bears(shapes):
+        derived["resamp_with_conv"] = f"all_modules.{3 + kinds.index('resample')}.Conv_0.weight" in shapes
+    if image_size is not None:
+        resolutions = [image_size // 2**i for i, attention in enumerate(attends) if attention]
+        derived |= {"image_size": image_size, "attn_resolutions": resolutions}
+    return derived
+
+
+def _kind(shapes: Shapes, n: int) -> str:
+    """What module n is: attention, a residual block, or a change of resolution, which may have no parameters."""
+    module = f"all_modules.{n}"
+    if f"{module}.NIN_3.weight" in shapes:
+        return "attn"
+    if f"{module}.Conv_1.weight" not in shapes:
+        return "resample"
+    keeps = shapes[f"{module}.GroupNorm_0.weight"] == shapes[f"{module}.GroupNorm_1.weight"]
+    return "resample" if keeps and f"{module}.Conv_2.weight" in shapes else "res"
+
+
+def adapt(name: str, tensor: Tensor) -> Tensor:
+    """Their 1×1 convolutions ("network in network") hold the inputs first."""
+    return tensor.T[:, :, None, None] if ".NIN_" in name and name.endswith(".weight") else tensor
+
+
+_LEAVES: dict[str, str | tuple[str, ...]] = {
+    "norm_1": "GroupNorm_0",
+    "conv_1": "Conv_0",
+    "emb": "Dense_0",
+    "norm_2": "GroupNorm_1",
+    "conv_2": "Conv_1",
+    "norm": "GroupNorm_0",
+    "qkv": ("NIN_0", "NIN_1", "NIN_2"),
+    "out": "NIN_3",
+}
+_NEWER = {f"NIN_{i}.{old}": f"NIN_{i}.{new}" for i in range(4) for old, new in (("W", "weight"), ("b", "bias"))}
+
+DDPM = Family(
+    mark=r"all_modules\.",
+    network_params=ddpm_params,
+    module_names=module_names,
+    leaf_names=_LEAVES | {"skip": "NIN_0"},
+    derive=derive,
+    ignored_params=("dropout",),
+    newer_names=_NEWER,
+    unused="^sigmas$",
+    adapt=adapt,
+)
+
+NCSNPP = Family(
+    mark=r"all_modules\.\d+\.Conv_2\.",
+    network_params=ncsnpp_params,
+    module_names=module_names,
+    leaf_names=_LEAVES | {"skip": "Conv_2"},
+    derive=derive,
+    ignored_params=("dropout",),
+    newer_names=_NEWER,
+    unused="^sigmas$",
+    adapt=adapt,
+)

@@ -1,0 +1,60 @@
+"""The YAML files of xyfJASON/Diffusion-Models-Implementations, read as configs of ours.
+
+They name Python classes as `target`. A target is looked up in a table here and never imported. Their words for the
+diffusion are ours; what they say of training has no meaning for sampling.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from utils.errors import InputError
+
+NETWORKS = {
+    "models.unet.UNet": "xyf",
+    "models.unet_categorial_adagn.UNetCategorialAdaGN": "xyf_adagn",
+    "models.pesser.model.Model": "pesser",
+    "models.adm.unet.UNetModel": "adm",
+}
+DIFFUSIONS = ("diffusions.ddpm.DDPM", "diffusions.ddim.DDIM", "diffusions.classifier_free.ClassifierFree")
+DEFAULTS = {"beta_schedule": "linear", "total_steps": 1000, "objective": "pred_eps", "var_type": "fixed_large"}
+
+
+def is_research_yaml(content: Mapping[str, Any]) -> bool:
+    """Whether a YAML file's content names its network by a target."""
+    return isinstance(content.get("model"), Mapping) and "target" in content["model"]
+
+
+def read_research_yaml(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The same as one of our configs holds it.
+
+    Raises:
+        InputError: a target that is not in the table, or no size of the images.
+    """
+    data, network = _mapping(content, "data", source), _mapping(content, "model", source)
+    diffusion = _mapping(content, "diffusion", source)
+    family = _look_up(network.get("target"), NETWORKS, "model", source)
+    if "target" in diffusion:
+        _look_up(diffusion["target"], {name: name for name in DIFFUSIONS}, "diffusion", source)
+    places = [place for place in (data.get("params"), data) if isinstance(place, Mapping)]
+    size = next((place["img_size"] for place in places if "img_size" in place), None)
+    if size is None:
+        raise InputError(f"{source}: data.params.img_size is missing")
+    return {
+        "image_size": size,
+        "image_channels": data.get("img_channels", 3),
+        "model": {"dialect": family, "params": network.get("params", {})},
+        "diffusion": DEFAULTS | _mapping(diffusion, "params", source),
+    }
+
+
+def _mapping(content: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
+    value = content.get(key, {})
+    if not isinstance(value, Mapping):
+        raise InputError(f"{source}: {key} must be a mapping of keys to values")
+    return dict(value)
+
+
+def _look_up(target: object, table: Mapping[str, str], what: str, source: str) -> str:
+    if not isinstance(target, str) or target not in table:
+        raise InputError(f"{source}: {what}.target {str(target)[:80]!r} is not supported (only {', '.join(table)})")
+    return table[target]

@@ -1,0 +1,69 @@
+"""Pickles as NVlabs' EDM writes them, for tests: modules with their source code, and whatever else is put into them."""
+
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+SOURCE = 'raise SystemExit("this source must never be run")'
+
+
+def _reconstruct_persistent_obj(meta: dict[str, Any]) -> None:
+    """What `torch_utils.persistence` has by this name, which would run the source code."""
+
+
+_reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
+
+
+class Saved:
+    """A module, pickled as `torch_utils.persistence` pickles one."""
+
+    def __init__(self, class_name: str, **fields: Any) -> None:
+        self.class_name = class_name
+        self.fields = {"_parameters": {}, "_buffers": {}, "_modules": {}} | fields
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        meta = {"type": "class", "version": 6, "module_src": SOURCE, "class_name": self.class_name}
+        return _reconstruct_persistent_obj, (meta | {"state": self.fields},)
+
+
+class Call:
+    """Pickled as a call, which reading would make."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.call = function, args
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self.call
+
+
+def saved_network(class_name: str, arguments: dict[str, Any], state: dict[str, Tensor], **fields: Any) -> Saved:
+    """A network whose modules hold these tensors, by their names in a state dict."""
+    root: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
+    for name, tensor in state.items():
+        *path, leaf = name.split(".")
+        inside = root
+        for part in path:
+            inside = inside["_modules"].setdefault(part, {"_parameters": {}, "_buffers": {}, "_modules": {}})
+        inside["_parameters"][leaf] = tensor
+    return _saved(class_name, root, _init_args=(), _init_kwargs=arguments, **fields)
+
+
+def _saved(class_name: str, fields: dict[str, Any], **more: Any) -> Saved:
+    modules = {name: _saved("Module", module) for name, module in fields["_modules"].items()}
+    return Saved(class_name, **fields | {"_modules": modules} | more)
+
+
+def write_pickle(path: Path, content: Any) -> Path:
+    """Pickle something that holds modules."""
+    package, module = ModuleType("torch_utils"), ModuleType("torch_utils.persistence")
+    module._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch_utils", package)
+        patch.setitem(sys.modules, "torch_utils.persistence", module)
+        path.write_bytes(pickle.dumps(content, protocol=4))
+    return path
