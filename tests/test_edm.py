@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from benchmarks.module_pickles import saved_network, write_pickle
 from diffusions import ContinuousProcess, Process
 from diffusions.schedule import Transition
 from models import load_model
@@ -18,7 +19,6 @@ from models.find import config_for
 from tests import families
 from tests.commands import read_images, run_here
 from tests.families import FOLDER, apart
-from tests.module_pickles import saved_network, write_pickle
 from utils.errors import InputError
 
 
