@@ -95,7 +95,7 @@ class ContinuousProcess(Process):
             raise ValueError(f"total_steps must be at least 1, not {total_steps}")
         self.preconditioning = PRECONDITIONINGS[preconditioning]
         self.sigma_min, self.sigma_max, self.sigma_data, self.rho = sigma_min, sigma_max, sigma_data, rho
-        self.clip_denoised = clip_denoised
+        self.clip_denoised, self.clip_range, self.dynamic_threshold = clip_denoised, 1.0, None
         self.objective = OBJECTIVES["pred_x0"]  # what the wrapped network says
         self.alphas_cumprod = _alphas_cumprod(self.sigmas(total_steps))
 
@@ -143,9 +143,9 @@ class ContinuousProcess(Process):
         """
         skip, out, scale, noise = self._coefficients(transition.alphas_cumprod)
         noisy = x / math.sqrt(transition.alphas_cumprod)
-        output = model(scale * noisy, torch.full([len(x)], noise, device=x.device)).to(x.dtype)
-        pred_x0 = skip * noisy + out * output
-        return Prediction(pred_x0.clamp(-1, 1) if self.clip_denoised else pred_x0, output[:, :0])
+        answer = model(scale * noisy, torch.full([len(x)], noise, device=x.device)).to(x.dtype)
+        output, variance = answer.tensor_split([x.shape[1]], dim=1)
+        return Prediction(self.clip(skip * noisy + out * output), variance)
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What F should say of x_σ: the output with which D is the clean image.

@@ -55,7 +55,7 @@ SAMPLING_KEYS: Schema = {  # how it is sampled, if the command line does not say
     "respace_type": ((str,), False),
     "respace_steps": ((int,), False),
 }
-DIFFUSION_KEYS = PROCESS_KEYS | SAMPLING_KEYS
+DIFFUSION_KEYS = PROCESS_KEYS | CONTINUOUS_KEYS | SAMPLING_KEYS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from models.config import CONTINUOUS_KEYS, DIFFUSION_KEYS, Config, parse_config
+from models.config import CONTINUOUS_KEYS, PROCESS_KEYS, SAMPLING_KEYS, Config, parse_config
 from models.containers import Checkpoint
 from models.families import FAMILIES
 from models.families.family import Family, Shapes
@@ -27,7 +27,6 @@ OPEN_DIFFUSION = {
     "beta_schedule": "linear or cosine",
     "objective": "pred_eps, pred_v or pred_x0",
 }
-KEYS = list(DIFFUSION_KEYS | CONTINUOUS_KEYS)
 
 
 def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[Config], source: str) -> Config:
@@ -48,6 +47,8 @@ def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[C
     alike = [config for config in known if subject.is_like(config)]
     alike = [config for config in alike if PurePath(config.weights or "").name == PurePath(source).name] or alike
     own = subject.family.read_diffusion({**checkpoint.beside, **checkpoint.tensors})
+    # of a preconditioned network its tensors say so; another of the same sizes must not be taken for it
+    alike = [config for config in alike if ("preconditioning" in config.diffusion) == ("preconditioning" in own)]
     values = _Values(given, own, alike)
 
     size = values.take("", ["image_size"], [{"image_size": config.image_size} for config in alike])
@@ -56,13 +57,16 @@ def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[C
     for options in hidden:  # one of them says it all
         said = [subject.said(config) if len(options) == 1 else config.params for config in alike]
         params |= values.take("model.params.", [key for key in options if key in given] or options, said)
-    diffusion = values.take("diffusion.", KEYS, [config.diffusion for config in alike])
+    diffusions = [config.diffusion for config in alike]
+    diffusion = values.take("diffusion.", ["preconditioning"], diffusions)
+    diffusion_keys = [*(CONTINUOUS_KEYS if diffusion else PROCESS_KEYS), *SAMPLING_KEYS]
+    diffusion |= values.take("diffusion.", diffusion_keys, diffusions)
     channels = params.get("in_channels", params.get("channels", 3))
     if "var_type" not in diffusion:
         learned = 2 * channels in (params.get("out_channels"), params.get("out_ch"), params.get("out_dim"))
         diffusion["var_type"] = "learned_range" if learned else "fixed_small"
         values.sources["diffusion.var_type"] = "follows from the output's channels"
-    values.check_all_taken(["image_size", *chain.from_iterable(hidden), *KEYS], source)
+    values.check_all_taken(["image_size", *chain.from_iterable(hidden), *diffusion_keys], source)
     if missing := _missing(subject.family, size, params, diffusion):
         wanted = "; ".join(f"{key.replace('|', ' or ')} ({usual})" for key, usual in missing.items())
         example = " ".join(f"{key.partition('|')[0]}=…" for key in missing)
@@ -80,8 +84,9 @@ def _missing(
     """The values that are still open, and what is usual."""
     missing = {} if size else {"image_size": SIZES}
     missing |= {key: usual for key, usual in family.hidden_params.items() if not params.keys() & {*key.split("|")}}
-    if "preconditioning" not in diffusion:  # which says it all
-        missing |= {key: usual for key, usual in OPEN_DIFFUSION.items() if key not in diffusion}
+    if "preconditioning" in diffusion:  # which says it all
+        return missing
+    missing |= {key: usual for key, usual in OPEN_DIFFUSION.items() if key not in diffusion}
     if diffusion.get("total_steps", 1000) != 1000 and "rescale_timesteps" not in diffusion:
         missing["rescale_timesteps"] = "true in improved-diffusion"
     return missing

@@ -54,6 +54,17 @@ def test_a_known_checkpoint_is_recognised(name):
     assert found.sources["image_size"] == f"as in {name}.yaml"
 
 
+@pytest.mark.parametrize("name", ["edm_imagenet_64_class", "edm_lsun_bedroom_256"])
+def test_the_attention_of_openais_edm_networks_tells_them_from_others_of_their_size(name):
+    config, plain = CONFIGS[name], checkpoint_of(CONFIGS[name])
+    edm = {key: value[:, :, None, None] if ".qkv.weight" in key else value for key, value in plain.tensors.items()}
+    found = describe(Checkpoint(edm, {}), {}, KNOWN, "edm.pt")
+    assert (found.image_size, found.params["use_new_attention_order"]) == (config.image_size, True)
+    assert found.diffusion == config.diffusion
+    with pytest.raises(InputError, match=r"do not say .*beta_schedule .*objective"):
+        describe(plain, {}, KNOWN, "other.pt")
+
+
 def test_what_known_checkpoints_disagree_on_is_asked_for():
     one = CONFIGS["pesser_cifar10_32"]
     other = parse_config(one.content() | {"diffusion": one.diffusion | {"objective": "pred_v"}}, "config other.yaml")

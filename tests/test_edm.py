@@ -1,5 +1,6 @@
 """EDM's pickles: networks and preconditionings against NVlabs' own code, and what a file says of itself."""
 
+import inspect
 import json
 import math
 
@@ -8,16 +9,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from benchmarks.module_pickles import saved_network, write_pickle
 from diffusions import ContinuousProcess, Process
 from diffusions.schedule import Transition
 from models import load_model
 from models.checkpoints import build_network
-from models.config import Architecture
+from models.config import CONTINUOUS_KEYS, Architecture
 from models.find import config_for
 from tests import families
 from tests.commands import read_images, run_here
 from tests.families import FOLDER, apart
-from tests.module_pickles import saved_network, write_pickle
 from utils.errors import InputError
 
 
@@ -73,6 +74,10 @@ def test_a_file_says_it_all(recorded):
     assert (model.network.num_classes, model.network.in_channels, model.network.size_multiple) == (10, 3, 2)
 
 
+def test_a_config_has_a_key_for_each_argument_of_a_continuous_process():
+    assert CONTINUOUS_KEYS.keys() == inspect.signature(ContinuousProcess).parameters.keys()
+
+
 PLAIN = {"img_resolution": 8, "img_channels": 3, "model_channels": 8, "channel_mult": [1], "num_blocks": 1}
 PLAIN |= {"attn_resolutions": []}
 
@@ -87,8 +92,11 @@ def test_sampling_stays_within_the_noise_levels_of_training(tmp_path):
     for class_name, low, high in (("EDMPrecond", 0.002, 80), ("VPPrecond", 0.002, 80), ("VEPrecond", 0.02, 80)):
         process = config_for(pickled(tmp_path, class_name)).make_process()
         assert process.sigmas(2).tolist() == pytest.approx([low, high])
-    process = config_for(pickled(tmp_path, "VEPrecond", sigma_min=0.1, sigma_max=50.0)).make_process()
-    assert process.sigmas(2).tolist() == pytest.approx([0.1, 50])
+    narrow = pickled(tmp_path, "VEPrecond", sigma_min=0.1, sigma_max=50.0)
+    assert config_for(narrow).make_process().sigmas(2).tolist() == pytest.approx([0.1, 50])
+    given = config_for(narrow, given={"sigma_max": 20, "respace_steps": 30})
+    assert given.make_process().sigmas(2).tolist() == pytest.approx([0.1, 20])
+    assert given.diffusion["respace_steps"] == 30
 
 
 def test_improved_ddpm_is_a_process_of_discrete_steps(tmp_path):

@@ -12,8 +12,10 @@ from models.checkpoints import build_network
 from models.config import Architecture
 from models.containers import read_checkpoint
 from models.families import FAMILIES, is_network, lucidrains
+from models.find import config_for
 from models.misfits import same_value
 from tests import families
+from tests.commands import read_images, run_here
 from tests.families import apart
 from utils.errors import InputError
 
@@ -28,11 +30,7 @@ def path(tmp_path):
 
 def config(path):
     """All that the file says, and the image size, which it does not."""
-    checkpoint = read_checkpoint(path, is_network)
-    params = FAMILY.derive({name: tuple(tensor.shape) for name, tensor in checkpoint.tensors.items()}, None)
-    diffusion = FAMILY.read_diffusion({**checkpoint.beside, **checkpoint.tensors}) | {"var_type": "fixed_small"}
-    model = {"dialect": "lucidrains", "params": params}
-    return {"image_size": 16, "image_channels": 3, "model": model, "diffusion": diffusion}
+    return config_for(path, given={"image_size": 16})
 
 
 @pytest.mark.parametrize(("raw_weights", "out"), [(False, "out_ema"), (True, "out_model")])
@@ -45,7 +43,7 @@ def test_the_network_returns_what_its_own_package_does(path, raw_weights, out):
 
 def test_a_file_says_its_network_schedule_and_objective(path):
     said = config(path)
-    assert said["model"]["params"] == {
+    assert said.params == {
         "dim": 16,
         "init_dim": 16,
         "out_dim": 3,
@@ -55,7 +53,7 @@ def test_a_file_says_its_network_schedule_and_objective(path):
         "attn_heads": [4, 4],
         "full_attn": [False, True],
     }
-    assert (said["diffusion"]["beta_schedule"], said["diffusion"]["objective"]) == ("sigmoid_alphas", "pred_v")
+    assert (said.diffusion["beta_schedule"], said.diffusion["objective"]) == ("sigmoid_alphas", "pred_v")
     recorded = read_checkpoint(path, is_network).beside["alphas_cumprod"]
     assert torch.allclose(load_model(path, said).process.alphas_cumprod, recorded.double(), rtol=1e-4)
 
@@ -181,3 +179,13 @@ def test_files_that_do_not_fit_are_refused_by_name(path, change, message):
     said = config(path)
     with pytest.raises(InputError, match=rf"{FILE}.*{message}"):
         load_model(altered(path, change), said)
+
+
+def test_a_whole_run_asks_for_the_image_size_alone(tmp_path, path, input_dir):
+    common = ("--weights", path, "--input_dir", input_dir, "--save_dir", tmp_path / "out", "--n_samples", 2)
+    code, error = run_here(*common)
+    assert code == 2
+    assert "are of the family lucidrains, but do not say image_size (32, 64, 128 or 256): set image_size=…" in error
+    common += ("--respace_steps", 3, "--downsample_factor", 4)
+    assert run_here(*common, "--set", "image_size=16") == (0, "")
+    assert {image.shape for image in read_images(tmp_path / "out").values()} == {(16, 16, 3)}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.module_pickles import Call, Saved, saved_network, write_pickle
 from models.module_pickle import STAND_INS, is_module_pickle, read_arguments, read_state
 from tests.families import unpacked
-from tests.module_pickles import Call, Saved, saved_network, write_pickle
 from utils.errors import InputError
 
 STATE = {"model.conv.weight": torch.arange(6.0).reshape(2, 3), "model.conv.bias": torch.ones(2)}

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from models.families.family import Family, Shapes
 from models.resampling import Resample
 from models.stages import Level
@@ -132,7 +134,21 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
     if len(levels) > 1:
         derived["resblock_updown"] = bool(upsamplers) and upsamplers[0][1]
         derived["conv_resample"] = bool(upsamplers)
+    if _is_of_consistency_models(shapes):
+        derived["use_new_attention_order"] = True
     return derived
+
+
+def read_diffusion(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Of openai/consistency_models, what all its networks are: EDM's, told 250·ln σ."""
+    if not _is_of_consistency_models({name: tensor.shape for name, tensor in tensors.items()}):
+        return {}
+    return {"preconditioning": "edm_openai", "clip_denoised": True, "total_steps": 1000, "respace_steps": 40}
+
+
+def _is_of_consistency_models(shapes: Shapes) -> bool:
+    """Its attention alone makes queries, keys and values by a convolution of two dimensions rather than one."""
+    return any(name.endswith(".qkv.weight") and len(shape) == 4 for name, shape in shapes.items())
 
 
 FAMILY = Family(
@@ -149,6 +165,7 @@ FAMILY = Family(
         "out": "proj_out",
     },
     derive=derive,
+    read_diffusion=read_diffusion,
     hidden_params={
         "num_head_channels|num_heads": "num_head_channels 64, or num_heads 1 or 4",
         "use_new_attention_order": "false; true in ADM's ImageNet 64 and 128",

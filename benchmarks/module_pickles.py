@@ -1,12 +1,12 @@
-"""Pickles as NVlabs' EDM writes them, for tests: modules with their source code, and whatever else is put into them."""
+"""Pickles as NVlabs' EDM writes them, to measure and to test with: modules with their source code."""
 
 import pickle
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
-import pytest
 from torch import Tensor
 
 SOURCE = 'raise SystemExit("this source must never be run")'
@@ -60,10 +60,8 @@ def _saved(class_name: str, fields: dict[str, Any], **more: Any) -> Saved:
 
 def write_pickle(path: Path, content: Any) -> Path:
     """Pickle something that holds modules."""
-    package, module = ModuleType("torch_utils"), ModuleType("torch_utils.persistence")
-    module._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "torch_utils", package)
-        patch.setitem(sys.modules, "torch_utils.persistence", module)
+    modules = {name: ModuleType(name) for name in ("torch_utils", "torch_utils.persistence")}
+    modules["torch_utils.persistence"].__dict__["_reconstruct_persistent_obj"] = _reconstruct_persistent_obj
+    with mock.patch.dict(sys.modules, modules):
         path.write_bytes(pickle.dumps(content, protocol=4))
     return path
