@@ -14,18 +14,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.workers import machine, print_table, print_target
-from sample_ilvr import parse_args
 from utils.images import save_png
 from utils.paths import PROJECT
 from utils.run.plan import make_plan
 from utils.run.resolve import resolve
 
 SCRIPT = [sys.executable, str(PROJECT / "sample_ilvr.py"), "--respace_steps", "1"]
+FINISH = """
+import sys, sample_ilvr
+from benchmarks.planning import finish
+finish(vars(sample_ilvr.parse_args(sys.argv[1:])))
+"""
 SECONDS, MEGABYTES, TO_END, TO_RESUME = 20, 500, 3, 4  # asked for
 
 
@@ -39,8 +45,9 @@ def main() -> None:
         folder = Path(name)
         one, many = plan(folder / "plan", 1), plan(folder / "plan", args.samples)
         interrupted = interrupt(folder / "interrupted", args.samples)
-        finish(folder / "finished", args.finished)
-        resumed, _ = timed("--save_dir", folder / "finished", "--n_samples", args.finished)
+        finished = ["--save_dir", str(folder / "finished"), "--n_samples", str(args.finished)]
+        subprocess.run([sys.executable, "-c", FINISH, *SCRIPT[2:], *finished], cwd=PROJECT, check=True)
+        resumed, _ = timed(*finished)
     rows = [
         ["plan 1 sample", f"{one[0]:.1f}", f"{one[1]:.0f}"],
         [f"plan {args.samples:,} samples", f"{many[0]:.1f}", f"{many[1]:.0f}"],
@@ -87,11 +94,10 @@ def interrupt(folder: Path, samples: int) -> float:
     return time.perf_counter() - start
 
 
-def finish(folder: Path, samples: int) -> None:
-    """Write so many finished images, of noise, where the command would."""
-    argv = [*SCRIPT[2:], "--save_dir", str(folder), "--n_samples", str(samples)]
-    folder.mkdir()
-    done = make_plan(resolve(vars(parse_args(argv))), 1)
+def finish(args: Mapping[str, Any]) -> None:
+    """Write finished images, of noise, where the command with these arguments would."""
+    done = make_plan(resolve(args), 1)
+    done.settings.save_dir.mkdir()
     rng = np.random.default_rng(0)
     for sample in done.settings.samples:
         save_png(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), done.path(sample), done.text(sample))

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +15,6 @@ from diffusions import Sampler, Step, make_sampler
 from diffusions.process import Denoiser
 from models import Compiled, Model, Network, advise, choose_class, load_model, make_ready
 from utils.errors import InputError, NotFiniteError, RunError, one_line
-from utils.files import make_save_dir
 from utils.finite import FiniteWatch
 from utils.images import read_reference, save_png, to_pixels
 from utils.memory import is_out_of_memory, keep_freed_memory
@@ -28,10 +26,10 @@ from utils.run.figures import Progress
 from utils.run.folder_lock import FolderLock
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
-from utils.run.plan import Plan, begin, make_plan, name_differences
+from utils.run.plan import Plan, begin
 from utils.run.processes import Processes
-from utils.run.resolve import resolve
 from utils.run.settings import Sample, Settings
+from utils.run.start import check_arguments, lock_folder, plan_alone, prepare
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,11 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         RunError: the machine gave out.
     """
     with Processes() as processes:
-        _check_arguments(args, processes)
-        settings = processes.each(lambda: _prepare(args))
+        check_arguments(args, processes)
+        settings = processes.each(lambda: prepare(args))
         keep_freed_memory()
-        with processes.each(lambda: _lock(settings, processes)) as lock:
-            plan = processes.agree(lambda: _plan_alone(settings, lock, processes.count))
+        with processes.each(lambda: lock_folder(settings, processes)) as lock:
+            plan = processes.agree(lambda: plan_alone(settings, lock, processes.count))
             job = processes.each(lambda: _join(plan, lock, processes))
             if lock is None:
                 processes.print(plan.summary(processes.count))
@@ -72,43 +70,6 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
             if lock.is_last():
                 _finish(job)
                 lock.remove_marks()
-
-
-def _check_arguments(args: Mapping[str, Any], processes: Processes) -> None:
-    """That all processes were started with the same."""
-    given = processes.gather(dict(args))
-
-    def check() -> None:
-        for rank, its in enumerate(given):
-            if its != given[0]:
-                differences = name_differences(given[0], its)
-                raise InputError(f"rank {rank} was started with other arguments than rank 0 ({differences})")
-
-    processes.each(check)
-
-
-def _prepare(args: Mapping[str, Any]) -> Settings:
-    """The settings, and the folders they write to."""
-    settings = resolve(args)
-    for binding in settings.bindings:
-        make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
-    return settings
-
-
-def _lock(settings: Settings, processes: Processes) -> AbstractContextManager[FolderLock | None]:
-    if settings.dry_run:
-        return nullcontext()
-    return FolderLock(settings.save_dir, processes.rank, processes.count)
-
-
-def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
-    """The plan, made while no other run can write to the folder; at its end the run's other processes can join."""
-    if lock:
-        lock.take()
-    plan = make_plan(settings, num_processes)
-    if lock:
-        lock.share()
-    return plan
 
 
 def _join(plan: Plan, lock: FolderLock | None, processes: Processes) -> Job:
