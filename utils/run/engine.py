@@ -1,6 +1,7 @@
 """One run: settings → plan, model, sampler → every process its share of the samples → grid."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
     with Processes() as processes:
         check_arguments(args, processes)
         settings = processes.each(lambda: prepare(args))
+        warnings.filterwarnings("ignore", module="PIL")  # once, for all threads; what matters is told in our words
         keep_freed_memory()
         with processes.each(lambda: lock_folder(settings, processes)) as lock:
             plan = processes.agree(lambda: plan_alone(settings, lock, processes.count))
