@@ -13,6 +13,9 @@ from torch import Tensor
 class SampleNoise:
     """Draws Gaussian noise for a batch, each sample from its own stream.
 
+    That is a launch per sample and draw. Several draws at once would be fewer, and other noise: accelerators give other
+    numbers, and so do CPUs where a draw's size is no multiple of 16. So every image would change.
+
     Args:
         seed: of the run, ≥ 0.
         samples: the numbers of the batch's samples; two of them never share a stream.

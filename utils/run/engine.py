@@ -3,28 +3,24 @@
 import warnings
 import webbrowser
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from utils.errors import InputError, RunError, one_line
-from utils.files import make_save_dir
+from utils.errors import RunError, one_line
 from utils.images import save_png
 from utils.memory import keep_freed_memory
 from utils.run.batch import make_guide
 from utils.run.figures import Progress
 from utils.run.folder_lock import FolderLock
-from utils.run.found import name_differences
 from utils.run.gallery import FILM, Gallery, save_pictures, without_pictures
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
 from utils.run.job import Job, make_job
 from utils.run.ownership import signed
-from utils.run.pictures import output_folders
-from utils.run.plan import Plan, begin, make_plan
+from utils.run.plan import Plan, begin
 from utils.run.processes import Processes
-from utils.run.resolve import resolve
-from utils.run.settings import Sample, Settings
+from utils.run.settings import Sample
 from utils.run.share import sample, sample_share
+from utils.run.start import check_arguments, lock_folder, plan_alone, prepare
 from utils.run.write_config import write_config
 
 
@@ -40,14 +36,15 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         RunError: the machine gave out.
     """
     with Processes() as processes:
-        _check_arguments(args, processes)
+        check_arguments(args, processes)
         if args["write_config"]:
             processes.agree(lambda: write_config(args))
             return
-        settings = processes.each(lambda: _prepare(args))
+        settings = processes.each(lambda: prepare(args))
+        warnings.filterwarnings("ignore", module="PIL")  # once, for all threads; the plan has notes of its own
         keep_freed_memory()
-        with processes.each(lambda: _lock(settings, processes)) as lock:
-            plan = processes.agree(lambda: _plan_alone(settings, lock, processes.count))
+        with processes.each(lambda: lock_folder(settings, processes)) as lock:
+            plan = processes.agree(lambda: plan_alone(settings, lock, processes.count))
             job = processes.each(lambda: _join(plan, lock, processes))
             for note in plan.notes:
                 processes.print(one_line(note))
@@ -64,44 +61,6 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
                 if lock.is_last():
                     _finish(job, gallery)
                     lock.remove_marks()
-
-
-def _check_arguments(args: Mapping[str, Any], processes: Processes) -> None:
-    """That all processes were started with the same."""
-    given = processes.gather(dict(args))
-
-    def check() -> None:
-        for rank, its in enumerate(given):
-            if its != given[0]:
-                differences = name_differences(given[0], its)
-                raise InputError(f"rank {rank} was started with other arguments than rank 0 ({differences})")
-
-    processes.each(check)
-
-
-def _prepare(args: Mapping[str, Any]) -> Settings:
-    """The settings, and the folders they write to."""
-    settings = resolve(args)
-    for folder in output_folders(settings):
-        make_save_dir(settings.save_dir / folder, settings.dry_run)
-    warnings.filterwarnings("ignore", module="PIL")  # what there is to say of a picture, the plan's notes do
-    return settings
-
-
-def _lock(settings: Settings, processes: Processes) -> AbstractContextManager[FolderLock | None]:
-    if settings.dry_run:
-        return nullcontext()
-    return FolderLock(settings.save_dir, processes.rank, processes.count)
-
-
-def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
-    """The plan, made while no other run can write to the folder; at its end the run's other processes can join."""
-    if lock:
-        lock.take()
-    plan = make_plan(settings, num_processes)
-    if lock:
-        lock.share()
-    return plan
 
 
 def _join(plan: Plan, lock: FolderLock | None, processes: Processes) -> Job:
