@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.ms_ssim import ms_ssim
+from benchmarks.patch_distance import PatchDistance
 from benchmarks.realism import Realism
 from diffusions.low_pass import downsample_matrix
 from utils.images import from_pixels, to_pixels
@@ -72,6 +73,11 @@ def measure_fidelity(samples: Tensor, references: Tensor, factor: float, weights
         "within_1": _mean((raw <= 1).float(), weights),
         "distance": _mean(rmse(difference).square(), weights).sqrt(),
     }
+
+
+def measure_patches(samples: Tensor, weights: Tensor, distance: PatchDistance) -> Measures:
+    """Distance to the nearest real patches; same arguments as `measure_realism`."""
+    return {"patch_distance": _mean(distance(to_8_bit(samples)), weights)}
 
 
 def to_8_bit(samples: Tensor) -> Tensor:

@@ -9,11 +9,12 @@ from diffusions.ddim import DDIM
 from diffusions.ddpm import DDPM
 from diffusions.ilvr import ILVR
 from diffusions.process import Process
+from diffusions.regions import Regions
 from diffusions.sampler import Guide, Sampler, Step
 from diffusions.strength import noised_start
 
-__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "ContinuousProcess", "Guide", "Process", "Sampler", "Step"]
-__all__ += ["make_sampler", "noised_start", "taken_options"]
+__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "ContinuousProcess", "Guide", "Process", "Regions"]
+__all__ += ["Sampler", "Step", "make_sampler", "noised_start", "taken_options"]
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddpm": DDPM,

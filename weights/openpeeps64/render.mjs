@@ -6,12 +6,8 @@
 // is DiceBear's for the seed `${prefix}${i}`: the sets share no seed, and the same versions draw the same bytes.
 import fs from 'node:fs';
 import path from 'node:path';
-import { createAvatar } from '@dicebear/core';
-import { openPeeps } from '@dicebear/collection';
-import { Resvg } from '@resvg/resvg-js';
+import { portrait, styles } from './portrait.mjs';
 
-const SIZE = 64;
-const OVERSAMPLING = 2;
 const SETS = [
   { file: 'train.bin', prefix: 'train', count: 40000 },
   { file: 'held_out.bin', prefix: 'val', count: 2000 },
@@ -34,32 +30,10 @@ const STYLE = {
   accessoriesProbability: 20,
 };
 
-/** One portrait as SIZE * SIZE * 3 bytes: drawn larger, then each square of OVERSAMPLING² pixels averaged. */
-function portrait(seed) {
-  const svg = createAvatar(openPeeps, { seed, ...STYLE }).toString();
-  const width = SIZE * OVERSAMPLING;
-  const rgba = new Resvg(svg, { fitTo: { mode: 'width', value: width } }).render().pixels;
-  const rgb = Buffer.alloc(SIZE * SIZE * 3);
-  for (let y = 0; y < SIZE; y++) {
-    for (let x = 0; x < SIZE; x++) {
-      for (let channel = 0; channel < 3; channel++) {
-        let sum = 0;
-        for (let dy = 0; dy < OVERSAMPLING; dy++) {
-          for (let dx = 0; dx < OVERSAMPLING; dx++) {
-            sum += rgba[((y * OVERSAMPLING + dy) * width + x * OVERSAMPLING + dx) * 4 + channel];
-          }
-        }
-        rgb[(y * SIZE + x) * 3 + channel] = Math.round(sum / OVERSAMPLING ** 2);
-      }
-    }
-  }
-  return rgb;
-}
-
 const folder = process.argv[2] ?? 'data';
 fs.mkdirSync(folder, { recursive: true });
 for (const { file, prefix, count } of SETS) {
   const out = fs.openSync(path.join(folder, file), 'w');
-  for (let i = 0; i < count; i++) fs.writeSync(out, portrait(`${prefix}${i}`));
+  for (let i = 0; i < count; i++) fs.writeSync(out, portrait(styles.openPeeps, `${prefix}${i}`, STYLE));
   fs.closeSync(out);
 }
