@@ -80,7 +80,7 @@ def choose_copy(copies: Collection[Copy], raw_weights: bool, source: str) -> tup
 
 def find_copies(content: object) -> list[Copy]:
     """All networks in what a training script saved, in the order they lie there."""
-    return [part for copy in _walk(content, ()) for part in (_by_prefix(copy) if copy.named else [copy])]
+    return [part for copy in _walk(content, (), set()) for part in (_by_prefix(copy) if copy.named else [copy])]
 
 
 def is_optimizer(content: object) -> bool:
@@ -88,10 +88,11 @@ def is_optimizer(content: object) -> bool:
     return isinstance(content, Mapping) and "param_groups" in content and "state" in content
 
 
-def _walk(content: object, keys: tuple[str, ...]) -> Iterator[Copy]:
-    """The innermost records that hold tensors."""
-    if len(keys) > MOST_DEPTH or is_optimizer(content):
+def _walk(content: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Copy]:
+    """The innermost records that hold tensors; each once, since a file may hold itself."""
+    if len(keys) > MOST_DEPTH or is_optimizer(content) or id(content) in seen:
         return
+    seen.add(id(content))
     entries = _entries(content)
     tensors = {key: value for key, value in entries if isinstance(value, Tensor)}
     if isinstance(content, (list, tuple)) and tensors:
@@ -99,7 +100,7 @@ def _walk(content: object, keys: tuple[str, ...]) -> Iterator[Copy]:
             yield Copy(".".join(keys), tensors, averaged=True, named=False)
         return
     others = [(key, value) for key, value in entries if key not in tensors and not OTHER_ENTRIES.match(key)]
-    inner = [copy for key, value in others for copy in _walk(value, (*keys, key))]
+    inner = [copy for key, value in others for copy in _walk(value, (*keys, key), seen)]
     if inner:
         yield from inner
     elif tensors:
