@@ -186,7 +186,9 @@ def test_keys_go_from_image_to_image(browser, sweep):
     assert caption() == ["bert.jpg", "variation 1, N = 2, range 0"]
     browser.press("ARROW_LEFT", "ARROW_LEFT")
     assert caption() == ["anna.jpg", "variation 2, N = 2, range 0"]
-    browser.press("ESCAPE", "ARROW_LEFT")  # on the page too
+    browser.press("ESCAPE")
+    browser.wait("document.activeElement.ariaLabel == 'anna.jpg, variation 2'")
+    browser.press("ARROW_LEFT")  # on the page too
     assert browser.driver.switch_to.active_element.get_attribute("aria-label") == "anna.jpg, variation 1"
     browser.press("ENTER")
     assert caption() == ["anna.jpg", "variation 1, N = 2, range 0"]

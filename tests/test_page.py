@@ -14,7 +14,9 @@ from PIL import Image
 
 from tests.commands import run_here, start
 from tests.test_resume import wait_for_images
-from utils.run import engine, grid
+from utils.errors import RunError
+from utils.images import save_png
+from utils.run import engine, grid, share
 from utils.run.page import Page, Row, Series, _spans, render
 from utils.sheet import draw_sheet
 from utils.shell import command_line
@@ -109,11 +111,10 @@ def test_the_page_of_a_killed_run_shows_what_is_there(tmp_path, job):
 def test_the_page_of_a_run_that_fails_says_so(tmp_path, job, monkeypatch):
     def fail_later(*args):
         if (tmp_path / "out" / "a_0.png").exists():
-            raise engine.RunError("disk full")
+            raise RunError("disk full")
         return save_png(*args)
 
-    save_png = engine.save_png
-    monkeypatch.setattr(engine, "save_png", fail_later)
+    monkeypatch.setattr(share, "save_png", fail_later)
     assert run_here(*job, "--n_samples", 3) == (1, "disk full")
     page = told(tmp_path / "out")
     assert not page["running"] and page["bindings"][0]["made"] == [[0, 1]]

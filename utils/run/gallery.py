@@ -167,7 +167,9 @@ def _about(settings: Settings) -> str:
     """The run in a line."""
     factors, ranges = (", ".join(f"{n:g}" for n in sweep) for sweep in (settings.downsample_factor, settings.range_t))
     told = [settings.sampler.upper(), f"{settings.walk_steps} steps", f"N = {factors}"]
-    return " · ".join([*told, *([f"range {ranges}"] if any(settings.range_t) else []), f"seed {settings.seed}"])
+    told += [f"range {ranges}"] if any(settings.range_t) else []
+    told += [f"seed {settings.seed}"]
+    return " · ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in told)
 
 
 def _settings(plan: Plan) -> Mapping[str, object]:

@@ -163,10 +163,10 @@ function rowWidth(width, beside, stacked) {
   return stacked ? Math.max(given, samples) : given + 2 * GAP + samples;
 }
 
-/** The sizes that a tile may have, in CSS pixels per pixel, the largest first: whole multiples of the screen's pixels. */
+/** The sizes that a tile may have, in CSS pixels per pixel, the largest first: of small pictures, whole multiples. */
 function scales(density) {
   const long = Math.max(HEIGHT, WIDTH);
-  if (long > 1.5 * TILE * density) return [(1.25 * TILE) / long];
+  if (long > 1.5 * TILE * density) return [1.5, 1.25, 1].map((share) => (share * TILE) / long);
   const multiples = Array.from({ length: 1 + Math.floor((1.5 * TILE * density) / long) }, (_, i) => i / density);
   return multiples.filter((scale) => scale * long >= 0.75 * TILE).reverse();
 }
