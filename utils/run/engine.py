@@ -24,6 +24,7 @@ from utils.memory import keep_freed_memory
 from utils.micro_batches import for_each_batch
 from utils.overlap import Background, ahead
 from utils.run.batch import make_guide, sample_batch
+from utils.run.check import MOST_PICTURES, Checker, report
 from utils.run.figures import Progress
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
@@ -58,6 +59,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         _write_config(args)
         return
     settings = resolve(args)
+    if args["check_model"]:
+        _check_model(settings)
+        return
     for binding in settings.bindings:
         make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
     keep_freed_memory()
@@ -90,6 +94,16 @@ def _write_config(args: Mapping[str, Any]) -> None:
     config = replace(config, weights=config.weights or str(args["weights"]))
     write_atomically(path, config.as_yaml().encode())
     print(one_line(f"{path} is written; sample with -c {path}"))
+
+
+def _check_model(settings: Settings) -> None:
+    """Print the denoising loss of a few references, and of samples of the model's own, beside that of other settings."""
+    few = settings.references[:: max(1, len(settings.references) // MOST_PICTURES)]
+    size, channels = settings.config.image_size, settings.config.image_channels
+    pictures = torch.stack([read_reference(each.path, size, channels) for each in few])
+    checker = Checker(settings.weights, settings.raw_weights, settings.class_id, pictures, connect().device)
+    for line in report(*checker.compare(settings.config)):
+        print(line)
 
 
 def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
