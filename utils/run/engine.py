@@ -97,7 +97,7 @@ def _write_config(args: Mapping[str, Any]) -> None:
 
 
 def _check_model(settings: Settings) -> None:
-    """Print the denoising loss of a few references, and of samples of the model's own, beside that of other settings."""
+    """Print the denoising loss of a few references, and of samples of the model's own, under several settings."""
     few = settings.references[:: max(1, len(settings.references) // MOST_PICTURES)]
     size, channels = settings.config.image_size, settings.config.image_channels
     pictures = torch.stack([read_reference(each.path, size, channels) for each in few])
