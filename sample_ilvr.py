@@ -58,6 +58,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--raw_weights", action="store_true", help="the last weights of training rather than their average")
     add("--set", nargs="+", metavar="NAME=VALUE", help="of the model: image_size=64 num_heads=4 beta_schedule=cosine …")
     add("--write_config", type=Path, help="write the model's config to this file, and sample nothing")
+    add("--check_model", action="store_true", help="see whether other settings fit better, and sample nothing")
     add("--class_id", type=int, help="the class to draw, of a class-conditional model")
     add("--n_samples", type=int, help="images in all, shared out over the references; one per reference if left out")
     add("--input_dir", type=Path, default=DEMO_INPUTS, help="folder of reference images, or one image")

@@ -79,16 +79,7 @@ class LucidrainsUNet(Network):
         self.conv_out = nn.Conv2d(stem_channels, out_channels, 1)
 
     def forward(self, x: Tensor, t: Tensor, class_id: Tensor | None = None) -> Tensor:
-        """Predict what the network was trained for.
-
-        Args:
-            x: [B, C, H, W] in about [-1, 1]; H and W divisible by `size_multiple`.
-            t: [B], timesteps.
-            class_id: has no meaning here.
-
-        Returns:
-            [B, out_channels, H, W].
-        """
+        """What the network was trained to say: [B, C, H, W], t [B] → [B, out_channels, H, W]; class_id is ignored."""
         emb = F.silu(self.time_embed(t))
         x = stem = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = []

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from diffusions import DDIM, DDPM
 from diffusions.continuous import PRECONDITIONINGS, ContinuousProcess
+from models import load_model
+from tests.families import apart
+from utils.paths import PROJECT
 
 SIGMA_DATA = 0.5
 
@@ -145,3 +148,20 @@ def test_impossible_steps_are_refused():
         process.transitions(respace_steps=101)
     with pytest.raises(ValueError, match="respace_type 'quad': continuous noise levels know uniform only"):
         process.transitions("quad", 10)
+
+
+def test_trained_weights_see_the_same_image_in_continuous_noise():
+    """The embedded model's linear betas are Song et al.'s VP, taken in steps of 1/1000."""
+    model = load_model(PROJECT / "weights" / "openpeeps64")
+
+    def eps(x: Tensor, t: Tensor) -> Tensor:
+        level = torch.exp(-(0.5 * 19.9 * (t / 999) ** 2 + 0.1 * t / 999))[:, None, None, None]
+        return level.sqrt() * model(x, t) + (1 - level).sqrt() * x  # the model says v
+
+    x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    steps = {step.t: step for step in model.process.transitions()}
+    for t in (150, 500):
+        with torch.no_grad():
+            wanted = model.process.predict(model, x, steps[t]).pred_x0
+            seen = ContinuousProcess("vp", clip_denoised=True).predict(eps, x, steps[t]).pred_x0
+        assert apart(seen, wanted) < 0.02  # they differ by half a step in time; twenty steps would be 0.05 and 0.16

@@ -66,6 +66,16 @@ def test_ncsnpp_itself_returns_what_its_own_code_does(recorded):
     assert apart(other, io["out"]) > 1e-2
 
 
+def test_the_config_that_a_pickle_says_is_one_for_other_files_too(tmp_path, recorded):
+    config = tmp_path / "found.yaml"
+    config.write_text(config_for(recorded("edm_ve_ncsnpp")).as_yaml())
+    model = load_model(FOLDER / "edm_ve_ncsnpp.weights.safetensors", config)
+    io = families.io("edm_ve_ncsnpp")
+    with torch.no_grad():
+        assert apart(model.network(io["x_network"], (io["sigma"] / 2).log(), io["y"]), io["out"]) < 1e-5
+    assert model.process.sigmas(2).tolist() == pytest.approx([0.02, 80])
+
+
 def test_a_file_says_it_all(recorded):
     config = config_for(recorded("edm_vp_ddpmpp"))
     assert (config.image_size, config.image_channels) == (16, 3)

@@ -170,6 +170,11 @@ FAMILY = Family(
         "num_head_channels|num_heads": "num_head_channels 64, or num_heads 1 or 4",
         "use_new_attention_order": "false; true in ADM's ImageNet 64 and 128",
     },
+    alternatives=(
+        *({"num_head_channels": width} for width in (32, 64)),
+        *({"num_head_channels": -1, "num_heads": heads} for heads in (1, 4, 8)),
+        *({"use_new_attention_order": new} for new in (False, True)),
+    ),
     # the last of these says how the attention's weights are ordered, see `heads_first`
     ignored_params=("image_size", "dropout", "use_checkpoint", "use_fp16", "use_new_attention_order"),
     heads_first=heads_first,

@@ -202,6 +202,13 @@ FAMILY = Family(
         "freq_shift": "0, or 1 in Google's",
         "downsample_padding": "1, or 0 in Google's",
     },
+    alternatives=(
+        *({"attention_head_dim": width} for width in (None, 8, 32, 64)),
+        *({"norm_num_groups": groups} for groups in (16, 32)),
+        *({"freq_shift": shift} for shift in (0, 1)),
+        *({"flip_sin_to_cos": flip} for flip in (False, True)),
+        *({"downsample_padding": padding} for padding in (0, 1)),
+    ),
     ignored_params=("sample_size", "dropout", "num_train_timesteps", *EMA_PARAMS),
     newer_names={".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."},
 )

@@ -26,6 +26,7 @@ class Family:
         derive: the arguments of the family's constructor that follow from its names and their shapes, and from the
             images' size where that is known. Those that do not follow are left out.
         hidden_params: the arguments that do not follow, and what they usually are, as a text.
+        alternatives: what else the arguments that do not follow might be, each a change of some of them.
         ignored_params: arguments of their constructor without meaning for inference.
         newer_names: parts of names that older files bear, and what they are called now.
         unused: a regular expression, found in the names of tensors that the network has no use for.
@@ -42,6 +43,7 @@ class Family:
     leaf_names: Mapping[str, str | tuple[str, ...]]
     derive: Callable[[Shapes, int | None], dict[str, Any]] = lambda shapes, image_size: {}
     hidden_params: Mapping[str, str] = field(default_factory=dict)
+    alternatives: Sequence[Mapping[str, Any]] = ()
     ignored_params: tuple[str, ...] = ()
     newer_names: Mapping[str, str] = field(default_factory=dict)
     unused: str = r"(?!)"  # in none

@@ -131,6 +131,7 @@ FAMILY = Family(
     leaf_names=_LEAVES | {"emb": "proj.1", "norm_2": "blk2.0", "conv_2": "blk2.3"},
     derive=derive,
     hidden_params={"n_heads": "1"},
+    alternatives=[{"n_heads": heads} for heads in (1, 4, 8)],
     ignored_params=("dropout",),
     network=build,
 )
@@ -142,6 +143,7 @@ ADAGN = Family(
     leaf_names=_LEAVES | {"emb": "adagn.proj.1", "norm_2": "adagn.gn", "conv_2": "blk2.2"},
     derive=derive,
     hidden_params={"attn_head_dims": "64"},
+    alternatives=[{"attn_head_dims": width} for width in (32, 64)],
     ignored_params=("dropout", "num_classes"),
     unused=r"^class_embed\.",
     network=build,

@@ -9,6 +9,7 @@ from utils.errors import RunError, one_line
 from utils.images import save_png
 from utils.memory import keep_freed_memory
 from utils.run.batch import make_guide
+from utils.run.check import check_model
 from utils.run.figures import Progress
 from utils.run.folder_lock import FolderLock
 from utils.run.gallery import FILM, Gallery, save_pictures, without_pictures
@@ -18,6 +19,7 @@ from utils.run.job import Job, make_job
 from utils.run.ownership import signed
 from utils.run.plan import Plan, begin
 from utils.run.processes import Processes
+from utils.run.resolve import resolve
 from utils.run.settings import Sample
 from utils.run.share import sample, sample_share
 from utils.run.start import check_arguments, lock_folder, plan_alone, prepare
@@ -39,6 +41,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         check_arguments(args, processes)
         if args["write_config"]:
             processes.agree(lambda: write_config(args))
+            return
+        if args["check_model"]:
+            processes.agree(lambda: check_model(resolve(args), processes.device))
             return
         settings = processes.each(lambda: prepare(args))
         warnings.filterwarnings("ignore", module="PIL")  # once, for all threads; the plan has notes of its own

@@ -1,0 +1,72 @@
+"""How far `--check_model` can be trusted: for which wrong settings of the embedded model it names the right one.
+
+    python -m benchmarks.check_model
+
+Once with portraits of the model's domain that it was not trained on, once with the demo references, most of which are
+of other kinds. The rescaling is of the same diffusion in four times as many steps. The order of queries, keys and
+values cannot be wrong here: the model has one head.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.held_out import load_held_out
+from models.config import Config
+from models.find import config_for
+from utils.images import read_reference
+from utils.paths import PROJECT
+from utils.run.check import MOST_PICTURES, Checker
+from utils.run.references import find_references
+
+WEIGHTS = PROJECT / "weights" / "openpeeps64"
+FOUR_TIMES = {"total_steps": 4000, "beta_start": 2.5e-5, "beta_end": 0.005}
+# what is wrong: of the network, of the diffusion, and what should be named
+WRONG: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], str]] = {
+    "nothing": ({}, {}, ""),
+    "head width 8": ({"attention_head_dim": 8}, {}, "attention_head_dim null"),
+    "head width 64": ({"attention_head_dim": 64}, {}, "attention_head_dim null"),
+    "frequency shift": ({"freq_shift": 0}, {}, "freq_shift 1"),
+    "order of sinusoids": ({"flip_sin_to_cos": True}, {}, "flip_sin_to_cos false"),
+    "padding": ({"downsample_padding": 1}, {}, "downsample_padding 0"),
+    "schedule": ({}, {"beta_schedule": "cosine"}, "beta_schedule linear"),
+    "objective": ({}, {"objective": "pred_eps"}, "objective pred_v"),
+    "rescaling": ({}, FOUR_TIMES, "rescale_timesteps true"),
+}
+
+
+def wrong_config(name: str) -> Config:
+    """The embedded model's config with one thing wrong."""
+    params, diffusion, _ = WRONG[name]
+    config = config_for(WEIGHTS)
+    return replace(config, params={**config.params, **params}, diffusion={**config.diffusion, **diffusion})
+
+
+def named(name: str, pictures: Tensor) -> tuple[str, float]:
+    """What the check names as clearly better, "" if nothing, and how many times the loss is of that as it is."""
+    _, comparisons = Checker(WEIGHTS, False, None, pictures, torch.device("cpu")).compare(wrong_config(name))
+    best = comparisons[0]
+    return (best.name() if best.is_clearly_better else ""), best.ratio
+
+
+def main() -> None:
+    demo = find_references(PROJECT / "assets" / "references")
+    sets = {
+        "pictures of its domain": load_held_out()[:MOST_PICTURES],
+        "demo references": torch.stack(
+            [read_reference(each.path, 64, 3) for each in demo[:: len(demo) // MOST_PICTURES]]
+        ),
+    }
+    for title, pictures in sets.items():
+        print(f"\n{title}\n")
+        for name, (_, _, right) in WRONG.items():
+            found, ratio = named(name, pictures)
+            verdict = "right" if found == right else "WRONG"
+            print(f"{name:20} {verdict}: {found or 'nothing'} is clearly better (loss × {ratio:.3g})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Whether those settings of a model are right that the shapes in its file do not tell: its loss beside that of others.
+
+Any value of these loads and draws something. With the right one, the network tells the noise in a picture best. How far
+that can be trusted, `python -m benchmarks.check_model` measures.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusions import DDIM, Process
+from models import Network, choose_class, load_network
+from models.config import Config
+from models.families import FAMILIES
+from utils.errors import InputError
+from utils.images import read_reference
+from utils.run.settings import Settings
+
+MOST_PICTURES, OWN_SAMPLES, SAMPLE_STEPS = 4, 2, 10
+SHARES = (0.05, 0.2)  # of T: the timesteps at which the loss is measured; later ones hardly tell settings apart
+
+# a setting is clearly better if nearly all pictures and timesteps have a smaller loss with it, by this much on average
+CLEAR_SHARE, CLEAR_RATIO = 0.8, 0.98
+
+OBJECTIVES = ("pred_eps", "pred_v", "pred_x0")
+BETA_SCHEDULES = ("linear", "quad", "cosine")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How another setting does.
+
+    Attributes:
+        change: what differs from the settings as they are.
+        ratio: its loss over theirs, on average over pictures and timesteps.
+        share: of the pictures and timesteps where its loss is less.
+        own_ratio: as `ratio`, on the model's own samples.
+    """
+
+    change: Mapping[str, Any]
+    ratio: float
+    share: float
+    own_ratio: float
+
+    @property
+    def is_clearly_better(self) -> bool:
+        """Whether the pictures speak for it."""
+        return self.ratio < CLEAR_RATIO and self.share >= CLEAR_SHARE
+
+    def name(self) -> str:
+        """The setting, in the words of a config."""
+        return ", ".join(
+            f"{key} {'null' if value is None else str(value).lower()}" for key, value in self.change.items()
+        )
+
+
+class Checker:
+    """Measures one checkpoint's denoising loss under several settings.
+
+    Args:
+        weights, raw_weights: as for `load_model`.
+        class_id: of a class-conditional model.
+        pictures: [B, C, H, W] in [-1, 1].
+        device: where the network runs.
+    """
+
+    def __init__(
+        self, weights: Path, raw_weights: bool, class_id: int | None, pictures: Tensor, device: torch.device
+    ) -> None:
+        self.weights = weights
+        self.raw_weights = raw_weights
+        self.class_id = class_id
+        self.pictures = pictures[:MOST_PICTURES].to(device)
+        self.noise = torch.randn(len(SHARES), *self.pictures.shape, generator=torch.Generator().manual_seed(0))
+
+    def compare(self, config: Config) -> tuple[float, list[Comparison]]:
+        """The loss with the settings as they are, and of the others how they compare, the best first."""
+        network = self._load(config)
+        process = config.make_process()
+        own = self._sample(network, process)
+        losses, own_losses = (self._losses(network, process, pictures) for pictures in (self.pictures, own))
+        found = []
+        for change, other in neighbours(config):
+            try:
+                changed = network if other.params == config.params else self._load(other)
+                process = other.make_process()
+            except InputError:  # of heads or groups that do not divide the channels
+                continue
+            ratios = self._losses(changed, process, self.pictures) / losses
+            own_ratios = self._losses(changed, process, own) / own_losses
+            means = [each.log().mean().exp().item() for each in (ratios, own_ratios)]
+            found.append(Comparison(change, means[0], (ratios < 1).float().mean().item(), means[1]))
+        return losses.mean().item(), sorted(found, key=lambda comparison: comparison.ratio)
+
+    def _load(self, config: Config) -> Network:
+        network = load_network(self.weights, config, self.raw_weights)
+        return choose_class(network, self.class_id).to(self.pictures.device)
+
+    def _sample(self, network: Network, process: Process) -> Tensor:
+        """A few quick samples of the model's own."""
+        start = self.noise[0, :OWN_SAMPLES].to(self.pictures)
+        return DDIM(process, SAMPLE_STEPS).sample(network, start).clamp(-1, 1)
+
+    @torch.no_grad()
+    def _losses(self, network: Network, process: Process, pictures: Tensor) -> Tensor:
+        """Of each timestep and picture, the mean squared error of the noise that the network tells, [S, B]."""
+        losses = []
+        for share, noise in zip(SHARES, self.noise[:, : len(pictures)].to(pictures), strict=True):
+            t = round(share * process.total_steps)
+            transition = next(each for each in process.transitions() if each.t == t)
+            x = process.q_sample(pictures, torch.full([len(pictures)], t, device=pictures.device), noise)
+            pred_x0 = process.predict(network, x, transition).pred_x0
+            snr = transition.alphas_cumprod / (1 - transition.alphas_cumprod)
+            losses.append((pred_x0 - pictures).square().flatten(1).mean(1) * snr)
+        return torch.stack(losses).clamp(min=1e-12)
+
+
+def check_model(settings: Settings, device: torch.device) -> None:
+    """Print the denoising loss of a few references, and of samples of the model's own, under several settings.
+
+    Raises:
+        InputError: a reference or a checkpoint that cannot be read.
+    """
+    few = settings.references[:: max(1, len(settings.references) // MOST_PICTURES)]
+    size, channels = settings.config.image_size, settings.config.image_channels
+    pictures = torch.stack([read_reference(each.path, size, channels, settings.tolerance) for each in few])
+    checker = Checker(settings.weights, settings.raw_weights, settings.class_id, pictures, device)
+    for line in report(*checker.compare(settings.config)):
+        print(line)
+
+
+def neighbours(config: Config) -> Iterator[tuple[Mapping[str, Any], Config]]:
+    """The settings that differ from a config's in one thing that its weights' shapes do not tell."""
+    family = FAMILIES[config.family]
+    said = family.defaults() | dict(config.params)
+    for change in family.alternatives:
+        if any(said.get(key) != value for key, value in change.items()):
+            yield change, replace(config, params={**config.params, **change})
+    if "objective" not in config.diffusion:  # of continuous noise levels, which have none of these
+        return
+    changes: list[dict[str, Any]] = [{"objective": objective} for objective in OBJECTIVES]
+    changes += [{"beta_schedule": schedule} for schedule in BETA_SCHEDULES]
+    if config.total_steps != 1000:
+        changes += [{"rescale_timesteps": rescale} for rescale in (False, True)]
+    known = {"rescale_timesteps": False, **config.diffusion}
+    for change in changes:
+        if any(known[key] != value for key, value in change.items()):
+            yield change, replace(config, diffusion={**config.diffusion, **change})
+
+
+def name_of(change: Mapping[str, Any]) -> str:
+    """A change in the words of a config."""
+    return ", ".join(f"{key} {'null' if value is None else str(value).lower()}" for key, value in change.items())
+
+
+def report(loss: float, comparisons: Sequence[Comparison]) -> list[str]:
+    """What was found, in lines."""
+    width = max(len(comparison.name()) for comparison in comparisons) if comparisons else 0
+    lines = [
+        f"{'as it is':{width}}   loss {loss:.3g} on the references; the others, times this (in brackets on samples):"
+    ]
+    lines += [f"{each.name():{width}}   × {each.ratio:<6.3g} (× {each.own_ratio:.3g})" for each in comparisons]
+    best = comparisons[0] if comparisons else None
+    if best is not None and best.is_clearly_better:
+        lines.append(
+            f"Clearly better is {best.name()}: its loss is {best.ratio:.2f} times that of the setting as it is."
+        )
+    else:
+        lines.append("No other setting is clearly better.")
+    lines.append(
+        "This can be trusted if the references are of the kind that the model was trained on; with others it may fail. "
+        "The model's own samples tell no number of heads, and nothing where the settings are far off."
+    )
+    return lines
