@@ -63,9 +63,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
             plan = processes.agree(lambda: plan_alone(settings, lock, processes.count))
             job = processes.each(lambda: _join(plan, lock, processes))
             if lock is None:
-                processes.print(plan.summary(processes.count))
+                processes.print(plan.summary())
                 return
-            processes.agree(lambda: begin(plan, processes.count, lock))
+            processes.agree(lambda: begin(plan, lock))
             processes.part()
             interrupts.last_words = plan.how_to_go_on if processes.is_main else None
             _sample_share(job, processes.rank, processes.count)

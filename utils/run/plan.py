@@ -20,10 +20,10 @@ from utils.run.preflight import THREADS, examine
 from utils.run.record import hash_weights, png_text, read_run_record, settings_record, write_run_record
 from utils.run.settings import Sample, Settings
 
-# a picture edited since its samples were made is no other setting: its samples are made anew
 MOST_NAMED = 20  # samples that a summary names
 READ_AT_ONCE = 10_000  # files; each takes some memory while it waits for its thread
 OUTPUTS = ("run.yaml", "grid.png")
+# a picture edited since its samples were made is no other setting: its samples are made anew
 OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256"}
 
 
@@ -73,7 +73,7 @@ class Plan:
             return f"all {total} images are made; the same command draws the grid"
         return f"{left} of {total} images are left; the same command goes on with them"
 
-    def summary(self, num_processes: int) -> str:
+    def summary(self) -> str:
         """What the run would do, in lines."""
         settings = self.settings
         images, left = len(settings.samples), int(self.todo.sum())
@@ -84,7 +84,7 @@ class Plan:
                 f"references   {len(self.reference_hashes)} read, {len(settings.skipped)} skipped",
                 f"steps        {settings.walk_steps} per sample",
                 f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
-                f"shared by {num_processes} process(es)",
+                f"shared by {self.num_processes} process(es)",
                 f"files        {left} images, grid.png and run.yaml in {one_line(settings.save_dir)}",
                 *(f"  {one_line(self.path(sample))}" for sample in named),
                 *([f"  … and {left - len(named)} more"] if left > len(named) else []),
@@ -128,12 +128,20 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
 
 
 def present(settings: Settings) -> list[int]:
-    """The positions of the samples that have a file in their place, whatever it holds."""
+    """The positions of the samples that have a file in their place, whatever it holds.
+
+    Raises:
+        InputError: a folder that cannot be read.
+    """
     found: set[int | None] = set()
     for binding in settings.bindings:
         folder = settings.save_dir / binding.folder
-        names = os.listdir(folder) if folder.is_dir() else []  # in a dry run, there may be none
-        found.update(settings.samples.find(binding, name) for name in names)
+        try:
+            found.update(settings.samples.find(binding, name) for name in os.listdir(folder))
+        except FileNotFoundError:  # a dry run makes none
+            continue
+        except OSError as error:
+            raise InputError(f"save_dir {folder}: cannot be read: {error.strerror or error}") from None
     return sorted(position for position in found if position is not None)
 
 
@@ -151,12 +159,8 @@ def _is_finished(plan: Plan, sample: Sample, text: Mapping[str, str] | None) -> 
     return False
 
 
-def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
+def begin(plan: Plan, lock: FolderLock) -> None:
     """Make the folder ready: from here on, a sample's file is there if and only if it is finished.
-
-    Args:
-        num_processes: that share the work.
-        lock: of the folder.
 
     Raises:
         RunError: the folder cannot be written to.
@@ -170,7 +174,7 @@ def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
                 plan.path(plan.settings.samples[position]).unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
-    write_run_record(plan.settings, plan.weights_hash, num_processes)
+    write_run_record(plan.settings, plan.weights_hash, plan.num_processes)
 
 
 def _check_progress_grid(settings: Settings) -> None:
