@@ -1,13 +1,11 @@
 """The plan of a run: which samples are left to do, as the files themselves say by the text inside them."""
 
 import os
-import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from utils.errors import InputError, RunError, one_line
 from utils.files import check_replaceable, remove_leftovers
 from utils.images import read_text
 from utils.run.batches import Batches, make_batches
+from utils.run.differences import name_differences
 from utils.run.folder_lock import FolderLock
 from utils.run.preflight import THREADS, examine
 from utils.run.record import hash_weights, png_text, read_run_record, settings_record, write_run_record
@@ -210,19 +209,3 @@ def _check_image(path: Path, text: Mapping[str, str], wanted: Mapping[str, str])
     differences = name_differences({k: text.get(k) for k in keep}, {k: wanted[k] for k in keep})
     if differences:
         raise InputError(f"{path}: was made otherwise ({differences}); choose another save_dir, or --overwrite")
-
-
-def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 5) -> str:
-    """The settings that differ, and how: "seed 1, now 2; diffusion.respace_steps 50, now 100"."""
-    before, now = dict(_flat(old)), dict(_flat(new))
-    differing = [key for key in now if key not in before or before[key] != now[key]]
-    shown = [f"{key} {reprlib.repr(before.get(key))}, now {reprlib.repr(now[key])}" for key in differing[:most]]
-    return "; ".join(shown + ([f"{len(differing) - most} more"] if len(differing) > most else []))
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in record.items():
-        if isinstance(value, Mapping) and not prefix:
-            yield from _flat(value, f"{key}.")
-        else:
-            yield prefix + str(key), value

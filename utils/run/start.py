@@ -6,8 +6,9 @@ from typing import Any
 
 from utils.errors import InputError
 from utils.files import make_save_dir
+from utils.run.differences import name_differences
 from utils.run.folder_lock import FolderLock
-from utils.run.plan import Plan, make_plan, name_differences
+from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
 from utils.run.resolve import resolve
 from utils.run.settings import Settings
