@@ -53,7 +53,7 @@ def named(name: str, pictures: Tensor) -> tuple[str, float]:
 
 
 def main() -> None:
-    demo = find_references(PROJECT / "assets" / "references")
+    demo, _ = find_references(PROJECT / "assets" / "references")
     sets = {
         "pictures of its domain": load_held_out()[:MOST_PICTURES],
         "demo references": torch.stack(

@@ -14,7 +14,7 @@ from utils.run.batches import make_batches
 from utils.run.references import Reference
 from utils.run.settings import Binding, Sample, Samples
 
-NAMES = ("a", "B_1", "é", "a_0", "z")
+NAMES = ("a", "B_1", "é", "a_0", "e\u0301")  # the last, of a second form, may lie beside the third
 BINDINGS = (Binding(4.0, 0, "N4"), Binding(8.0, 0, "N8"))
 
 
@@ -48,7 +48,7 @@ def batches_of(samples: list[Sample], todo: set[Sample], size: int, num_processe
 
 
 @pytest.mark.parametrize("num_bindings", [1, 2])
-@pytest.mark.parametrize("skipped", [set(), {"a", "é"}, {"z"}])
+@pytest.mark.parametrize("skipped", [set(), {"a", "é"}, {"e\u0301"}])
 @pytest.mark.parametrize("n_samples", [1, 4, 5, 13, 40])
 def test_samples_and_batches_are_those_of_the_lists(n_samples, skipped, num_bindings):
     expected = listed(n_samples, skipped, num_bindings)
@@ -71,7 +71,8 @@ def test_samples_and_batches_are_those_of_the_lists(n_samples, skipped, num_bind
 @pytest.mark.parametrize(
     ("name", "number"),
     [
-        ("a_0.png", 0), ("a_1.png", 5), ("A_1.PNG", 5), ("b_1_0.png", 1), ("e\u0301_0.png", 2), ("a_0_1.png", 8),
+        ("a_0.png", 0), ("a_1.png", 5), ("A_1.PNG", 5), ("b_1_0.png", 1), ("e\u0301_0.png", 4), ("é_0.png", 2),
+        ("a_0_1.png", 8),
         ("a_00.png", None), ("a_٣.png", None), ("a_2.png", None), ("a_.png", None), ("_0.png", None), ("x_0.png", None),
         ("grid.png", None), ("a_0.jpg", None), ("", None), ("a_0.png.1.tmp", None), ("a_9999999999.png", None),
     ],

@@ -54,9 +54,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
             for note in plan.notes:
                 processes.print(one_line(note))
             if lock is None:
-                processes.print(plan.summary(processes.count))
+                processes.print(plan.summary())
                 return
-            processes.agree(lambda: begin(plan, processes.count, lock))
+            processes.agree(lambda: begin(plan, lock))
             gallery = Gallery(plan, keeps=processes.is_main)
             gallery.refresh()
             processes.part()

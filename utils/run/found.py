@@ -1,14 +1,13 @@
 """What is in the output folder when a run begins, and whether it may stay there or be replaced."""
 
 import os
-import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from utils.errors import InputError
 from utils.files import check_replaceable, open_regular
 from utils.png import PngText
+from utils.run.differences import name_differences
 from utils.run.ownership import is_ours, not_ours
 from utils.run.page import is_page
 from utils.run.pictures import FOLDER
@@ -21,12 +20,20 @@ PAGE_START = 4096  # bytes, which say whose page it is
 
 
 def present(settings: Settings) -> list[int]:
-    """The positions of the samples that have a file in their place, whatever it holds."""
+    """The positions of the samples that have a file in their place, whatever it holds.
+
+    Raises:
+        InputError: a folder that cannot be read.
+    """
     found: set[int | None] = set()
     for binding in settings.bindings:
         folder = settings.save_dir / binding.folder
-        names = os.listdir(folder) if folder.is_dir() else []  # in a dry run, there may be none
-        found.update(settings.samples.find(binding, name) for name in names)
+        try:
+            found.update(settings.samples.find(binding, name) for name in os.listdir(folder))
+        except FileNotFoundError:  # a dry run makes none
+            continue
+        except OSError as error:
+            raise InputError(f"save_dir {folder}: cannot be read: {error.strerror or error}") from None
     return sorted(position for position in found if position is not None)
 
 
@@ -88,19 +95,3 @@ def check_image(path: Path, found: PngText, wanted: Mapping[str, str]) -> None:
     differences = name_differences({k: found.text.get(k) for k in keep}, {k: wanted[k] for k in keep})
     if found.is_whole and differences:
         raise InputError(f"{path}: was made otherwise ({differences}); choose another save_dir, or --overwrite")
-
-
-def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 5) -> str:
-    """The settings that differ, and how: "seed 1, now 2; diffusion.respace_steps 50, now 100"."""
-    before, now = dict(_flat(old)), dict(_flat(new))
-    differing = [key for key in now if key not in before or before[key] != now[key]]
-    shown = [f"{key} {reprlib.repr(before.get(key))}, now {reprlib.repr(now[key])}" for key in differing[:most]]
-    return "; ".join(shown + ([f"{len(differing) - most} more"] if len(differing) > most else []))
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in record.items():
-        if isinstance(value, Mapping) and not prefix:
-            yield from _flat(value, f"{key}.")
-        else:
-            yield prefix + str(key), value

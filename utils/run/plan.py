@@ -118,7 +118,7 @@ class Plan:
             return f"all {total} images are made; the same command draws the grid"
         return f"{left} of {total} images are left; the same command goes on with them"
 
-    def summary(self, num_processes: int) -> str:
+    def summary(self) -> str:
         """What the run would do, in lines."""
         settings = self.settings
         images, left = len(settings.samples), int(self.todo.sum())
@@ -129,7 +129,7 @@ class Plan:
                 f"references   {len(self.reference_hashes)} read, {len(settings.skipped)} skipped",
                 f"steps        {settings.walk_steps} per sample",
                 f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
-                f"shared by {num_processes} process(es)",
+                f"shared by {self.num_processes} process(es)",
                 f"files        {left} images, index.html, grid.png and run.yaml in {one_line(settings.save_dir)}",
                 *(f"  {one_line(self.path(sample))}" for sample in named),
                 *([f"  … and {left - len(named)} more"] if left > len(named) else []),
@@ -182,12 +182,8 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
     return replace(plan, pictures=frozenset(unfinished))
 
 
-def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
+def begin(plan: Plan, lock: FolderLock) -> None:
     """Make the folder ready: from here on, a sample's file is there if and only if it is finished.
-
-    Args:
-        num_processes: that share the work.
-        lock: of the folder.
 
     Raises:
         RunError: the folder cannot be written to.
@@ -203,7 +199,7 @@ def begin(plan: Plan, num_processes: int, lock: FolderLock) -> None:
             plan.path(picture).unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
-    write_run_record(plan.settings, plan.weights_hash, num_processes)
+    write_run_record(plan.settings, plan.weights_hash, plan.num_processes)
 
 
 def _check_progress_grid(settings: Settings) -> None:

@@ -192,10 +192,13 @@ class Processes:
             return
         if sign != self._signs.get(rank, (None, 0))[0]:
             self._signs[rank] = (sign, time.monotonic())
-        if sign == GONE or time.monotonic() - self._signs[rank][1] > SILENCE:
-            raise RunError(
-                f"rank {rank} of {self.count} has ended before the first sample: see what it said, and start all again"
-            )
+        if sign != GONE and time.monotonic() - self._signs[rank][1] < SILENCE:
+            return
+        if rank and not self.is_main:  # the main process waits for the same, and says so
+            raise SaidByAnotherError(RunError.exit_code)
+        raise RunError(
+            f"rank {rank} of {self.count} has ended before the first sample: see what it said, and start all again"
+        )
 
     def _beat(self) -> None:
         """Give signs of life."""

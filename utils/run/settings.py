@@ -74,7 +74,9 @@ class Samples(Sequence[Sample]):
         rounds, rest = divmod(n_samples, len(references))
         self.per_binding = rounds * len(followed) + bisect_left(followed, rest)
         self._followed = followed
-        self._places = {_alike(references[i].name): place for place, i in enumerate(followed)}
+        names = [references[i].name for i in followed]
+        self._places = {_alike(name): place for place, name in enumerate(names)}
+        self._places |= {name: place for place, name in enumerate(names)}  # where both are there, the name itself holds
 
     def __len__(self) -> int:
         return self.per_binding * len(self.bindings)
@@ -111,9 +113,8 @@ class Samples(Sequence[Sample]):
 
     def position(self, sample: Sample) -> int:
         """Where in the sequence a sample stands."""
-        found = self.find(sample.binding, PurePath(sample.file_name).name)
-        assert found is not None
-        return found
+        within = sample.variation * len(self._followed) + self._places[sample.reference.name]
+        return self.bindings.index(sample.binding) * self.per_binding + within
 
     def find(self, binding: Binding, file_name: str) -> int | None:
         """Where the sample stands that a file in the binding's folder is named after; None if there is none.
@@ -122,7 +123,7 @@ class Samples(Sequence[Sample]):
         """
         stem, ending = file_name[:-4], file_name[-4:]
         name, _, digits = stem.rpartition("_")
-        place = self._places.get(_alike(name))
+        place = self._places.get(name, self._places.get(_alike(name)))
         if ending.lower() != ".png" or place is None or not digits.isdecimal() or str(int(digits)) != digits:
             return None
         within = int(digits) * len(self._followed) + place
@@ -131,7 +132,7 @@ class Samples(Sequence[Sample]):
 
 def _alike(name: str) -> str:
     """The same for names that a file system may hold to be one."""
-    return name if name.isascii() and name.islower() else unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass(frozen=True)

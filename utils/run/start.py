@@ -6,8 +6,8 @@ from typing import Any
 
 from utils.errors import InputError
 from utils.files import make_save_dir
+from utils.run.differences import name_differences
 from utils.run.folder_lock import FolderLock
-from utils.run.found import name_differences
 from utils.run.pictures import output_folders
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
