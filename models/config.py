@@ -25,9 +25,10 @@ TOP_KEYS: Schema = {
     "image_channels": ((int,), True),
     "weights": ((str,), False),
     "model": ((dict,), True),
+    "autoencoder": ((dict,), False),
     "diffusion": ((dict,), True),
 }
-MODEL_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
+NETWORK_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
 PROCESS_KEYS: Schema = {  # the arguments of diffusions.Process
     "total_steps": ((int,), True),
     "beta_schedule": ((str,), True),
@@ -47,20 +48,29 @@ DIFFUSION_KEYS = PROCESS_KEYS | SAMPLING_KEYS
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network in the words of its family: the arguments of that family's own constructor."""
+    """A network in the words of its family: the arguments of that family's own constructor.
+
+    `key` is where a config describes it: under model, or under autoencoder.
+    """
 
     family: str
     params: Mapping[str, Any]
+    key: str = "model"
     source: str = field(default="config", compare=False)
+
+    def words(self) -> dict[str, Any]:
+        """As a config has it."""
+        return {"dialect": self.family, "params": dict(self.params)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Architecture):
-    """One checkpoint: its images, its network, its diffusion."""
+    """One checkpoint: its images, its network, its diffusion; and its autoencoder, if the network works on latents."""
 
     image_size: int
     image_channels: int
     diffusion: Mapping[str, Any]
+    autoencoder: Architecture | None = None
     weights: str | None = None
 
     @property
@@ -134,7 +144,8 @@ def parse_config(content: object, source: str) -> Config:
         InputError: keys that are unknown, missing or of another type, or sizes below 1.
     """
     top = _checked(content, TOP_KEYS, source, "")
-    model = _checked(top["model"], MODEL_KEYS, source, "model.")
+    model = _architecture(top["model"], "model", source)
+    autoencoder = _architecture(top["autoencoder"], "autoencoder", source) if "autoencoder" in top else None
     diffusion = _checked(top["diffusion"], DIFFUSION_KEYS, source, "diffusion.")
     for name, value, most in (
         ("image_size", top["image_size"], LARGEST_IMAGE),
@@ -145,17 +156,23 @@ def parse_config(content: object, source: str) -> Config:
             raise InputError(f"{source}: {name} must be {limit}, not {reprlib.repr(value)}")
     if top["image_channels"] not in (1, 3):
         raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
-    if not all(isinstance(name, str) for name in model["params"]):
-        raise InputError(f"{source}: the keys of model.params must be names")
     return Config(
         image_size=top["image_size"],
         image_channels=top["image_channels"],
-        family=model["dialect"],
-        params=model["params"],
+        family=model.family,
+        params=model.params,
         diffusion=diffusion,
+        autoencoder=autoencoder,
         weights=top.get("weights"),
         source=source,
     )
+
+
+def _architecture(content: object, key: str, source: str) -> Architecture:
+    described = _checked(content, NETWORK_KEYS, source, f"{key}.")
+    if not all(isinstance(name, str) for name in described["params"]):
+        raise InputError(f"{source}: the keys of {key}.params must be names")
+    return Architecture(family=described["dialect"], params=described["params"], key=key, source=source)
 
 
 def find_weights(weights: str | Path) -> Path:

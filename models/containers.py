@@ -4,6 +4,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +17,36 @@ from utils.errors import InputError
 
 # where training scripts put the parameters they sample with, the averaged ones first
 WRAPPINGS = ("ema", "shadow", "state_dict", "model")
+
+
+# how CompVis's checkpoints of latent diffusion begin the network's names; of the averaged ones the dots are left out
+LATENT_NETWORK, LATENT_AVERAGE = "model.diffusion_model.", "model_ema.diffusion_model"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: the network's parameters, the averaged ones where there are two of each, by their names in the family.
+        beside: tensors that lie beside them: a noise schedule, an autoencoder.
+    """
+
+    tensors: dict[str, Tensor]
+    beside: dict[str, Tensor] = field(default_factory=dict)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint's network, told from what else its file holds. Arguments and errors of `read_state`."""
+    state = read_state(path)
+    plain = {name: tensor for name, tensor in state.items() if name.startswith(LATENT_NETWORK)}
+    if not plain:
+        return Checkpoint(state)
+    tensors = {}
+    for name, tensor in plain.items():
+        own = name.removeprefix(LATENT_NETWORK)
+        tensors[own] = state.get(LATENT_AVERAGE + own.replace(".", ""), tensor)
+    return Checkpoint(tensors, {name: tensor for name, tensor in state.items() if name not in plain})
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

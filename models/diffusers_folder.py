@@ -1,7 +1,8 @@
 """A diffusers folder: which files it holds, and its two config files read as one of our configs.
 
 `UNet2DModel.save_pretrained` writes config.json and the weights side by side; a pipeline's has them in unet/, and
-scheduler_config.json in scheduler/. Older pipelines have all of them in one place.
+scheduler_config.json in scheduler/. Older pipelines have all of them in one place. A pipeline of latent diffusion also
+has an autoencoder, in vqvae/.
 """
 
 import json
@@ -10,7 +11,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from models.autoencoder_folder import AUTOENCODER_FOLDER, arguments, autoencoder_folder, images_of_latents
 from utils.errors import InputError
+from utils.plain_json import read_json
 
 BETA_SCHEDULES = {"linear": "linear", "scaled_linear": "quad", "squaredcos_cap_v2": "cosine"}
 OBJECTIVES = {"epsilon": "pred_eps", "sample": "pred_x0", "v_prediction": "pred_v"}
@@ -23,7 +26,14 @@ VAR_TYPES = {
 }
 
 
-CONFIG_FILES = ("unet/config.json", "config.json", "scheduler/scheduler_config.json", "scheduler_config.json")
+CONFIG_FILES = (
+    "model_index.json",
+    "unet/config.json",
+    "config.json",
+    "scheduler/scheduler_config.json",
+    "scheduler_config.json",
+    f"{AUTOENCODER_FOLDER}/config.json",
+)
 
 # the weights by any of these names, the first that is there; an index names the files of a sharded one
 WEIGHTS = tuple(
@@ -46,13 +56,20 @@ def needed_files(files: Collection[str]) -> list[str]:
         files: the repository's, with / between folder and name.
 
     Returns:
-        Both config files and the weights with all their shards; what there is of them.
+        All config files and the weights with all their shards; what there is of them.
     """
-    folder = "unet/" if "unet/config.json" in files else ""
-    weights = next((folder + name for name in WEIGHTS if folder + name in files), "")
-    stem, _, kind = weights.removesuffix(".index.json").rpartition(".")
-    shards = f"{stem}-*-of-*.{kind}" if weights.endswith(".index.json") else ""
-    return [name for name in files if name in (*CONFIG_FILES, weights) or fnmatch(name, shards)]
+    folders = ["unet/" if "unet/config.json" in files else "", f"{AUTOENCODER_FOLDER}/"]
+    weights = [next((folder + name for name in WEIGHTS if folder + name in files), "") for folder in folders]
+    shards = [_shards(index) for index in weights if index.endswith(".index.json")]
+    return [
+        name for name in files if name in (*CONFIG_FILES, *weights) or any(fnmatch(name, pattern) for pattern in shards)
+    ]
+
+
+def _shards(index: str) -> str:
+    """The pattern of the names that an index leads to."""
+    stem, _, kind = index.removesuffix(".index.json").rpartition(".")
+    return f"{stem}-*-of-*.{kind}"
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -72,7 +89,7 @@ def weight_files(path: Path) -> list[Path]:
         path = found[0]
     if not path.name.endswith(".index.json"):
         return [path]
-    shards = _read_json(path).get("weight_map")
+    shards = read_json(path).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise InputError(f"{path}: has no weight_map of parameters to files")
     files = [path.parent / Path(name).name for name in sorted(set(shards.values()))]  # and nowhere else
@@ -93,8 +110,7 @@ def read_network(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: no config.json, or one that is no JSON object.
     """
-    content = _read_json(model_folder(folder) / "config.json")
-    return {name: value for name, value in content.items() if not name.startswith("_")}
+    return arguments(read_json(model_folder(folder) / "config.json"))
 
 
 def read_diffusers_folder(folder: Path) -> dict[str, Any]:
@@ -116,13 +132,15 @@ def read_diffusers_folder(folder: Path) -> dict[str, Any]:
     scheduler = folder / "scheduler" / "scheduler_config.json"
     if not scheduler.is_file():
         scheduler = folder / "scheduler_config.json"
-    return {
+    content = {
         "image_size": size,
         "image_channels": params.get("in_channels", 3),
         "weights": str(folder),
         "model": {"dialect": "diffusers", "params": params},
-        "diffusion": _diffusion(_read_json(scheduler), scheduler),
+        "diffusion": _diffusion(read_json(scheduler), scheduler),
     }
+    latent = autoencoder_folder(folder)
+    return content | images_of_latents(latent, size) if latent else content
 
 
 def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: Mapping[str, Any]) -> None:
@@ -177,15 +195,3 @@ def _diffusion(scheduler: dict[str, Any], path: Path) -> dict[str, Any]:
         "var_type": word("variance_type", "fixed_small", VAR_TYPES),
         "clip_denoised": scheduler.get("clip_sample", True),
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold a JSON object")
-    return content

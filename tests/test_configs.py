@@ -45,11 +45,16 @@ LISTINGS = {
     "google_ddpm_ema_cat_256": "diffusers_ddpm_celebahq_256",
 }
 # of the others, the millions of parameters that the papers tell (ADM: Dhariwal & Nichol 2021, table 12; Ho et al. 2020)
+# or that the training code prints (LDM)
 MILLIONS = {
     "adm_imagenet_64_class": 296,
     "adm_imagenet_128_class": 422,
     "adm_imagenet_512_class": 559,
     "google_ddpm_cifar10_32": 35.7,
+    "ldm_celebahq_256": 274.1,
+    "ldm_ffhq_256": 274.1,
+    "ldm_lsun_bedroom_256": 274.1,
+    "ldm_lsun_church_256": 295.0,
 }
 CONFIGS = sorted(path.stem for path in (PROJECT / "configs").glob("*.yaml"))
 
@@ -94,8 +99,14 @@ def test_the_network_fits_its_images_and_diffusion(name):
     settings = config(name)
     unet = build_network(settings)
     channels = 2 if settings.diffusion["var_type"] == "learned_range" else 1
-    assert unet.out_channels == channels * settings.image_channels
-    assert settings.image_size % unet.size_multiple == 0
+    latent_channels, factor = settings.image_channels, 1
+    if settings.autoencoder:
+        autoencoder = build_network(settings.autoencoder)
+        assert autoencoder.image_channels == settings.image_channels
+        latent_channels, factor = autoencoder.latent_channels, autoencoder.factor
+        assert settings.params["image_size"] == settings.image_size // factor
+    assert unet.out_channels == channels * latent_channels
+    assert settings.image_size % (unet.size_multiple * factor) == 0
     assert settings.make_process().alphas_cumprod[-1] < 0.01
 
 

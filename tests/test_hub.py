@@ -97,8 +97,9 @@ def test_other_texts(text):
 def test_only_what_is_needed_is_fetched():
     flat = ["README.md", "config.json", "diffusion_pytorch_model.bin", "model_index.json", "scheduler_config.json"]
     both = [*flat, "diffusion_pytorch_model.safetensors", "images/generated_image_0.png"]
-    assert set(needed_files(flat)) == {"config.json", "diffusion_pytorch_model.bin", "scheduler_config.json"}
-    assert set(needed_files(both)) == {"config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"}
+    configs = {"config.json", "model_index.json", "scheduler_config.json"}
+    assert set(needed_files(flat)) == {*configs, "diffusion_pytorch_model.bin"}
+    assert set(needed_files(both)) == {*configs, "diffusion_pytorch_model.safetensors"}
 
     pipeline = ["unet/config.json", "scheduler/scheduler_config.json", "vae/config.json", "unet/README.md"]
     index = "unet/diffusion_pytorch_model.safetensors.index.json"

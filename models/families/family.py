@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.network import Network
+from torch import nn
+
 from models.unet import UNet
 
 
@@ -31,7 +32,7 @@ class Family:
     ignored_params: tuple[str, ...] = ()
     newer_names: Mapping[str, str] = field(default_factory=dict)
     heads_first: Callable[[Mapping[str, Any]], bool] = lambda params: False
-    network: Callable[..., Network] = UNet
+    network: Callable[..., Any] = UNet
 
     def newer(self, name: str) -> str:
         """A parameter's name as this family writes it today."""
@@ -39,7 +40,7 @@ class Family:
             name = name.replace(old, new)
         return name
 
-    def names(self, network: Network) -> dict[str, tuple[str, ...]]:
+    def names(self, network: nn.Module) -> dict[str, tuple[str, ...]]:
         """The network's parameters, and the family's name of each: one, or several that are joined."""
         modules = list(self.module_names(network))
         return {name: self._theirs(name, modules) for name in network.state_dict()}
