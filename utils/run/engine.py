@@ -23,7 +23,7 @@ from utils.images import read_reference, save_png, to_pixels
 from utils.memory import keep_freed_memory
 from utils.micro_batches import for_each_batch
 from utils.overlap import Background, ahead
-from utils.run.batch import make_guide, sample_batch
+from utils.run.batch import check_latents, make_guide, sample_batch
 from utils.run.figures import Progress
 from utils.run.grid import grid_of
 from utils.run.interrupts import Interrupts
@@ -38,7 +38,8 @@ class Job:
     """What a process needs to make any of the run's samples."""
 
     plan: Plan
-    network: Denoiser
+    model: Model
+    network: Denoiser  # the model's, compiled if that is asked for
     sampler: Sampler
     device: torch.device
 
@@ -90,39 +91,41 @@ def _make_job(plan: Plan, accelerator: Accelerator) -> Job:
     """The model and the sampler that the settings name, seen to fit each other, ready on the device."""
     settings, device = plan.settings, accelerator.device
     model = load_model(settings.weights, settings.config)
+    check_latents(model, settings)
     sampler = _make_sampler(settings, model)
     network = make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
+    if model.autoencoder:  # as precise as may be: it runs once per image, and half precision would be seen
+        make_ready(model.autoencoder, device)
     if advice := advise(device, settings.mixed_precision):
         accelerator.print(advice)
     if not settings.compile or settings.dry_run:
-        return Job(plan, network, sampler, device)
+        return Job(plan, model, network, sampler, device)
     start = time.perf_counter()
-    compiled = _compile(network, settings, device)
+    compiled = _compile(network, model.latent_shape, settings, device)
     accelerator.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
-    return Job(plan, compiled, sampler, device)
+    return Job(plan, model, compiled, sampler, device)
 
 
 def _make_sampler(settings: Settings, model: Model) -> Sampler:
     options = {**settings.diffusion, **settings.sampler_options}
     try:
         sampler = make_sampler(settings.sampler, model.process, **options)
-        sampler.check_variance(model.network.out_channels - model.channels)
+        sampler.check_variance(model.network.out_channels - model.network.in_channels)
     except ValueError as error:
         raise InputError(f"{settings.config.source}: {error}") from None
     return sampler
 
 
-def _compile(network: Network, settings: Settings, device: torch.device) -> Compiled:
-    """The network compiled for the run's micro-batches.
+def _compile(network: Network, shape: tuple[int, ...], settings: Settings, device: torch.device) -> Compiled:
+    """The network compiled for the run's micro-batches of such a shape, [C, H, W].
 
     Raises:
         RunError: a micro-batch does not fit into memory. Halving it later would not help: the compiled network takes
             whole ones.
     """
-    size, channels = settings.config.image_size, settings.config.image_channels
     batch = min(settings.micro_batch, len(settings.samples))
     try:
-        return Compiled(network, (batch, channels, size, size), device)
+        return Compiled(network, (batch, *shape), device)
     except torch.OutOfMemoryError:
         raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None
 
@@ -170,12 +173,14 @@ def _sample(
         [B, C, H, W] in about [-1, 1], and of each image whether all numbers on its way were finite.
     """
     settings = job.plan.settings
-    guide = make_guide(torch.stack(list(references)).to(job.device), batch[0].binding, settings)
+    guide = make_guide(job.model, torch.stack(list(references)).to(job.device), batch[0].binding, settings)
     numbers = [sample.number for sample in batch]
     watch = FiniteWatch(job.network)
     for step in sample_batch(watch, job.sampler, guide, settings.seed, numbers, settings.walk_steps):
-        images = step.sample
+        latents = step.sample
         on_step(step)
+    images = job.model.decode(latents)
+    watch.add(latents)
     watch.add(images)
     return images, watch.is_finite()
 
@@ -208,7 +213,7 @@ def _finish(job: Job) -> None:
     plan, settings = job.plan, job.plan.settings
     if plan.left():
         raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
-    save_png(grid_of(settings), settings.save_dir / "grid.png")
+    save_png(grid_of(settings, job.model, job.device), settings.save_dir / "grid.png")
     print(one_line(f"{len(settings.samples)} images and grid.png are in {settings.save_dir}"))
     for sample in settings.samples:
         if sample.number == settings.progress_grid:
@@ -218,6 +223,6 @@ def _finish(job: Job) -> None:
 def _draw_progress(job: Job, sample: Sample) -> None:
     """Sample one image once more, by itself, and show it over its steps."""
     settings = job.plan.settings
-    progress = Progress(settings.walk_steps)
+    progress = Progress(settings.walk_steps, job.model.decode)
     _sample(job, [sample], [_read(settings, sample)], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
     progress.save(settings.save_dir / sample.binding.folder / "progress_grid")

@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from models import Model
 from utils.images import read_pixels, read_reference, to_pixels
 from utils.run.batch import make_guide
 from utils.run.figures import draw_grid
@@ -13,7 +14,7 @@ from utils.run.settings import Binding, Settings
 GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
 
 
-def grid_of(settings: Settings) -> np.ndarray:
+def grid_of(settings: Settings, model: Model, device: torch.device) -> np.ndarray:
     """The run's references and samples, see `draw_grid`; [H, W, 3] uint8. All its images must be there."""
     size, channels = settings.config.image_size, settings.config.image_channels
     shown = list(islice(dict.fromkeys(sample.reference for sample in settings.samples), GRID_ROWS))
@@ -26,6 +27,8 @@ def grid_of(settings: Settings) -> np.ndarray:
                 found[sample.reference.name].append(read_pixels(settings.save_dir / sample.file_name))
         return list(found.values())
 
-    low_frequencies = make_guide(references, settings.bindings[0], settings).low_frequencies
     blocks = {binding.folder.replace("/", " "): rows(binding) for binding in settings.bindings}
-    return draw_grid(list(to_pixels(references)), list(to_pixels(low_frequencies)), blocks)
+    if len(blocks) > 1:
+        return draw_grid(list(to_pixels(references)), [], blocks)
+    guide = make_guide(model, references.to(device), settings.bindings[0], settings)
+    return draw_grid(list(to_pixels(references)), list(to_pixels(model.decode(guide.low_frequencies))), blocks)

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from models.autoencoder_folder import autoencoder_folder
 from models.diffusers_folder import weight_files
 from utils.errors import InputError, one_line
 from utils.files import write_atomically
@@ -29,9 +30,10 @@ def hash_weights(weights: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        for path in weight_files(weights):
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        for place in filter(None, (weights, autoencoder_folder(weights))):
+            for path in weight_files(place):
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
         raise InputError(f"weights {weights}: cannot be read: {error.strerror or error}") from None
     return digest.hexdigest()
