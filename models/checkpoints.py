@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.autoencoder import Autoencoder
 from models.config import Architecture, Config
 from models.containers import read_checkpoint
-from models.families import FAMILIES, is_network
+from models.families import TABLES, is_network
 from models.families.family import Shapes
 from models.find import architecture_for, config_for, find_weights
+from models.first_stage import SCALE, autoencoder_state
 from models.layers import Attention
 from models.misfits import check_family, first, name_faults, tell, wrong_params
 from models.model import Model
@@ -40,18 +42,24 @@ def load_model(
     Raises:
         InputError: a config or weights that cannot be read or do not fit each other.
     """
-    config = config_for(find_weights(weights), config, raw_weights)
+    path = find_weights(weights)
+    config = config_for(path, config, raw_weights)
     process = config.make_process()
-    network, note = _load_network(find_weights(weights), config, raw_weights, str(weights))
-    size, channels = config.image_size, config.image_channels
-    if network.in_channels != channels or network.out_channels not in (channels, 2 * channels):
-        shape = f"{network.in_channels} to {network.out_channels}"
-        raise InputError(f"{config.source}: image_channels is {channels}, but the model maps {shape} channels")
-    if size % network.size_multiple:
-        raise InputError(
-            f"{config.source}: image_size is {size}, but the model takes multiples of {network.size_multiple} only"
-        )
-    return Model(network, process, size, channels, tuple(filter(None, [config.note, note])))
+    checkpoint = read_checkpoint(path, is_network, raw_weights)
+    network = _load(config, checkpoint.tensors, str(weights))
+    found = autoencoder_state(path, checkpoint.beside)
+    autoencoder = _load_autoencoder(config.autoencoder, found, str(weights)) if config.autoencoder else None
+    model = Model(
+        network,
+        process,
+        config.image_size,
+        config.image_channels,
+        autoencoder,
+        undescribed=bool(found) and autoencoder is None,
+        notes=tuple(filter(None, [config.note, checkpoint.note])),
+    )
+    _check_sizes(model, config.source)
+    return model
 
 
 def load_network(
@@ -65,38 +73,64 @@ def load_network(
         The network in eval mode, float32, on the CPU.
     """
     path = find_weights(weights)
-    return _load_network(path, architecture_for(path, config, raw_weights), raw_weights, str(weights))[0]
+    architecture = architecture_for(path, config, raw_weights)
+    return _load(architecture, read_checkpoint(path, is_network, raw_weights).tensors, str(weights))
 
 
-def _load_network(path: Path, architecture: Architecture, raw_weights: bool, source: str) -> tuple[Network, str]:
-    """The network, and what was chosen among the file's copies of its weights."""
+def _load(architecture: Architecture, state: MutableMapping[str, Tensor], source: str) -> Network:
+    """The network, or the autoencoder, with its parameters."""
     network = build_network(architecture)
-    checkpoint = read_checkpoint(path, is_network, raw_weights)
-    network.load_state_dict(convert(checkpoint.tensors, network, architecture, source), assign=True)
-    return network.eval(), checkpoint.note
+    network.load_state_dict(convert(state, network, architecture, source), assign=True)
+    return network.eval()
+
+
+def _load_autoencoder(architecture: Architecture, state: dict[str, Tensor], source: str) -> Autoencoder:
+    if not state:
+        raise InputError(f"weights {source}: hold no autoencoder, which {architecture.source} describes")
+    if SCALE in state:
+        architecture = replace(architecture, params={**architecture.params, SCALE: state.pop(SCALE).tolist()})
+    return cast(Autoencoder, _load(architecture, state, source))
+
+
+def _check_sizes(model: Model, source: str) -> None:
+    """That network, autoencoder and images are of one size."""
+    network, autoencoder, channels = model.network, model.autoencoder, model.latent_shape[0]
+    if autoencoder and autoencoder.image_channels != model.channels:
+        maps = f"the autoencoder takes images of {autoencoder.image_channels} channels"
+        raise InputError(f"{source}: image_channels is {model.channels}, but {maps}")
+    if network.in_channels != channels or network.out_channels not in (channels, 2 * channels):
+        shape = f"{network.in_channels} to {network.out_channels}"
+        wanted = "the autoencoder has latents of" if autoencoder else "image_channels is"
+        raise InputError(f"{source}: {wanted} {channels}, but the model maps {shape} channels")
+    multiple = network.size_multiple * model.factor
+    if model.image_size % multiple:
+        raise InputError(
+            f"{source}: image_size is {model.image_size}, but the model takes multiples of {multiple} only"
+        )
 
 
 def build_network(architecture: Architecture, device: torch.device | str = "meta") -> Network:
-    """The network a config describes; on the meta device names and shapes only, no memory.
+    """The network, or the autoencoder, a config describes; on the meta device names and shapes only, no memory.
 
     Raises:
         InputError: an unknown or missing parameter, or one the network has no part for.
     """
-    source, name = architecture.source, architecture.family
-    if name not in FAMILIES:
-        raise InputError(f"{source}: model.dialect {name!r} is none of {', '.join(FAMILIES)}")
-    family = FAMILIES[name]
-    params = {key: value for key, value in architecture.params.items() if key not in family.ignored_params}
-    check_params(family.network_params, params, f"{source}: model.params of dialect {name}")
+    source, key, name = architecture.source, architecture.key, architecture.family
+    families = TABLES[key]
+    if name not in families:
+        raise InputError(f"{source}: {key}.dialect {name!r} is none of {', '.join(families)}")
+    family = families[name]
+    params = {param: value for param, value in architecture.params.items() if param not in family.ignored_params}
+    check_params(family.network_params, params, f"{source}: {key}.params of dialect {name}")
     try:
         with torch.device(device):
             return family.network(**family.network_params(**params))
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{source}: model.params make no network: {error}") from None
+        raise InputError(f"{source}: {key}.params make no network: {error}") from None
 
 
 def convert(
-    state: MutableMapping[str, Tensor], network: Network, architecture: Architecture, source: str
+    state: MutableMapping[str, Tensor], network: nn.Module, architecture: Architecture, source: str
 ) -> dict[str, Tensor]:
     """A checkpoint's parameters under the network's own names, in float32.
 
@@ -112,7 +146,7 @@ def convert(
             parameters that would fit, where the file tells them, else the first names of each.
     """
     check_family(_shapes(state), architecture, source)
-    family = FAMILIES[architecture.family]
+    family = TABLES[architecture.key][architecture.family]
     left = {family.newer(name): state.pop(name) for name in list(state)}
     left = {name: tensor for name, tensor in left.items() if not re.search(family.unused, name)}
     shapes = _shapes(left)
@@ -127,10 +161,10 @@ def convert(
 
 
 def _convert(
-    left: MutableMapping[str, Tensor], network: Network, architecture: Architecture
+    left: MutableMapping[str, Tensor], network: nn.Module, architecture: Architecture
 ) -> tuple[dict[str, Tensor], str]:
     """The parameters under the network's names, and what does not fit, "" if all does."""
-    family = FAMILIES[architecture.family]
+    family = TABLES[architecture.key][architecture.family]
     names = family.names(network)
     if faults := name_faults(left, {theirs for sources in names.values() for theirs in sources}):
         return {}, ", and ".join(faults)

@@ -25,9 +25,10 @@ TOP_KEYS: Schema = {
     "image_channels": ((int,), True),
     "weights": ((str,), False),
     "model": ((dict,), True),
+    "autoencoder": ((dict,), False),
     "diffusion": ((dict,), True),
 }
-MODEL_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
+NETWORK_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
 PROCESS_KEYS: Schema = {  # the arguments of diffusions.Process
     "total_steps": ((int,), True),
     "beta_schedule": ((str,), True),
@@ -60,11 +61,19 @@ DIFFUSION_KEYS = PROCESS_KEYS | CONTINUOUS_KEYS | SAMPLING_KEYS
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network in the words of its family: the arguments of that family's own constructor."""
+    """A network in the words of its family: the arguments of that family's own constructor.
+
+    `key` is where a config describes it: under model, or under autoencoder.
+    """
 
     family: str
     params: Mapping[str, Any]
+    key: str = "model"
     source: str = field(default="config", compare=False)
+
+    def words(self) -> dict[str, Any]:
+        """As a config has it."""
+        return {"dialect": self.family, "params": dict(self.params)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +81,7 @@ class Config(Architecture):
     """One checkpoint: its images, its network, its diffusion.
 
     Attributes:
+        autoencoder: between images and the latents that the network works on; None where it works on pixels.
         sources: where values are from that are not the config's own, by key: `image_size`, `diffusion.objective`.
         note: what was taken for granted, for whoever runs it to know.
     """
@@ -79,6 +89,7 @@ class Config(Architecture):
     image_size: int
     image_channels: int
     diffusion: Mapping[str, Any]
+    autoencoder: Architecture | None = None
     weights: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     note: str = field(default="", compare=False)
@@ -94,7 +105,8 @@ class Config(Architecture):
             "image_size": self.image_size,
             "image_channels": self.image_channels,
             **({"weights": self.weights} if self.weights else {}),
-            "model": {"dialect": self.family, "params": dict(self.params)},
+            "model": self.words(),
+            **({"autoencoder": self.autoencoder.words()} if self.autoencoder else {}),
             "diffusion": dict(self.diffusion),
         }
 
@@ -137,7 +149,8 @@ def parse_config(content: object, source: str) -> Config:
     if isinstance(content, Mapping) and is_research_yaml(content):
         content = read_research_yaml(content, source)
     top = _checked(content, TOP_KEYS, source, "")
-    model = _checked(top["model"], MODEL_KEYS, source, "model.")
+    model = _architecture(top["model"], "model", source)
+    autoencoder = _architecture(top["autoencoder"], "autoencoder", source) if "autoencoder" in top else None
     process_keys = CONTINUOUS_KEYS if "preconditioning" in top["diffusion"] else PROCESS_KEYS
     diffusion = _checked(top["diffusion"], process_keys | SAMPLING_KEYS, source, "diffusion.")
     for name, value, most in (
@@ -149,17 +162,23 @@ def parse_config(content: object, source: str) -> Config:
             raise InputError(f"{source}: {name} must be {limit}, not {reprlib.repr(value)}")
     if top["image_channels"] not in (1, 3):
         raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
-    if not all(isinstance(name, str) for name in model["params"]):
-        raise InputError(f"{source}: the keys of model.params must be names")
     return Config(
         image_size=top["image_size"],
         image_channels=top["image_channels"],
-        family=model["dialect"],
-        params=model["params"],
+        family=model.family,
+        params=model.params,
         diffusion=diffusion,
+        autoencoder=autoencoder,
         weights=top.get("weights"),
         source=source,
     )
+
+
+def _architecture(content: object, key: str, source: str) -> Architecture:
+    described = _checked(content, NETWORK_KEYS, source, f"{key}.")
+    if not all(isinstance(name, str) for name in described["params"]):
+        raise InputError(f"{source}: the keys of {key}.params must be names")
+    return Architecture(family=described["dialect"], params=described["params"], key=key, source=source)
 
 
 def override(config: Config, given: Mapping[str, Any] | None) -> Config:

@@ -62,7 +62,7 @@ def read_checkpoint(path: Path, is_network: Callable[[Collection[str]], bool], r
     if not networks:  # let the largest be judged by its names
         networks = [max(copies, key=lambda copy: len(copy.tensors))]
     copy, note = choose_copy(networks, raw_weights, str(path))
-    _check_tensors(copy.tensors, path)
+    check_tensors(copy.tensors, path)
     return Checkpoint(copy.tensors, copy.beside, note)
 
 
@@ -118,7 +118,7 @@ def _check_packing(file: Path) -> None:
         raise InputError(f"weights {file}: is not opened, because it would unpack to {unpacked / 1e9:.1f} GB")
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """See that the parameters are plain floating-point numbers that are there.
 
     Raises:

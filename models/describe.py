@@ -17,6 +17,7 @@ from models.config import CONTINUOUS_KEYS, PROCESS_KEYS, SAMPLING_KEYS, Config, 
 from models.containers import Checkpoint
 from models.families import FAMILIES
 from models.families.family import Family, Shapes
+from models.first_stage import holds_autoencoder
 from models.misfits import check_known, same_value
 from utils.errors import InputError
 
@@ -44,7 +45,8 @@ def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[C
     check_known({name: tensor.shape for name, tensor in checkpoint.tensors.items()}, source)
     name = next(name for name, family in FAMILIES.items() if family.bears(checkpoint.tensors))
     subject = _Subject(name, FAMILIES[name], checkpoint.tensors, source)
-    alike = [config for config in known if subject.is_like(config)]
+    is_latent = holds_autoencoder(checkpoint.beside)
+    alike = [config for config in known if subject.is_like(config) and (config.autoencoder is not None) == is_latent]
     alike = [config for config in alike if PurePath(config.weights or "").name == PurePath(source).name] or alike
     own = subject.family.read_diffusion({**checkpoint.beside, **checkpoint.tensors})
     # of a preconditioned network its tensors say so; another of the same sizes must not be taken for it
@@ -52,6 +54,9 @@ def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[C
     values = _Values(given, own, alike)
 
     size = values.take("", ["image_size"], [{"image_size": config.image_size} for config in alike])
+    autoencoder = values.take("", ["autoencoder"], [_autoencoder(config) for config in alike])
+    if is_latent and not autoencoder:
+        raise InputError(f"weights {source}: hold an autoencoder, but do not say how it is built: give a config")
     hidden = [key.split("|") for key in subject.family.hidden_params]
     params = subject.derive(size.get("image_size"))
     for options in hidden:  # one of them says it all
@@ -73,9 +78,14 @@ def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[C
         raise InputError(
             f"weights {source}: are of the family {name}, but do not say {wanted}: set {example}, or give a config"
         )
-    content = {**size, "image_channels": channels, "weights": source, "diffusion": diffusion}
+    image_channels = alike[0].image_channels if is_latent else channels
+    content = {**size, **autoencoder, "image_channels": image_channels, "weights": source, "diffusion": diffusion}
     config = parse_config({**content, "model": {"dialect": name, "params": params}}, f"weights {source}")
     return replace(config, sources=values.sources, note=values.note())
+
+
+def _autoencoder(config: Config) -> dict[str, Any]:
+    return {"autoencoder": config.autoencoder.words()} if config.autoencoder else {}
 
 
 def _missing(

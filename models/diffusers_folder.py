@@ -2,7 +2,8 @@
 
 `UNet2DModel.save_pretrained` writes config.json and the weights side by side; a pipeline's has them in unet/, and
 scheduler_config.json in scheduler/. Older pipelines have all of them in one place. A folder of a training run has the
-averaged weights in unet_ema/, and the scheduler in the folder above.
+averaged weights in unet_ema/, and the scheduler in the folder above. A pipeline of latent diffusion also has an
+autoencoder, in vqvae/.
 """
 
 import json
@@ -12,15 +13,23 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from models.pipelines import (
+    AUTOENCODER_FOLDER,
+    UNETS,
+    arguments,
+    autoencoder_folder,
+    check_pipeline,
+    images_of_latents,
+)
 from models.scheduler_config import BETA_SCHEDULES, OBJECTIVES, VAR_TYPES, read_scheduler
 from utils.errors import InputError
-from utils.files import open_regular
+from utils.plain_json import read_json
 
-LARGEST_JSON = 2**25  # bytes; the index of many shards has some millions
-
-UNETS = ("unet_ema", "unet")
 SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
-CONFIG_FILES = ("model_index.json", "unet/config.json", "config.json", *SCHEDULERS)
+CONFIG_FILES = (
+    *("model_index.json", "unet/config.json", "config.json", *SCHEDULERS),
+    f"{AUTOENCODER_FOLDER}/config.json",
+)
 
 # the weights by any of these names, the first that is there; an index names the files of a sharded one
 AVERAGED_VARIANTS, PLAIN_VARIANTS, RAW_VARIANTS = (".ema",), ("", ".fp16", ".bf16"), (".non_ema",)
@@ -38,22 +47,6 @@ WEIGHTS = tuple(
 # the files of a training run's folder, of which each holds a part
 TRAINING_FILES = ("ema_model.pt", "ema.pt", "model.pt")
 
-# what the parts of a pipeline say that draws from something else than noise alone, the first that is there
-OTHER_PARTS = {
-    "text_encoder": "draws from text",
-    "bert": "draws from text",
-    "tokenizer": "draws from text",
-    "prior": "draws from text",
-    "image_encoder": "draws from another picture",
-    "low_res_scheduler": "enlarges a small picture",
-    "movq": "draws in the latents of an autoencoder",
-    "vqvae": "draws in the latents of an autoencoder",
-    "vae": "draws in the latents of an autoencoder",
-    "transformer": "has a transformer for a network",
-}
-# pipelines that draw images from noise, with a network that we know
-PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "ConsistencyModelPipeline", "DiffusionPipeline", None)
-
 
 def needed_files(files: Collection[str]) -> list[str]:
     """Those files of a diffusers repository that a run reads.
@@ -64,10 +57,11 @@ def needed_files(files: Collection[str]) -> list[str]:
     Returns:
         The config files and the weights with all their shards; what there is of them.
     """
-    folder = "unet/" if "unet/config.json" in files else ""
-    weights = next((folder + name for name in WEIGHTS if folder + name in files), "")
-    shards = _shards(weights) if ".index." in weights else ""
-    return [name for name in files if name in (*CONFIG_FILES, weights) or fnmatch(name, shards)]
+    folders = ("unet/" if "unet/config.json" in files else "", f"{AUTOENCODER_FOLDER}/")
+    weights = [next((folder + name for name in WEIGHTS if folder + name in files), "") for folder in folders]
+    shards = [_shards(index) for index in weights if ".index." in index]
+    wanted = {*CONFIG_FILES, *weights}
+    return [name for name in files if name in wanted or any(fnmatch(name, pattern) for pattern in shards)]
 
 
 def _shards(index: str) -> str:
@@ -94,7 +88,7 @@ def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
         path = _weights_in(model_folder(path, raw_weights), raw_weights)
     if not re.search(r"\.index(\.\w+)?\.json$", path.name):
         return [path]
-    shards = _read_json(path).get("weight_map")
+    shards = read_json(path).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise InputError(f"{path}: has no weight_map of parameters to files")
     files = [path.parent / Path(name).name for name in sorted(set(shards.values()))]  # and nowhere else
@@ -129,30 +123,13 @@ def read_network(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
     Raises:
         InputError: no config.json, or one that is no JSON object, or a network or pipeline of another kind.
     """
-    _refuse_other_pipelines(folder)
+    check_pipeline(folder)
     path = model_folder(folder, raw_weights) / "config.json"
-    content = _read_json(path)
+    content = read_json(path)
     class_name = content.get("_class_name", "UNet2DModel")
     if class_name not in ("UNet2DModel", "EMAModel"):
         raise InputError(f"{path}: a network of class {class_name!r} is not supported (only UNet2DModel)")
-    return {name: value for name, value in content.items() if not name.startswith("_")}
-
-
-def _refuse_other_pipelines(folder: Path) -> None:
-    """See that a pipeline draws images from nothing but noise, with a network that we know.
-
-    Raises:
-        InputError: it does not.
-    """
-    index = folder / "model_index.json"
-    content = _read_json(index) if index.is_file() else {}
-    for part, what in OTHER_PARTS.items():
-        parts = content.get(part)
-        if (folder / part).is_dir() or (isinstance(parts, list) and any(parts)):
-            name = content.get("_class_name", "pipeline")
-            raise InputError(f"weights {folder}: the {name} {what} ({part}/), which is not supported")
-    if content.get("_class_name") not in PIPELINES:
-        raise InputError(f"{index}: a pipeline of class {content['_class_name']!r} is not supported")
+    return arguments(content)
 
 
 def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
@@ -173,13 +150,15 @@ def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, 
     if not isinstance(size, int):
         raise InputError(f"{folder}: sample_size in config.json must be one whole number, not {size!r}")
     scheduler = _scheduler_file(folder)
-    return {
+    content = {
         "image_size": size,
         "image_channels": params.get("in_channels", 3),
         "weights": str(folder),
         "model": {"dialect": "diffusers", "params": params},
-        "diffusion": read_scheduler(_read_json(scheduler), str(scheduler)),
+        "diffusion": read_scheduler(read_json(scheduler), str(scheduler)),
     }
+    autoencoder = autoencoder_folder(folder)
+    return content | images_of_latents(autoencoder, size) if autoencoder else content
 
 
 def _scheduler_file(folder: Path) -> Path:
@@ -229,16 +208,3 @@ def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: M
 def _key_of(value: str, words: Mapping[Any, str]) -> str:
     """The first of diffusers' words for one of ours."""
     return next(theirs for theirs, ours in words.items() if ours == value)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        with open_regular(path, LARGEST_JSON) as file:
-            content = json.loads(file.read().decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold a JSON object")
-    return content

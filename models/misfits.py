@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from models.config import Architecture
-from models.families import FAMILIES, is_network
+from models.families import TABLES
 from models.families.family import Shapes
 from models.foreign import foreign_kind
 from utils.errors import InputError
@@ -21,8 +21,8 @@ def check_family(shapes: Shapes, architecture: Architecture, source: str) -> Non
     Raises:
         InputError: they are of another family or of none.
     """
-    check_known(shapes, source)
-    spoken = [name for name, family in FAMILIES.items() if family.bears(shapes)]
+    check_known(shapes, source, architecture.key)
+    spoken = [name for name, family in TABLES[architecture.key].items() if family.bears(shapes)]
     if architecture.family not in spoken:
         raise InputError(
             f"weights {source} bear the names of family {spoken[0]}, and {architecture.source} is of "
@@ -30,16 +30,21 @@ def check_family(shapes: Shapes, architecture: Architecture, source: str) -> Non
         )
 
 
-def check_known(shapes: Shapes, source: str) -> None:
+def check_known(shapes: Shapes, source: str, key: str = "model") -> None:
     """See that parameters bear the names of some family, and are those of a network that draws from noise alone.
+
+    Args:
+        shapes, source: as for `check_family`.
+        key: of the families' table: a network's, or an autoencoder's.
 
     Raises:
         InputError: they do not; what they are, if their names tell.
     """
-    if kind := foreign_kind(shapes):
+    if key == "model" and (kind := foreign_kind(shapes)):
         raise InputError(f"weights {source}: are those of {kind}")
-    if not is_network(shapes):
-        raise InputError(f"weights {source}: {first(list(shapes))} are names of none of {', '.join(FAMILIES)}")
+    families = TABLES[key]
+    if not any(family.bears(shapes) for family in families.values()):
+        raise InputError(f"weights {source}: {first(list(shapes))} are names of none of {', '.join(families)}")
 
 
 def wrong_params(shapes: Shapes, architecture: Architecture) -> dict[str, tuple[Any, Any]]:
@@ -49,7 +54,7 @@ def wrong_params(shapes: Shapes, architecture: Architecture) -> dict[str, tuple[
         shapes: of the file's tensors, by the family's names.
         architecture: what the config describes.
     """
-    family = FAMILIES[architecture.family]
+    family = TABLES[architecture.key][architecture.family]
     try:
         derived = family.derive(shapes, architecture.params.get("resolution"))
     except (ArithmeticError, LookupError, TypeError, ValueError):  # names that are not the family's throughout

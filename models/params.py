@@ -9,7 +9,7 @@ from typing import Any
 
 from utils.errors import InputError
 
-NOUNS = {int: "whole number", float: "number", str: "name", bool: "truth value"}
+NOUNS = {int: "whole number", float: "number", str: "name", bool: "truth value", dict: "mapping"}
 LARGEST = 1e9  # of any number among a network's parameters; a slip is told rather than computed
 
 

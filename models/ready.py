@@ -1,18 +1,22 @@
 """A network made ready for sampling: where, in which layout, how precisely and how compiled it runs."""
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusions.process import Denoiser
 from models.network import Network
 from utils.errors import InputError
 
+M = TypeVar("M", bound=nn.Module)
+
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def make_ready(network: Network, device: torch.device | str, precision: str = "no") -> Network:
-    """Move a network to a device, in the layout that suits it there, its weights cast once and for all.
+def make_ready(network: M, device: torch.device | str, precision: str = "no") -> M:
+    """Move a network or an autoencoder to a device, in the layout that suits it there, its weights cast once for all.
 
     Casting the weights once spares what autocast does at every call. Channels last is the layout that convolutions are
     made for; `benchmarks/speed.py` measures both together, on CPUs. On other devices torch's group normalisation

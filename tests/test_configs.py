@@ -50,6 +50,7 @@ LISTINGS = {
     "google_ddpm_ema_cat_256": "diffusers_ddpm_celebahq_256",
 }
 # of the others, the millions of parameters that the papers tell (ADM: Dhariwal & Nichol 2021, table 12; Ho et al. 2020)
+# or that the training code prints (LDM)
 MILLIONS = {
     "adm_imagenet_64_class": 296,
     "adm_imagenet_128_class": 422,
@@ -75,6 +76,10 @@ MILLIONS = {
     "improved_cifar10_32": 52.5,  # the names of these three files round to 50M, 100M and 270M
     "improved_imagenet_64": 121,
     "improved_imagenet_64_class": 273,
+    "ldm_celebahq_256": 274.1,
+    "ldm_ffhq_256": 274.1,
+    "ldm_lsun_bedroom_256": 274.1,
+    "ldm_lsun_church_256": 295.0,
 }
 CONFIGS = sorted(path.stem for path in (PROJECT / "configs").glob("*.yaml"))
 
@@ -119,8 +124,14 @@ def test_the_network_fits_its_images_and_diffusion(name):
     settings = config(name)
     unet = build_network(settings)
     channels = 2 if settings.diffusion["var_type"] == "learned_range" else 1
-    assert unet.out_channels == channels * settings.image_channels
-    assert settings.image_size % unet.size_multiple == 0
+    latent_channels, factor = settings.image_channels, 1
+    if settings.autoencoder:
+        autoencoder = build_network(settings.autoencoder)
+        assert autoencoder.image_channels == settings.image_channels
+        latent_channels, factor = autoencoder.latent_channels, autoencoder.factor
+        assert settings.params["image_size"] == settings.image_size // factor
+    assert unet.out_channels == channels * latent_channels
+    assert settings.image_size % (unet.size_multiple * factor) == 0
     assert settings.make_process().alphas_cumprod[-1] < 0.01
 
 

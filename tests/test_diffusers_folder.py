@@ -148,8 +148,8 @@ def copied(pipeline: Path, folder: Path, **files: object) -> Path:
     ("files", "message"),
     [
         (
-            {"model_index": {"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]}},
-            "LDMPipeline draws in the",
+            {"model_index": {"_class_name": "VQDiffusionPipeline", "vqvae": ["diffusers", "VQModel"]}},
+            "VQDiffusionPipeline draws in the",
         ),
         ({"text_encoder__config": {}}, r"draws from text \(text_encoder/\)"),
         ({"transformer__config": {}}, r"has a transformer for a network \(transformer/\)"),

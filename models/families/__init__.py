@@ -2,7 +2,18 @@
 
 from collections.abc import Collection
 
-from models.families import adm, diffusers, edm, lucidrains, pesser, pytorch_ddpm, score_sde, xyf
+from models.families import (
+    adm,
+    compvis,
+    diffusers,
+    diffusers_autoencoder,
+    edm,
+    lucidrains,
+    pesser,
+    pytorch_ddpm,
+    score_sde,
+    xyf,
+)
 from models.families.family import Family
 
 FAMILIES: dict[str, Family] = {
@@ -18,7 +29,19 @@ FAMILIES: dict[str, Family] = {
     "lucidrains": lucidrains.FAMILY,
 }
 
+AUTOENCODERS: dict[str, Family] = {
+    "compvis": compvis.FAMILY,
+    "diffusers": diffusers_autoencoder.FAMILY,
+}
+
+TABLES = {"model": FAMILIES, "autoencoder": AUTOENCODERS}  # by the key under which a config names a family
+
 
 def is_network(names: Collection[str]) -> bool:
-    """Whether a family's parameters bear these names."""
+    """Whether the parameters of a family's network bear these names."""
     return any(family.bears(names) for family in FAMILIES.values())
+
+
+def is_autoencoder(names: Collection[str]) -> bool:
+    """Whether the parameters of a family's autoencoder bear these names."""
+    return any(family.bears(names) for family in AUTOENCODERS.values())

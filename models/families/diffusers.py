@@ -3,7 +3,7 @@
 https://github.com/huggingface/diffusers
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from models.families.family import Family, Shapes, count
@@ -81,7 +81,8 @@ def network_params(
     """
     down_block_types = tuple(str(name).removeprefix("UNetRes") for name in down_block_types)  # their first names
     up_block_types = tuple(str(name).removeprefix("UNetRes") for name in up_block_types)
-    _refuse_unsupported(fixed | {name: value for name, value in locals().items() if name in SUPPORTED_VALUES})
+    stated = fixed | {name: value for name, value in locals().items() if name in SUPPORTED_VALUES}
+    refuse_unsupported(stated, SUPPORTED_VALUES, "UNet2DModel")
     if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
         raise InputError("block_out_channels, down_block_types and up_block_types must be equally many")
 
@@ -118,14 +119,19 @@ def network_params(
     }
 
 
-def _refuse_unsupported(params: dict[str, Any]) -> None:
+def refuse_unsupported(params: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]], class_name: str) -> None:
+    """See that all settings, or the items of a list, are among those supported.
+
+    Raises:
+        InputError: one that is not.
+    """
     for name, value in params.items():
-        if name not in SUPPORTED_VALUES:
-            raise InputError(f"{name} is not a known parameter of a UNet2DModel")
+        if name not in supported:
+            raise InputError(f"{name} is not a known parameter of {class_name}")
         for item in value if isinstance(value, (list, tuple)) else [value]:
-            if item not in SUPPORTED_VALUES[name]:
-                understood = ", ".join(map(str, SUPPORTED_VALUES[name]))
-                raise InputError(f"{name} {item!r} of a UNet2DModel is not supported (only {understood})")
+            if item not in supported[name]:
+                understood = ", ".join(map(str, supported[name]))
+                raise InputError(f"{name} {item!r} of {class_name} is not supported (only {understood})")
 
 
 def module_names(unet: UNet) -> Iterator[tuple[str, str]]:

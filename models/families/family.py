@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.network import Network
 from models.unet import UNet
 
 Shapes = Mapping[str, Sequence[int]]  # of tensors, by their names
@@ -50,7 +49,7 @@ class Family:
     read_diffusion: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda tensors: {}
     adapt: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor
     heads_first: Callable[[Mapping[str, Any]], bool] = lambda params: False
-    network: Callable[..., Network] = UNet
+    network: Callable[..., Any] = UNet
 
     def bears(self, names: Collection[str]) -> bool:
         """Whether these are names of this family's parameters."""
@@ -67,7 +66,7 @@ class Family:
             name = name.replace(old, new)
         return name
 
-    def names(self, network: Network) -> dict[str, tuple[str, ...]]:
+    def names(self, network: nn.Module) -> dict[str, tuple[str, ...]]:
         """The network's parameters, and the family's name of each: one, or several that are joined."""
         modules = list(self.module_names(network))
         return {name: self._theirs(name, modules) for name in network.state_dict()}

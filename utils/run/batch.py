@@ -6,20 +6,41 @@ from torch import Tensor
 
 from diffusions import GUIDES, Guide, Sampler, Step, noised_start
 from diffusions.process import Denoiser
+from models import Model
+from utils.errors import InputError
 from utils.noise import SampleNoise
 from utils.run.settings import Binding, Settings
 
 
-def make_guide(reference: Tensor, binding: Binding, settings: Settings) -> Guide:
-    """The guide that the settings name.
+def check_latents(model: Model, settings: Settings) -> None:
+    """See that what the model draws can be decoded, and that references can bind in it.
+
+    Raises:
+        InputError: an autoencoder that the config does not describe, or a factor below the autoencoder's own.
+    """
+    if model.undescribed:
+        raise InputError(
+            f"weights {settings.weights} hold an autoencoder, which {settings.config.source} does not describe: add "
+            "autoencoder, with dialect and params, as configs/ldm_*.yaml have it"
+        )
+    for factor in settings.downsample_factor:
+        if factor < model.factor:
+            raise InputError(
+                f"downsample_factor must be at least {model.factor}, not {factor}: so many pixels along a side are one "
+                "latent of this model"
+            )
+
+
+def make_guide(model: Model, reference: Tensor, binding: Binding, settings: Settings) -> Guide:
+    """The guide that the settings name. It binds what the model works on: pixels, or the latents of an autoencoder.
 
     Args:
         reference: [B, C, H, W] in [-1, 1], one image per sample, on the device to sample on.
-        binding: how much of it binds.
+        binding: how much of it binds, its N in pixels of the image.
     """
     return GUIDES[settings.refine](
-        reference,
-        binding.downsample_factor,
+        model.encode(reference),
+        binding.downsample_factor / model.factor,
         settings.interp_method,
         range_t=binding.range_t,
         way_up=settings.low_pass,

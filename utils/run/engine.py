@@ -86,8 +86,8 @@ def _finish(job: Job, gallery: Gallery) -> None:
         raise RunError(f"{plan.how_to_go_on()}: a process of this run has ended before its share was done")
     for first in without_pictures(plan):
         reference = plan.read(first.reference)
-        guide = make_guide(reference[None].to(job.device), first.binding, settings)
-        save_pictures(plan, [first], [reference], guide.low_frequencies)
+        guide = make_guide(job.model, reference[None].to(job.device), first.binding, settings)
+        save_pictures(plan, [first], [reference], job.model.decode(guide.low_frequencies))
     save_png(grid_of(settings), settings.save_dir / "grid.png", signed({"figure": "grid"}))
     for shown in settings.samples.numbered(settings.progress_grid):
         _draw_progress(job, shown)
@@ -100,7 +100,7 @@ def _finish(job: Job, gallery: Gallery) -> None:
 def _draw_progress(job: Job, shown: Sample) -> None:
     """Sample one image once more, by itself, and show it over its steps."""
     settings = job.plan.settings
-    progress = Progress(settings.walk_steps)
+    progress = Progress(settings.walk_steps, job.model.decode)
     reference = job.plan.read(shown.reference)
     sample(job, [shown], [reference], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
     progress.save(settings.save_dir / shown.binding.folder / FILM)

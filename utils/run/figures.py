@@ -1,9 +1,11 @@
 """One sample coming into being: a strip of its steps, and an animation."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -20,17 +22,19 @@ class Progress:
 
     Args:
         steps: how many there will be.
+        decode: makes images of what the steps are of, [B, C, H, W] each.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, decode: Callable[[Tensor], Tensor]) -> None:
+        self.decode = decode
         self.kept = set(_spread(steps, ANIMATION_FRAMES))
         self.seen = 0
         self.frames: list[list[np.ndarray]] = []  # the sample, and the x̂0 expected of it, [H, W, 3] uint8 each
 
     def add(self, sample: Tensor, pred_x0: Tensor) -> None:
-        """Look at a step's sample and x̂0, [C, H, W] in about [-1, 1]."""
+        """Look at a step's sample and x̂0, [C, H, W] each."""
         if self.seen in self.kept:
-            self.frames.append([to_pixels(sample), to_pixels(pred_x0)])
+            self.frames.append(list(to_pixels(self.decode(torch.stack([sample, pred_x0])))))
         self.seen += 1
 
     def strip(self) -> np.ndarray:

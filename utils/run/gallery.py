@@ -18,6 +18,7 @@ from utils.run.plan import Plan
 from utils.run.settings import Binding, Sample, Settings
 
 SHARE_OF_TIME = 0.05  # the most that keeping the page up to date may take
+NETWORKS = ("model", "autoencoder")  # settings too long for the page
 FILM = "progress_grid"  # an animation and a strip of one sample's steps
 
 
@@ -83,7 +84,7 @@ def save_pictures(plan: Plan, samples: Sequence[Sample], references: Sequence[Te
 
     Args:
         references: one per sample, [C, H, W] in [-1, 1].
-        low_frequencies: what of each binds, [B, C, H, W].
+        low_frequencies: what of each binds, [B, C, H, W] in about [-1, 1].
 
     Raises:
         RunError: one cannot be written.
@@ -182,5 +183,5 @@ def _settings(plan: Plan) -> Mapping[str, object]:
         "weights_sha256": plan.weights_hash,
         "input_dir": one_line(settings.input_dir),
         "n_samples": settings.n_samples,
-        **{name: value for name, value in values.items() if name != "model" and value is not None},
+        **{name: value for name, value in values.items() if name not in NETWORKS and value is not None},
     }

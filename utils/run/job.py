@@ -2,18 +2,23 @@
 
 import time
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from diffusions import Sampler, make_sampler
 from diffusions.process import Denoiser
 from models import Compiled, Model, Network, advise, choose_class, load_model, make_ready
 from utils.errors import InputError, RunError
 from utils.memory import is_out_of_memory
+from utils.run.batch import check_latents
 from utils.run.batches import largest_batch
 from utils.run.plan import Plan
 from utils.run.processes import Processes
 from utils.run.settings import Settings
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,8 @@ class Job:
     """A plan, and what it is carried out with."""
 
     plan: Plan
-    network: Denoiser
+    model: Model
+    network: Denoiser  # the model's, compiled if that is asked for
     sampler: Sampler
     device: torch.device
 
@@ -37,19 +43,22 @@ def make_job(plan: Plan, processes: Processes) -> Job:
     model = load_model(settings.weights, settings.config, settings.raw_weights)
     for note in model.notes:
         processes.print(note)
+    check_latents(model, settings)
     sampler = _make_sampler(settings, model)
     network = _make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
+    if model.autoencoder:  # as precise as may be: it runs once per image, and half precision would be seen
+        _make_ready(model.autoencoder, device, "no")
     if advice := advise(device, settings.mixed_precision):
         processes.print(advice)
     if not settings.compile or settings.dry_run:
-        return Job(plan, network, sampler, device)
+        return Job(plan, model, network, sampler, device)
     start = time.perf_counter()
-    compiled = _compile(network, sampler, plan, device)
+    compiled = _compile(network, model.latent_shape, sampler, plan, device)
     processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
-    return Job(plan, compiled, sampler, device)
+    return Job(plan, model, compiled, sampler, device)
 
 
-def _make_ready(network: Network, device: torch.device, precision: str) -> Network:
+def _make_ready(network: M, device: torch.device, precision: str) -> M:
     try:
         return make_ready(network, device, precision)
     except (RuntimeError, MemoryError) as error:
@@ -62,23 +71,22 @@ def _make_sampler(settings: Settings, model: Model) -> Sampler:
     options = {**settings.diffusion, **settings.sampler_options}
     try:
         sampler = make_sampler(settings.sampler, model.process, **options)
-        sampler.check_variance(model.network.out_channels - model.channels)
+        sampler.check_variance(model.network.out_channels - model.network.in_channels)
     except ValueError as error:
         raise InputError(f"{settings.config.source}: {error}") from None
     return sampler
 
 
-def _compile(network: Network, sampler: Sampler, plan: Plan, device: torch.device) -> Compiled:
-    """The network compiled for the largest of the run's micro-batches.
+def _compile(network: Network, shape: tuple[int, ...], sampler: Sampler, plan: Plan, device: torch.device) -> Compiled:
+    """The network compiled for the largest of the run's micro-batches, of such a shape, [C, H, W], each.
 
     Raises:
         RunError: a micro-batch does not fit into memory. Halving it later would not help: the compiled network takes
             whole ones.
     """
-    size, channels = plan.settings.config.image_size, plan.settings.config.image_channels
     batch = largest_batch(plan.settings.samples, plan.settings.micro_batch, plan.num_processes)
     try:
-        return Compiled(network, (batch, channels, size, size), device, sampler.transitions[0].told)
+        return Compiled(network, (batch, *shape), device, sampler.transitions[0].told)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from models.diffusers_folder import weight_files
+from models.pipelines import autoencoder_folder
 from utils.errors import InputError, one_line
 from utils.files import open_regular, write_atomically
 from utils.plain_yaml import LARGEST, parse_yaml
@@ -23,7 +24,7 @@ PACKAGES = ("torch", "accelerate", "numpy", "pillow")
 
 
 def hash_weights(weights: Path, raw_weights: bool = False) -> str:
-    """SHA-256 of the SHA-256 of each file that holds the checkpoint's parameters.
+    """SHA-256 of the SHA-256 of each file that holds the checkpoint's parameters, those of its autoencoder too.
 
     Args:
         weights, raw_weights: as for `load_model`.
@@ -35,8 +36,9 @@ def hash_weights(weights: Path, raw_weights: bool = False) -> str:
         InputError: a file that cannot be read.
     """
     digest = hashlib.sha256()
+    autoencoder = autoencoder_folder(weights)
     try:
-        for path in weight_files(weights, raw_weights):
+        for path in weight_files(weights, raw_weights) + (weight_files(autoencoder) if autoencoder else []):
             with open_regular(path) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:

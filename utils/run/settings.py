@@ -18,7 +18,7 @@ from utils.run.references import Reference
 
 # settings that came later, and their values in all images made before: left out of the record at those, so that
 # finished images stay valid
-CAME_LATER = {"refine": "sample", "raw_weights": False}
+CAME_LATER = {"refine": "sample", "raw_weights": False, "autoencoder": None}
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,8 @@ class Settings:
         """What an image depends on, apart from its number, its reference and the weights' content."""
         options = [f"{key} {value}" for key, value in self.sampler_options.items()]
         values = {
-            "model": {"dialect": self.config.family, "params": dict(self.config.params)},
+            "model": self.config.words(),
+            "autoencoder": self.config.autoencoder.words() if self.config.autoencoder else None,
             "raw_weights": self.raw_weights,
             "class_id": self.class_id,
             "image_size": self.config.image_size,

@@ -26,12 +26,13 @@ class Sampled(NamedTuple):
     Attributes:
         images: [B, C, H, W] in about [-1, 1].
         watch: knows of each image whether all numbers on its way were finite.
-        low_frequencies: what of each reference bound, [B, C, H, W].
+        low_frequencies: what of each reference bound, [B, C, H, W] in about [-1, 1]; None where no sample is its
+            reference's first, with which that is shown.
     """
 
     images: Tensor
     watch: FiniteWatch
-    low_frequencies: Tensor
+    low_frequencies: Tensor | None
 
 
 def sample_share(job: Job, gallery: Gallery, rank: int, num_processes: int) -> None:
@@ -73,14 +74,17 @@ def sample(
         on_step: told of every step.
     """
     settings = job.plan.settings
-    guide = make_guide(torch.stack(list(references)).to(job.device), batch[0].binding, settings)
+    guide = make_guide(job.model, torch.stack(list(references)).to(job.device), batch[0].binding, settings)
     numbers = [sample.number for sample in batch]
     watch = FiniteWatch(job.network)
     for step in sample_batch(watch, job.sampler, guide, settings.seed, numbers, settings.walk_steps):
-        images = step.sample
+        latents = step.sample
         on_step(step)
+    images = job.model.decode(latents)
+    watch.add(latents)  # a codebook makes an image even of what is not finite
     watch.add(images)
-    return Sampled(images, watch, guide.low_frequencies)
+    is_shown = any(sample.variation == 0 for sample in batch)
+    return Sampled(images, watch, job.model.decode(guide.low_frequencies) if is_shown else None)
 
 
 def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sampled, gallery: Gallery) -> None:
@@ -94,7 +98,8 @@ def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sample
     for sample, pixels, good in zip(batch, to_pixels(sampled.images), finite, strict=True):
         if good and plan.is_todo(sample):
             save_png(pixels, plan.path(sample), plan.text(sample))
-    save_pictures(plan, batch, references, sampled.low_frequencies)
+    if sampled.low_frequencies is not None:
+        save_pictures(plan, batch, references, sampled.low_frequencies)
     gallery.refresh()
     if not all(finite):
         numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)

@@ -1,0 +1,202 @@
+"""The autoencoder around a latent diffusion model: images to small latents and back (Rombach et al. 2022).
+
+Encoder and decoder are the UNet's two halves without time embedding and skip connections. What the latents may be is
+held in bounds by a codebook (VQ) or by a Gaussian prior (KL): arXiv:2112.10752, section 3.1.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers import Attention, Style
+from models.resampling import ConvResample, Direction, PlainResample
+from models.stages import Level, check_levels
+
+PIXELS_AT_ONCE = 1024  # whose distances to all entries of a codebook are in memory: 32 MiB for 8192 entries
+
+
+class Autoencoder(nn.Module):
+    """Images [B, C, H, W] to latents [B, C', H/f, W/f] and back, one image at a time.
+
+    An image is f² times as large as its latents, so a batch that the diffusion network has memory for may be too much
+    for the decoder at once; and one image is enough to keep a processor busy.
+
+    Args:
+        image_channels: C.
+        latent_channels: C'.
+        coder_channels: between encoder or decoder and their 1×1 convolutions.
+        down: the encoder's levels from the full resolution down; the last has no `resample`.
+        up: the decoder's, from the lowest resolution up.
+        num_embeddings: entries of the codebook; None for a KL autoencoder.
+        mid_attention: attention between the two blocks at the bottom.
+        num_groups: of all group normalisations.
+        scale: what the latents are multiplied by for the diffusion network.
+
+    Raises:
+        ValueError: channels that cannot be divided among the groups, levels that `check_levels` refuses, or a scale
+            that is not above 0.
+    """
+
+    def __init__(
+        self,
+        image_channels: int,
+        latent_channels: int,
+        coder_channels: int,
+        down: Sequence[Level],
+        up: Sequence[Level],
+        num_embeddings: int | None,
+        mid_attention: bool = True,
+        num_groups: int = 32,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not 0 < scale < math.inf:
+            raise ValueError(f"scale must be above 0, not {scale}")
+        check_levels((*down, *up))
+        self.image_channels = image_channels
+        self.latent_channels = latent_channels
+        self.factor = 2 ** sum(level.resample is not None for level in down)
+        self.scale = scale
+        moments = 1 if num_embeddings else 2  # the latents, or their mean and log variance
+        style = Style(emb_channels=0, num_groups=num_groups, asymmetric_padding=True)
+        self.encoder = Coder(image_channels, moments * coder_channels, down, (), mid_attention, style)
+        self.quant_conv = nn.Conv2d(moments * coder_channels, moments * latent_channels, 1)
+        self.codebook = nn.Embedding(num_embeddings, latent_channels) if num_embeddings else None
+        self.post_quant_conv = nn.Conv2d(latent_channels, coder_channels, 1)
+        self.decoder = Coder(coder_channels, image_channels, (), up, mid_attention, style)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """What the diffusion network works on: the latents before the codebook, or their mean.
+
+        Args:
+            images: [B, C, H, W] in [-1, 1]; H and W divisible by f.
+
+        Returns:
+            [B, C', H/f, W/f].
+        """
+        moments = _one_by_one(lambda image: self.quant_conv(self.encoder(image)), images)
+        return self.scale * moments[:, : self.latent_channels]
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """[B, C', H/f, W/f] → images [B, C, H, W], which may leave [-1, 1] a little."""
+        return _one_by_one(self._decode, latents / self.scale)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        if self.codebook is not None:
+            latents = nearest_entries(latents, self.codebook.weight)
+        return self.decoder(self.post_quant_conv(latents))
+
+
+def _one_by_one(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    return torch.cat([function(one) for one in batch.split(1)])
+
+
+def nearest_entries(latents: Tensor, entries: Tensor) -> Tensor:
+    """Each pixel replaced by the codebook's entry that is nearest to it (van den Oord et al. 2017, equation 2).
+
+    Args:
+        latents: [B, C, H, W]; entries: [N, C].
+
+    Returns:
+        [B, C, H, W].
+    """
+    pixels = latents.movedim(1, -1)
+    half_norms = entries.square().sum(1) / 2  # |p - e|² = |p|² + 2 (|e|²/2 - p·e)
+    nearest = [
+        torch.addmm(half_norms, some, entries.T, alpha=-1).argmin(1)
+        for some in pixels.flatten(0, 2).split(PIXELS_AT_ONCE)
+    ]
+    return entries[torch.cat(nearest)].view(pixels.shape).movedim(-1, 1)
+
+
+class Coder(nn.Module):
+    """An encoder, whose levels lead down, or a decoder, whose levels lead up.
+
+    Args:
+        in_channels, out_channels: C and C'.
+        down, up: levels in the order they run; either may be none.
+        mid_attention: as for `Autoencoder`.
+        style: what all blocks have in common.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        down: Sequence[Level],
+        up: Sequence[Level],
+        mid_attention: bool,
+        style: Style,
+    ) -> None:
+        super().__init__()
+        channels = (*down, *up)[0].channels
+        self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
+
+        def stages(levels: Sequence[Level], direction: Direction) -> nn.Sequential:
+            nonlocal channels
+            made = []
+            for level in levels:
+                made.append(Stage(channels, level, direction, style))
+                channels = level.channels
+            return nn.Sequential(*made)
+
+        self.down = stages(down, "down")
+        self.mid = nn.Sequential(
+            _block(channels, channels, mid_attention, style), _block(channels, channels, False, style)
+        )
+        self.up = stages(up, "up")
+        self.norm_out = style.norm(channels)
+        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, C', H', W']."""
+        x = self.up(self.mid(self.down(self.conv_in(x.to(self.conv_in.weight.dtype)))))
+        return self.conv_out(F.silu(self.norm_out(x), inplace=True))
+
+
+class Stage(nn.Module):
+    """The blocks of one level and its change of resolution."""
+
+    def __init__(self, in_channels: int, level: Level, direction: Direction, style: Style) -> None:
+        super().__init__()
+        widths = [in_channels] + [level.channels] * level.num_blocks
+        self.blocks = nn.Sequential(*(_block(*pair, bool(level.attention), style) for pair in pairwise(widths)))
+        self.resample: nn.Module = nn.Identity()
+        if level.resample == "plain":
+            self.resample = PlainResample(direction)
+        elif level.resample is not None:
+            self.resample = ConvResample(level.channels, direction, style.asymmetric_padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.resample(self.blocks(x))
+
+
+def _block(in_channels: int, out_channels: int, attention: bool, style: Style) -> nn.Sequential:
+    """A residual block and, where the level has it, attention."""
+    parts: dict[str, nn.Module] = {"res": TimelessResBlock(in_channels, out_channels, style)}
+    if attention:
+        parts["attn"] = Attention(out_channels, 1, style)
+    return nn.Sequential(OrderedDict(parts))
+
+
+class TimelessResBlock(nn.Module):
+    """Two normalised convolutions, plus the input, [B, C, H, W] → [B, C', H, W]."""
+
+    def __init__(self, in_channels: int, out_channels: int, style: Style) -> None:
+        super().__init__()
+        self.norm_1 = style.norm(in_channels)
+        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm_2 = style.norm(out_channels)
+        self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_1(F.silu(self.norm_1(x), inplace=True))
+        return self.conv_2(F.silu(self.norm_2(h), inplace=True)).add_(self.skip(x))

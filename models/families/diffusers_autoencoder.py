@@ -1,0 +1,103 @@
+"""The words of diffusers' autoencoders, `VQModel` and `AutoencoderKL`.
+
+https://github.com/huggingface/diffusers
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from models.autoencoder import Autoencoder
+from models.families import diffusers
+from models.families.family import Family
+from models.stages import Level
+from utils.errors import InputError
+
+# block type: has attention
+BLOCK_TYPES = {
+    "DownEncoderBlock2D": False,
+    "UpDecoderBlock2D": False,
+    "AttnDownEncoderBlock2D": True,
+    "AttnUpDecoderBlock2D": True,
+}
+
+# what this autoencoder has no part for: only these values are understood
+SUPPORTED_VALUES: dict[str, tuple[Any, ...]] = {
+    "act_fn": ("silu", "swish"),
+    "norm_type": ("group",),
+    "use_quant_conv": (True,),
+    "use_post_quant_conv": (True,),
+    "shift_factor": (None,),
+    "latents_mean": (None,),
+    "latents_std": (None,),
+    "down_block_types": tuple(name for name in BLOCK_TYPES if "Down" in name),
+    "up_block_types": tuple(name for name in BLOCK_TYPES if "Up" in name),
+}
+
+
+def network_params(
+    in_channels: int = 3,
+    out_channels: int = 3,
+    down_block_types: Sequence[str] = ("DownEncoderBlock2D",),
+    up_block_types: Sequence[str] = ("UpDecoderBlock2D",),
+    block_out_channels: Sequence[int] = (64,),
+    layers_per_block: int = 1,
+    latent_channels: int | None = None,
+    norm_num_groups: int = 32,
+    num_vq_embeddings: int | None = None,
+    vq_embed_dim: int | None = None,
+    mid_block_add_attention: bool = True,
+    scaling_factor: float | None = None,
+    **fixed: Any,
+) -> dict[str, Any]:
+    """The autoencoder's parameters from those of config.json: of a `VQModel` where it has `num_vq_embeddings`.
+
+    A `VQModel` without `scaling_factor` is from before there was one, when its latents were taken as they are; today's
+    diffusers would shrink them (huggingface/diffusers issue 6725).
+
+    Raises:
+        InputError: a block or a setting that the autoencoder has no part for.
+    """
+    stated = fixed | {"down_block_types": down_block_types, "up_block_types": up_block_types}
+    diffusers.refuse_unsupported(stated, SUPPORTED_VALUES, "VQModel" if num_vq_embeddings else "AutoencoderKL")
+    if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
+        raise InputError("block_out_channels, down_block_types and up_block_types must be equally many")
+    if in_channels != out_channels:
+        raise InputError("in_channels and out_channels must be the same")
+    channels = latent_channels or (3 if num_vq_embeddings else 4)
+    if scaling_factor is None:
+        scaling_factor = 1.0 if num_vq_embeddings else 0.18215
+    last = len(block_out_channels) - 1
+
+    def level(i: int, block_type: str, blocks: int, change: bool) -> Level:
+        return Level(block_out_channels[i], blocks, BLOCK_TYPES[block_type], "conv" if change else None)
+
+    return {
+        "image_channels": in_channels,
+        "latent_channels": vq_embed_dim or channels,
+        "coder_channels": channels,
+        "down": [level(i, kind, layers_per_block, i < last) for i, kind in enumerate(down_block_types)],
+        "up": [level(last - i, kind, layers_per_block + 1, i < last) for i, kind in enumerate(up_block_types)],
+        "num_embeddings": num_vq_embeddings,
+        "mid_attention": mid_block_add_attention,
+        "num_groups": norm_num_groups,
+        "scale": scaling_factor,
+    }
+
+
+def module_names(autoencoder: Autoencoder) -> Iterator[tuple[str, str]]:
+    """Our modules and theirs."""
+    yield "codebook", "quantize.embedding"
+    for half in ("encoder", "decoder"):
+        for ours, theirs in diffusers.module_names(getattr(autoencoder, half)):
+            yield f"{half}.{ours}", f"{half}.{theirs}"
+
+
+FAMILY = Family(
+    mark=r"encoder\.down_blocks\.",
+    network_params=network_params,
+    module_names=module_names,
+    leaf_names=diffusers.FAMILY.leaf_names,
+    ignored_params=("sample_size", "force_upcast", "lookup_from_codebook"),
+    newer_names=diffusers.FAMILY.newer_names,
+    network=Autoencoder,
+)
