@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from diffusions import DDIM, Process
-from models import Network, choose_class, load_network
+from models import Network, choose_class, load_model, load_network
 from models.config import Config
 from models.families import FAMILIES
 from utils.errors import InputError
 from utils.images import read_reference
+from utils.run.batch import check_latents
 from utils.run.settings import Settings
 
 MOST_PICTURES, OWN_SAMPLES, SAMPLE_STEPS = 4, 2, 10
@@ -64,7 +65,7 @@ class Checker:
     Args:
         weights, raw_weights: as for `load_model`.
         class_id: of a class-conditional model.
-        pictures: [B, C, H, W] in [-1, 1].
+        pictures: [B, C, H, W] in [-1, 1]; or their latents, of a model that works on those.
         device: where the network runs.
     """
 
@@ -103,7 +104,8 @@ class Checker:
     def _sample(self, network: Network, process: Process) -> Tensor:
         """A few quick samples of the model's own."""
         start = self.noise[0, :OWN_SAMPLES].to(self.pictures)
-        return DDIM(process, SAMPLE_STEPS).sample(network, start).clamp(-1, 1)
+        samples = DDIM(process, SAMPLE_STEPS).sample(network, start)
+        return samples.clamp(-1, 1) if process.clip_denoised else samples
 
     @torch.no_grad()
     def _losses(self, network: Network, process: Process, pictures: Tensor) -> Tensor:
@@ -125,9 +127,12 @@ def check_model(settings: Settings, device: torch.device) -> None:
     Raises:
         InputError: a reference or a checkpoint that cannot be read.
     """
-    few = settings.references[:: max(1, len(settings.references) // MOST_PICTURES)]
-    size, channels = settings.config.image_size, settings.config.image_channels
-    pictures = torch.stack([read_reference(each.path, size, channels, settings.tolerance) for each in few])
+    model = load_model(settings.weights, settings.config, settings.raw_weights)
+    check_latents(model, settings)
+    few = settings.references[:: max(1, len(settings.references) // MOST_PICTURES)][:MOST_PICTURES]
+    size, channels = model.image_size, model.channels
+    images = [read_reference(each.path, size, channels, settings.tolerance) for each in few]
+    pictures = model.encode(torch.stack(images))
     checker = Checker(settings.weights, settings.raw_weights, settings.class_id, pictures, device)
     for line in report(*checker.compare(settings.config)):
         print(line)
