@@ -45,7 +45,12 @@ def _fits(work: Callable[[Sequence[T]], None], batch: Sequence[T]) -> bool:
     try:
         work(batch)
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error):
+        if is_out_of_memory(error):
             return False
         raise
     return True
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a smaller batch might have fitted."""
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
