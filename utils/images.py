@@ -3,7 +3,8 @@
 import io
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -73,29 +74,39 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def read_reference(path: Path, size: int, channels: int = 3) -> Tensor:
-    """Read a picture, its short side resized to `size`, cropped around its centre.
+def read_reference(
+    path: Path, size: int | tuple[int, int], channels: int = 3, canvas: tuple[int, int] | None = None
+) -> Tensor:
+    """Read a picture, resized until it just covers `size`, cropped around its centre.
+
+    Args:
+        path: the file.
+        size: (height, width), or one number for a square.
+        channels: 3 for colour, 1 for grey.
+        canvas: crop to this larger (height, width) instead; where the picture ends, it is mirrored.
 
     Returns:
-        [channels, size, size], float32 in [-1, 1].
+        [channels, H, W], float32 in [-1, 1].
 
     Raises:
         InputError: it cannot be read as a picture.
     """
-    image = from_pixels(torch.from_numpy(_around_square(decode(path, channels), size).copy()))
-    # Centres stay on each other, so that asking for the square alone is resizing and cropping in one.
-    square = resize(image, size / min(image.shape[1:]), (size, size), pad_mode="symmetric")
-    return square.clamp(-1, 1)
+    shape = (size, size) if isinstance(size, int) else size
+    pixels = decode(path, channels)
+    scale = max(want / have for have, want in zip(pixels.shape[:2], shape, strict=True))
+    image = from_pixels(torch.from_numpy(_middle(pixels, canvas or shape, scale).copy()))
+    # Centres stay on each other, so that asking for the middle alone is resizing and cropping in one.
+    return resize(image, scale, canvas or shape, pad_mode="symmetric").clamp(-1, 1)
 
 
-def _around_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Cut off what no pixel of the central square sees when it is resized to `size`; the centre stays the centre.
+def _middle(pixels: np.ndarray, shape: tuple[int, int], scale: float) -> np.ndarray:
+    """Cut off what no pixel of the middle, `shape` when resized, sees; the centre stays the centre.
 
     A picture may be a single row of a hundred million pixels.
     """
-    short = min(pixels.shape[:2])
-    margin = math.ceil(2 * max(1, short / size)) + 2  # half of the cubic kernel's width, and some
-    cuts = [max(0, (length - short) // 2 - margin) for length in pixels.shape[:2]]
+    margin = math.ceil(2 * max(1, 1 / scale)) + 2  # half of the cubic kernel's width, and some
+    seen = [round(length / scale) for length in shape]
+    cuts = [max(0, (have - want) // 2 - margin) for have, want in zip(pixels.shape[:2], seen, strict=True)]
     rows, columns = (slice(cut, length - cut) for cut, length in zip(cuts, pixels.shape[:2], strict=True))
     return pixels[rows, columns]
 
@@ -159,16 +170,21 @@ def make_grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Lay pictures out in rows on white.
 
     Args:
-        rows: pictures [H, W, 3] uint8, all of one size; rows may differ in length.
+        rows: pictures [H, W, 3] uint8; rows may differ in length.
 
     Returns:
         [H', W', 3] uint8.
     """
-    height, width = rows[0][0].shape[:2]
-    columns = max(map(len, rows))
-    step_y, step_x = height + GRID_GAP, width + GRID_GAP
-    grid = np.full((len(rows) * step_y - GRID_GAP, columns * step_x - GRID_GAP, 3), 255, np.uint8)
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            grid[y * step_y : y * step_y + height, x * step_x : x * step_x + width] = picture
+    columns = [[picture for picture in column if picture is not None] for column in zip_longest(*rows)]
+    tops = _places(max(picture.shape[0] for picture in row) for row in rows)
+    lefts = _places(max(picture.shape[1] for picture in column) for column in columns)
+    grid = np.full((tops[-1] - GRID_GAP, lefts[-1] - GRID_GAP, 3), 255, np.uint8)
+    for top, row in zip(tops, rows, strict=False):
+        for left, picture in zip(lefts, row, strict=False):
+            grid[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return grid
+
+
+def _places(sides: Iterable[int]) -> list[int]:
+    """Where pictures of such sides begin, one after the other, and where a further one would."""
+    return list(accumulate(sides, lambda place, side: place + side + GRID_GAP, initial=0))
