@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from diffusions import Sampler, Step, make_sampler
+from diffusions import Overview, Sampler, Step, make_sampler
 from diffusions.process import Denoiser
-from models import Compiled, Model, Network, advise, choose_class, load_model, make_ready
+from models import Compiled, Model, Network, Tiles, advise, choose_class, load_model, make_ready
 from utils.errors import InputError, NotFiniteError, RunError, one_line
 from utils.files import FolderLock, make_save_dir
 from utils.finite import FiniteWatch
@@ -31,6 +31,9 @@ from utils.run.plan import Plan, begin, make_plan
 from utils.run.processes import agree, connect, part
 from utils.run.resolve import resolve
 from utils.run.settings import Sample, Settings
+from utils.run.shapes import check_memory, crop
+
+WHOLE = 2  # images of up to so many times the model's own area are seen whole: the embedded model draws better so
 
 
 @dataclass(frozen=True)
@@ -89,23 +92,37 @@ def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int)
 def _make_job(plan: Plan, accelerator: Accelerator) -> Job:
     """The model and the sampler that the settings name, seen to fit each other, ready on the device."""
     settings, device = plan.settings, accelerator.device
+    if settings.is_larger:
+        accelerator.print(_check_memory(settings, device))
     model = load_model(settings.weights, settings.config)
     sampler = _make_sampler(settings, model)
     network = make_ready(choose_class(model.network, settings.class_id), device, settings.mixed_precision)
     if advice := advise(device, settings.mixed_precision):
         accelerator.print(advice)
-    if not settings.compile or settings.dry_run:
-        return Job(plan, network, sampler, device)
-    start = time.perf_counter()
-    compiled = _compile(network, settings, device)
-    accelerator.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
-    return Job(plan, compiled, sampler, device)
+    call: Denoiser = network
+    if settings.compile and not settings.dry_run:
+        start = time.perf_counter()
+        call = _compile(network, settings, device)
+        accelerator.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
+    if settings.is_larger:
+        overlap = int(settings.tile_overlap * model.image_size)
+        call = Tiles(call, (model.image_size, model.image_size), overlap, settings.micro_batch, WHOLE)
+    return Job(plan, call, sampler, device)
+
+
+def _check_memory(settings: Settings, device: torch.device) -> str:
+    canvases = {settings.canvas(sample) for sample in settings.samples}
+    batch = min(settings.micro_batch, len(settings.samples))
+    return check_memory(canvases, batch, settings.config.image_channels, device)
 
 
 def _make_sampler(settings: Settings, model: Model) -> Sampler:
     options = {**settings.diffusion, **settings.sampler_options}
+    process = model.process
+    if settings.is_larger:
+        process = Overview(process, model.image_size, model.network.size_multiple, settings.detail_steps)
     try:
-        sampler = make_sampler(settings.sampler, model.process, **options)
+        sampler = make_sampler(settings.sampler, process, **options)
         sampler.check_variance(model.network.out_channels - model.channels)
     except ValueError as error:
         raise InputError(f"{settings.config.source}: {error}") from None
@@ -120,7 +137,7 @@ def _compile(network: Network, settings: Settings, device: torch.device) -> Comp
             whole ones.
     """
     size, channels = settings.config.image_size, settings.config.image_channels
-    batch = min(settings.micro_batch, len(settings.samples))
+    batch = settings.micro_batch if settings.is_larger else min(settings.micro_batch, len(settings.samples))
     try:
         return Compiled(network, (batch, channels, size, size), device)
     except torch.OutOfMemoryError:
@@ -153,8 +170,9 @@ def _sample_share(job: Job, rank: int, num_processes: int) -> None:
 
 
 def _read(settings: Settings, sample: Sample) -> Tensor:
-    """A sample's reference, [C, H, W] in [-1, 1]."""
-    return read_reference(sample.reference.path, settings.config.image_size, settings.config.image_channels)
+    """A sample's reference, [C, H, W] in [-1, 1], with what is around it on the sample's canvas."""
+    shape, canvas = settings.shape_of(sample), settings.canvas(sample)
+    return read_reference(sample.reference.path, shape, settings.config.image_channels, canvas)
 
 
 def _sample(
@@ -163,7 +181,7 @@ def _sample(
     """Noise to images, for one micro-batch.
 
     Args:
-        batch: of one binding.
+        batch: of one binding and one shape.
         on_step: told of every step.
 
     Returns:
@@ -177,7 +195,7 @@ def _sample(
         images = step.sample
         on_step(step)
     watch.add(images)
-    return images, watch.is_finite()
+    return crop(images, settings.shape_of(batch[0])), watch.is_finite()
 
 
 def _save(batch: Sequence[Sample], images: Tensor, finite: Sequence[bool], plan: Plan) -> None:
@@ -218,6 +236,10 @@ def _finish(job: Job) -> None:
 def _draw_progress(job: Job, sample: Sample) -> None:
     """Sample one image once more, by itself, and show it over its steps."""
     settings = job.plan.settings
-    progress = Progress(settings.walk_steps)
-    _sample(job, [sample], [_read(settings, sample)], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
+    progress, shape = Progress(settings.walk_steps), settings.shape_of(sample)
+
+    def show(step: Step) -> None:
+        progress.add(crop(step.sample[0], shape), crop(step.pred_x0[0], shape))
+
+    _sample(job, [sample], [_read(settings, sample)], show)
     progress.save(settings.save_dir / sample.binding.folder / "progress_grid")

@@ -15,9 +15,10 @@ from utils.images import read_text
 from utils.run.preflight import THREADS, examine
 from utils.run.record import hash_weights, png_text, read_run_record, settings_record, write_run_record
 from utils.run.settings import Sample, Settings
+from utils.run.shapes import own_shapes
 
 # a picture edited since its samples were made is no other setting: its samples are made anew
-OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256"}
+OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256", "shape"}
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ class Plan:
         settings = self.settings
         files = [one_line(self.path(sample)) for sample in settings.samples if sample in self.todo]
         images = len(settings.samples)
+        sizes = sorted({"×".join(map(str, settings.shape_of(sample))) for sample in settings.samples})
         return "\n".join(
             [
                 f"samples      {images}, of which {images - len(files)} are finished",
                 f"references   {len(self.reference_hashes)} read, {len(settings.skipped)} skipped",
                 f"steps        {settings.walk_steps} per sample",
+                *([f"sizes        {', '.join(sizes[:5])}{', …' * (len(sizes) > 5)}"] if settings.is_larger else []),
                 f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
                 f"shared by {num_processes} process(es)",
                 f"files        {len(files)} images, grid.png and run.yaml in {one_line(settings.save_dir)}",
@@ -94,6 +97,10 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
     settings = replace(settings, skipped=faults)
     if not settings.samples:
         raise InputError(*faults.values(), "no sample has a reference that can be read")
+    if settings.keep_aspect:
+        readable = (reference for reference in settings.references if reference.name in hashes)
+        shapes = own_shapes(readable, settings.image_size[0], settings.size_multiple)
+        settings = replace(settings, shapes=shapes)
     plan = Plan(settings, hash_weights(settings.weights), hashes)
     if not settings.overwrite:
         _check_record(plan)
@@ -115,15 +122,17 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
 def make_batches(settings: Settings, num_processes: int) -> Iterable[Sequence[Sample]]:
     """The micro-batches of a whole run, the first of each process first.
 
-    Each is of one binding, since a batch has one filter: the same as if each binding had a run of its own.
+    Each is of one binding and of one shape, since a batch has one filter: the same as if each binding had a run of its
+    own.
     """
     size = min(settings.micro_batch, len(settings.samples))
 
     def share(rank: int) -> Iterable[Sequence[Sample]]:
-        samples = (sample for sample in settings.samples if sample.number % num_processes == rank)
-        for _, group in groupby(samples, attrgetter("binding")):
-            while batch := tuple(islice(group, size)):
-                yield batch
+        mine = (sample for sample in settings.samples if sample.number % num_processes == rank)
+        for _, samples in groupby(mine, attrgetter("binding")):
+            for _, group in groupby(sorted(samples, key=settings.shape_of), settings.shape_of):
+                while batch := tuple(islice(group, size)):
+                    yield batch
 
     return filter(None, chain.from_iterable(zip_longest(*map(share, range(num_processes)))))
 

@@ -90,5 +90,7 @@ def png_text(settings: Settings, sample: Sample, weights_hash: str, reference_ha
         "downsample_factor": sample.binding.downsample_factor,
         "range_t": sample.binding.range_t,
     }
+    if settings.keep_aspect:
+        values["shape"] = settings.shape_of(sample)
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
     return text | {"fingerprint": hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()}

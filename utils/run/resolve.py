@@ -9,12 +9,13 @@ from diffusions import GUIDES, SAMPLERS, taken_options
 from diffusions.ddpm import VAR_TYPES
 from diffusions.low_pass import WAYS_UP
 from diffusions.schedule import RESPACINGS
-from models import DTYPES
+from models import DTYPES, build_network
 from models.config import Config, config_for, find_weights
 from utils.errors import InputError
 from utils.resize_right import KERNELS
 from utils.run.references import find_references
 from utils.run.settings import Settings
+from utils.run.shapes import check_shape
 
 MOST_SAMPLES = 10_000_000  # what a process can list without harm
 
@@ -50,7 +51,8 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     values |= {"config": config, "weights": weights, "diffusion": diffusion, "mixed_precision": precision}
     values |= {"sampler": sampler, "sampler_options": sampler_options}
     values |= {"references": references, "n_samples": n_samples}
-    return Settings(**(values | _sweeps(args, config.image_size, diffusion["respace_steps"])))
+    values |= _sizes(args, config)
+    return Settings(**(values | _sweeps(args, min(values["image_size"]), diffusion["respace_steps"])))
 
 
 def _find_model(weights: str | None, config: Path | None) -> tuple[Path, Config]:
@@ -87,14 +89,31 @@ def _sampler(args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def _sweeps(args: Mapping[str, Any], image_size: int, respace_steps: int) -> dict[str, tuple[Any, ...]]:
-    """The factors and ranges, each value once."""
-    sweeps = {name: tuple(dict.fromkeys(args[name])) for name in ("downsample_factor", "range_t")}
-    for factor in sweeps["downsample_factor"]:
-        _within("downsample_factor", factor, 1, image_size)
-    for range_t in sweeps["range_t"]:
+def _sizes(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """How large the images are, and what their sides are multiples of."""
+    _within("upscale", args["upscale"], 1)
+    _within("detail", args["detail"], 0, 1)
+    if not 0 <= args["tile_overlap"] < 1:
+        raise InputError(f"--tile_overlap must be at least 0 and below 1, a whole window, not {args['tile_overlap']}")
+    sides = args["image_size"] or [config.image_size]
+    if len(sides) > 2:
+        raise InputError("--image_size takes a height and a width, or one number for both")
+    if args["keep_aspect"] and len(sides) == 2:
+        raise InputError("--keep_aspect takes one number as --image_size, the short side")
+    shape = args["upscale"] * sides[0], args["upscale"] * sides[-1]
+    multiple = build_network(config).size_multiple if args["image_size"] or args["keep_aspect"] else 1
+    check_shape(shape, multiple)
+    return {"image_size": shape, "size_multiple": multiple}
+
+
+def _sweeps(args: Mapping[str, Any], short_side: int, respace_steps: int) -> dict[str, tuple[Any, ...]]:
+    """The factors, in pixels of the image, and the ranges, each value once."""
+    for factor in args["downsample_factor"]:
+        _within("downsample_factor", factor, 1, short_side // args["upscale"])
+    for range_t in args["range_t"]:
         _within("range_t", range_t, 0, respace_steps)
-    return sweeps
+    factors = (args["upscale"] * factor for factor in args["downsample_factor"])
+    return {"downsample_factor": tuple(dict.fromkeys(factors)), "range_t": tuple(dict.fromkeys(args["range_t"]))}
 
 
 def _one_of(name: str, value: str, known: Collection[str]) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 from models.config import Config
 from utils.run.references import Reference
+from utils.run.shapes import Shape, canvas_of
 
 # settings that came later, and their values in all images made before: left out of the record at those, so that
 # finished images stay valid
-CAME_LATER = {"refine": "sample"}
+CAME_LATER: dict[str, Any] = {"refine": "sample", "keep_aspect": False, "tile_overlap": None, "detail": None}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Settings:
 
     `diffusion` is the config's, with the command line's values in place of its own, `respace_steps` among them.
     `sampler_options` are those of the sampler alone. `skipped` are the references that cannot be read, and why.
+    `shapes` are the references' own, by their names, where they keep their aspect: their short side is `image_size`'s.
     """
 
     config: Config
@@ -55,6 +57,11 @@ class Settings:
     input_dir: Path
     save_dir: Path
     references: tuple[Reference, ...]
+    image_size: Shape
+    keep_aspect: bool
+    size_multiple: int
+    tile_overlap: float
+    detail: float
     n_samples: int
     seed: int
     diffusion: Mapping[str, Any]
@@ -74,11 +81,31 @@ class Settings:
     skip_bad_inputs: bool
     dry_run: bool
     skipped: Mapping[str, str] = field(default_factory=dict)
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def walk_steps(self) -> int:
         """The network calls that a sample takes: S, or its share that `strength` leaves."""
         return share_walked(self.strength, self.diffusion["respace_steps"])
+
+    @property
+    def detail_steps(self) -> int:
+        """The last so many of the S steps look at an image larger than the model's itself, in windows."""
+        return share_walked(self.detail, self.diffusion["respace_steps"]) if self.detail else 0
+
+    @property
+    def is_larger(self) -> bool:
+        """Whether there may be images that are larger than the model's own."""
+        return self.keep_aspect or max(self.image_size) > self.config.image_size
+
+    def shape_of(self, sample: Sample) -> Shape:
+        """Of a sample's image."""
+        return self.shapes.get(sample.reference.name, self.image_size)
+
+    def canvas(self, sample: Sample) -> Shape:
+        """What is made for a sample; its image is the middle of it."""
+        shape = self.shape_of(sample)
+        return canvas_of(shape) if max(shape) > self.config.image_size and self.detail < 1 else shape
 
     @cached_property
     def bindings(self) -> tuple[Binding, ...]:
@@ -113,7 +140,10 @@ class Settings:
         values = {
             "model": {"dialect": self.config.family, "params": dict(self.config.params)},
             "class_id": self.class_id,
-            "image_size": self.config.image_size,
+            "image_size": self.image_size[0] if len(set(self.image_size)) == 1 else list(self.image_size),
+            "keep_aspect": self.keep_aspect,
+            "tile_overlap": self.tile_overlap if self.is_larger else None,
+            "detail": self.detail if self.is_larger else None,
             "image_channels": self.config.image_channels,
             "diffusion": dict(self.diffusion),
             "sampler": ", ".join([self.sampler.upper(), *options]),
