@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from tests.commands import run_here
-from utils.run import engine
+from utils.run import share
 from utils.run.batches import make_batches
 from utils.run.references import Reference
-from utils.run.settings import Binding, Sample, Samples
+from utils.run.samples import Binding, Sample, Samples
 
 NAMES = ("a", "B_1", "é", "a_0", "e\u0301")  # the last, of a second form, may lie beside the third
 BINDINGS = (Binding(4.0, 0, "N4"), Binding(8.0, 0, "N8"))
@@ -58,14 +58,20 @@ def test_samples_and_batches_are_those_of_the_lists(n_samples, skipped, num_bind
     assert samples.numbered(4) == [sample for sample in expected if sample.number == 4]
     assert samples.variations(BINDINGS[0], 2) == [s for s in expected if s.binding == BINDINGS[0] and s.variation < 2]
     rng = np.random.default_rng(n_samples)
-    for size, num_processes, share in ((1, 1, 1.0), (3, 1, 0.5), (4, 2, 1.0), (3, 3, 0.3), (100, 2, 0.7), (2, 7, 0.9)):
-        todo = rng.random(len(expected)) < share
+    for size, num_processes, part in ((1, 1, 1.0), (3, 1, 0.5), (4, 2, 1.0), (3, 3, 0.3), (100, 2, 0.7), (2, 7, 0.9)):
+        todo = rng.random(len(expected)) < part
         wanted = {sample for sample, left in zip(expected, todo, strict=True) if left}
         batches = make_batches(samples, todo, size, num_processes)
         its = batches_of(expected, wanted, size, num_processes)
         assert list(batches) == its
         assert list(batches[1::2]) == its[1::2] and batches[1::2].num_samples == sum(map(len, its[1::2]))
         assert batches.largest == max(map(len, its), default=0)
+        shapes = np.array([0, 1, 0, 2, 1])  # of the references
+        alike = make_batches(samples, todo, size, num_processes, np.zeros(len(NAMES), dtype=int))
+        assert list(alike) == its
+        of_shapes = list(make_batches(samples, todo, size, num_processes, shapes))
+        assert all(len({shapes[sample.number % len(NAMES)] for sample in batch}) == 1 for batch in of_shapes)
+        assert wanted <= set(chain.from_iterable(of_shapes)) <= set(expected)
 
 
 @pytest.mark.parametrize(
@@ -85,15 +91,15 @@ def test_an_image_that_goes_during_the_run_is_missed(tmp_path, input_dir, tiny_m
     args = ("--weights", tiny_model, "--input_dir", input_dir, "--downsample_factor", 4, "--respace_steps", 1)
     args += ("--save_dir", tmp_path / "out", "--n_samples")
     assert run_here(*args, 3) == (0, "")
-    save = engine._save
+    save = share._save
 
     def save_and_remove(*saved):
         save(*saved)
         (tmp_path / "out" / "a_0.png").unlink(missing_ok=True)
 
-    monkeypatch.setattr(engine, "_save", save_and_remove)
+    monkeypatch.setattr(share, "_save", save_and_remove)
     code, error = run_here(*args, 6)
     assert code == 1 and error.startswith("1 of 6 images are left; the same command goes on with them: ")
-    monkeypatch.setattr(engine, "_save", save)
+    monkeypatch.setattr(share, "_save", save)
     assert run_here(*args, 6) == (0, "")
     assert Image.open(tmp_path / "out" / "a_0.png").size == (16, 16)

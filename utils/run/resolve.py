@@ -3,13 +3,14 @@
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from diffusions import GUIDES, SAMPLERS, taken_options
 from diffusions.ddpm import VAR_TYPES
 from diffusions.low_pass import WAYS_UP
 from diffusions.schedule import RESPACINGS
-from models import DTYPES
+from models import DTYPES, build_network
+from models.autoencoder import Autoencoder
 from models.config import Config
 from models.find import config_for, find_weights
 from utils.errors import InputError
@@ -17,6 +18,7 @@ from utils.plain_yaml import parse_yaml
 from utils.resize_right import KERNELS
 from utils.run.references import find_references
 from utils.run.settings import Settings
+from utils.run.shapes import check_shape
 
 MOST_SAMPLES = 10_000_000  # planned in 11 s and 0.7 GB; more are better made in several runs
 
@@ -58,7 +60,8 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     values |= {"config": config, "weights": weights, "diffusion": diffusion, "mixed_precision": precision}
     values |= {"sampler": sampler, "sampler_options": sampler_options}
     values |= {"references": references, "input_notes": notes, "n_samples": n_samples, "skipped": skipped}
-    return Settings(**(values | _sweeps(args, config.image_size, diffusion["respace_steps"])))
+    values |= _sizes(args, config)
+    return Settings(**(values | _sweeps(args, min(values["image_size"]), diffusion["respace_steps"])))
 
 
 def _check_working_folder(args: Mapping[str, Any]) -> None:
@@ -120,14 +123,37 @@ def _sampler(args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def _sweeps(args: Mapping[str, Any], image_size: int, respace_steps: int) -> dict[str, tuple[Any, ...]]:
-    """The factors and ranges, each value once."""
-    sweeps = {name: tuple(dict.fromkeys(args[name])) for name in ("downsample_factor", "range_t")}
-    for factor in sweeps["downsample_factor"]:
-        _within("downsample_factor", factor, 1, image_size)
-    for range_t in sweeps["range_t"]:
+def _sizes(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """How large the images are, and what their sides are multiples of."""
+    _within("upscale", args["upscale"], 1)
+    _within("detail", args["detail"], 0, 1)
+    if not 0 <= args["tile_overlap"] < 1:
+        raise InputError(f"--tile_overlap must be at least 0 and below 1, a whole window, not {args['tile_overlap']}")
+    sides = args["image_size"] or [config.image_size]
+    if len(sides) > 2:
+        raise InputError("--image_size takes a height and a width, or one number for both")
+    if args["keep_aspect"] and len(sides) == 2:
+        raise InputError("--keep_aspect takes one number as --image_size, the short side")
+    shape = args["upscale"] * sides[0], args["upscale"] * sides[-1]
+    multiple = _size_multiple(config) if args["image_size"] or args["keep_aspect"] else 1
+    check_shape(shape, multiple)
+    return {"image_size": shape, "size_multiple": multiple}
+
+
+def _size_multiple(config: Config) -> int:
+    """What heights and widths of a model's images are multiples of."""
+    autoencoder = cast(Autoencoder, build_network(config.autoencoder)) if config.autoencoder else None
+    return build_network(config).size_multiple * (autoencoder.factor if autoencoder else 1)
+
+
+def _sweeps(args: Mapping[str, Any], short_side: int, respace_steps: int) -> dict[str, tuple[Any, ...]]:
+    """The factors, in pixels of the image, and the ranges, each value once."""
+    for factor in args["downsample_factor"]:
+        _within("downsample_factor", factor, 1, short_side // args["upscale"])
+    for range_t in args["range_t"]:
         _within("range_t", range_t, 0, respace_steps)
-    return sweeps
+    factors = (args["upscale"] * factor for factor in args["downsample_factor"])
+    return {"downsample_factor": tuple(dict.fromkeys(factors)), "range_t": tuple(dict.fromkeys(args["range_t"]))}
 
 
 def _one_of(name: str, value: str, known: Collection[str]) -> None:
