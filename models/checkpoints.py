@@ -151,7 +151,7 @@ def _convert(
 
 
 def _joined(parts: Mapping[str, Tensor], family: Family) -> tuple[str, Tensor]:
-    """Several of the family's tensors as one of ours, and the first's name; of such as cannot be joined, the odd one."""
+    """Several of the family's tensors as one of ours, and the first's name; of such as do not join, the odd one."""
     try:
         adapted = [family.adapt(name, tensor) for name, tensor in parts.items()]
         return next(iter(parts)), torch.cat(adapted) if len(adapted) > 1 else adapted[0]

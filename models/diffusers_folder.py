@@ -59,8 +59,11 @@ def needed_files(files: Collection[str]) -> list[str]:
         files: the repository's, with / between folder and name.
 
     Returns:
-        The config files and the weights with all their shards; what there is of them.
+        The config files and the weights with all their shards; what there is of them. Of a pipeline that will be
+        refused, the config files alone.
     """
+    if any(name.partition("/")[0] in OTHER_PARTS for name in files):
+        return [name for name in files if name in CONFIG_FILES]
     folder = "unet/" if "unet/config.json" in files else ""
     weights = next((folder + name for name in WEIGHTS if folder + name in files), "")
     shards = _shards(weights) if ".index." in weights else ""
