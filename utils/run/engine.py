@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,20 +17,20 @@ from diffusions import Sampler, Step, make_sampler
 from diffusions.process import Denoiser
 from models import Compiled, Model, Network, advise, choose_class, load_model, make_ready
 from utils.errors import InputError, NotFiniteError, RunError, one_line
-from utils.files import FolderLock, make_save_dir, write_atomically
+from utils.files import FolderLock, make_save_dir
 from utils.finite import FiniteWatch
 from utils.images import read_reference, save_png, to_pixels
 from utils.memory import keep_freed_memory
 from utils.micro_batches import for_each_batch
 from utils.overlap import Background, ahead
 from utils.run.batch import make_guide, sample_batch
-from utils.run.check import MOST_PICTURES, Checker, report
 from utils.run.figures import Progress
 from utils.run.grid import grid_of
+from utils.run.inspection import check_model, write_config
 from utils.run.interrupts import Interrupts
 from utils.run.plan import Plan, begin, make_plan
 from utils.run.processes import agree, connect, part
-from utils.run.resolve import find_model, resolve
+from utils.run.resolve import resolve
 from utils.run.settings import Sample, Settings
 
 
@@ -56,11 +56,11 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         RunError: the machine gave out.
     """
     if args["write_config"]:
-        _write_config(args)
+        write_config(args)
         return
     settings = resolve(args)
     if args["check_model"]:
-        _check_model(settings)
+        check_model(settings, connect().device)
         return
     for binding in settings.bindings:
         make_save_dir(settings.save_dir / binding.folder, settings.dry_run)
@@ -81,29 +81,6 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         _sample_share(job, accelerator.process_index, accelerator.num_processes)
         if lock.is_last():
             _finish(job)
-
-
-def _write_config(args: Mapping[str, Any]) -> None:
-    """Write the config that the weights go with, once they are seen to fit it; a comment says where a value is from."""
-    weights, config = find_model(args)
-    for note in load_model(weights, config, args["raw_weights"]).notes:
-        print(note)
-    path = args["write_config"]
-    if path.exists() and not args["overwrite"]:
-        raise InputError(f"{path}: is there already; choose another file, or --overwrite")
-    config = replace(config, weights=config.weights or str(args["weights"]))
-    write_atomically(path, config.as_yaml().encode())
-    print(one_line(f"{path} is written; sample with -c {path}"))
-
-
-def _check_model(settings: Settings) -> None:
-    """Print the denoising loss of a few references, and of samples of the model's own, under several settings."""
-    few = settings.references[:: max(1, len(settings.references) // MOST_PICTURES)]
-    size, channels = settings.config.image_size, settings.config.image_channels
-    pictures = torch.stack([read_reference(each.path, size, channels) for each in few])
-    checker = Checker(settings.weights, settings.raw_weights, settings.class_id, pictures, connect().device)
-    for line in report(*checker.compare(settings.config)):
-        print(line)
 
 
 def _plan_alone(settings: Settings, lock: FolderLock | None, num_processes: int) -> Plan:
