@@ -190,11 +190,13 @@ def override(config: Config, given: Mapping[str, Any] | None) -> Config:
     if not given:
         return config
     content = config.content()
+    places = {"": content, "diffusion.": content["diffusion"], "model.params.": content["model"]["params"]}
+    sources = {}
     for key, value in given.items():
-        place = content["diffusion"] if key in DIFFUSION_KEYS else content["model"]["params"]
-        place = content if key in TOP_KEYS else place
-        place[key] = value
-    return replace(parse_config(content, config.source), sources=dict.fromkeys(given, "given"))
+        prefix = "" if key in TOP_KEYS else "diffusion." if key in DIFFUSION_KEYS else "model.params."
+        places[prefix][key] = value
+        sources[prefix + key] = "given"
+    return replace(parse_config(content, config.source), sources=sources)
 
 
 def _lines(content: Mapping[str, Any], sources: Mapping[str, str], prefix: str) -> list[str]:

@@ -124,6 +124,8 @@ def test_a_yaml_of_the_same_name_comes_first(tmp_path):
     path = save(tmp_path, "xyf_unet")
     path.with_suffix(".yaml").write_text(yaml.safe_dump(families.config("xyf_unet")))
     assert config_for(path) == parse_config(families.config("xyf_unet"), "here")
+    assert config_for(path).note == f"The config is the one beside the weights, {path.with_suffix('.yaml')}."
+    assert "    n_heads: 2  # given\n" in config_for(path, given={"n_heads": 2}).as_yaml()
     assert config_for(path, given={"objective": "pred_v"}).diffusion["objective"] == "pred_v"
 
 
