@@ -174,7 +174,7 @@ def _convert(
         theirs, tensor = _joined(parts, family)
         # a 1×1 convolution is a linear layer
         if tensor.shape[: own.ndim] != own.shape or tensor.numel() != own.numel():
-            misfits.append(f"{theirs} is {list(tensor.shape)} and the config's model has {list(own.shape)}")
+            misfits.append(f"{theirs} is {list(parts[theirs].shape)} and the config's model has {list(own.shape)}")
             continue
         tensor = tensor.reshape(own.shape)
         if ".qkv." in name and family.heads_first(architecture.params):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.commands import run_here
-from utils.run import engine
+from utils.run import share
 from utils.run.batches import make_batches
 from utils.run.references import Reference
 from utils.run.settings import Binding, Sample, Samples
@@ -85,15 +85,15 @@ def test_an_image_that_goes_during_the_run_is_missed(tmp_path, input_dir, tiny_m
     args = ("--weights", tiny_model, "--input_dir", input_dir, "--downsample_factor", 4, "--respace_steps", 1)
     args += ("--save_dir", tmp_path / "out", "--n_samples")
     assert run_here(*args, 3) == (0, "")
-    save = engine._save
+    save = share._save
 
     def save_and_remove(*saved):
         save(*saved)
         (tmp_path / "out" / "a_0.png").unlink(missing_ok=True)
 
-    monkeypatch.setattr(engine, "_save", save_and_remove)
+    monkeypatch.setattr(share, "_save", save_and_remove)
     code, error = run_here(*args, 6)
     assert code == 1 and error.startswith("1 of 6 images are left; the same command goes on with them: ")
-    monkeypatch.setattr(engine, "_save", save)
+    monkeypatch.setattr(share, "_save", save)
     assert run_here(*args, 6) == (0, "")
     assert Image.open(tmp_path / "out" / "a_0.png").size == (16, 16)
