@@ -58,8 +58,8 @@ def test_samples_and_batches_are_those_of_the_lists(n_samples, skipped, num_bind
     assert samples.numbered(4) == [sample for sample in expected if sample.number == 4]
     assert samples.variations(BINDINGS[0], 2) == [s for s in expected if s.binding == BINDINGS[0] and s.variation < 2]
     rng = np.random.default_rng(n_samples)
-    for size, num_processes, share in ((1, 1, 1.0), (3, 1, 0.5), (4, 2, 1.0), (3, 3, 0.3), (100, 2, 0.7), (2, 7, 0.9)):
-        todo = rng.random(len(expected)) < share
+    for size, num_processes, part in ((1, 1, 1.0), (3, 1, 0.5), (4, 2, 1.0), (3, 3, 0.3), (100, 2, 0.7), (2, 7, 0.9)):
+        todo = rng.random(len(expected)) < part
         wanted = {sample for sample, left in zip(expected, todo, strict=True) if left}
         batches = make_batches(samples, todo, size, num_processes)
         its = batches_of(expected, wanted, size, num_processes)
