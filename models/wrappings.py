@@ -89,7 +89,7 @@ def is_optimizer(content: object) -> bool:
 
 
 def _walk(content: object, keys: tuple[str, ...]) -> Iterator[Copy]:
-    """The innermost records that hold tensors."""
+    """All records that hold tensors, other than those of an optimizer and the like."""
     if len(keys) > MOST_DEPTH or is_optimizer(content):
         return
     entries = _entries(content)
@@ -99,11 +99,10 @@ def _walk(content: object, keys: tuple[str, ...]) -> Iterator[Copy]:
             yield Copy(".".join(keys), tensors, averaged=True, named=False)
         return
     others = [(key, value) for key, value in entries if key not in tensors and not OTHER_ENTRIES.match(key)]
-    inner = [copy for key, value in others for copy in _walk(value, (*keys, key))]
-    if inner:
-        yield from inner
-    elif tensors:
+    if tensors:
         yield Copy(".".join(keys), tensors, _is_averaged(keys))
+    for key, value in others:
+        yield from _walk(value, (*keys, key))
 
 
 def _entries(content: object) -> list[tuple[str, object]]:
