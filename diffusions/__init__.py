@@ -8,10 +8,11 @@ from diffusions.ddim import DDIM
 from diffusions.ddpm import DDPM
 from diffusions.ilvr import ILVR
 from diffusions.process import Process
+from diffusions.regions import Regions
 from diffusions.sampler import Guide, Sampler, Step
 from diffusions.strength import noised_start
 
-__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "Guide", "Process", "Sampler", "Step"]
+__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "Guide", "Process", "Regions", "Sampler", "Step"]
 __all__ += ["make_sampler", "noised_start", "taken_options"]
 
 SAMPLERS: dict[str, type[Sampler]] = {
@@ -22,6 +23,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
 # what a reference steers: called with reference, downsample_factor, interp_method, range_t and way_up
 GUIDES: dict[str, Callable[..., Guide]] = {
     "sample": ILVR,
+    "regions": Regions,
 }
 
 
