@@ -17,33 +17,27 @@ two settings is judged reference by reference.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.draw import SEED, draw
 from benchmarks.held_out import load_held_out
-from benchmarks.measures import Measures, interval, measure_diversity, measure_fidelity, measure_realism, resample
+from benchmarks.measures import Measures, measure_diversity, measure_fidelity, measure_realism, resample
 from benchmarks.quality_plot import plot
 from benchmarks.realism import Realism
-from diffusions import ILVR, Process, make_sampler
+from benchmarks.table import Row, row, write_csv
+from diffusions import ILVR, Guide, Process, make_sampler
 from diffusions.process import Denoiser
 from models import load_model, make_ready
-from utils.noise import SampleNoise
 from utils.paths import PROJECT
-from utils.run.batch import sample_batch
 from utils.run.settings import share_walked
 
 WEIGHTS = PROJECT / "weights" / "openpeeps64"
-SEED = 2022
 REAL = 176  # held-out images that realism is measured against; the references are others
-BATCH = 16
-
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -97,20 +91,15 @@ def quick_settings() -> list[Setting]:
     ]
 
 
-def draw(model: Denoiser, process: Process, setting: Setting, references: Tensor) -> Tensor:
-    """One sample per reference, before clipping. [M, 3, H, W] → [M, 3, H, W]; sample i's noise is its own."""
+def draw_setting(model: Denoiser, process: Process, setting: Setting, references: Tensor) -> Tensor:
+    """One sample per reference, before clipping. [M, 3, H, W] → [M, 3, H, W]."""
     name, _, eta = setting.sampler.lower().partition(" ")
     sampler = make_sampler(name, process, respace_steps=setting.steps, eta=float(eta or 0))
-    drawn = []
-    for numbers in torch.arange(len(references)).split(BATCH):
-        if setting.factor is None:
-            noise = SampleNoise(SEED, numbers.tolist())
-            drawn.append(sampler.sample(model, noise.randn(*references.shape[1:]), randn_like=noise.randn_like))
-            continue
-        guide = ILVR(references[numbers], setting.factor, range_t=setting.range_t, way_up=setting.low_pass)
-        *_, last = sample_batch(model, sampler, guide, SEED, numbers.tolist(), setting.calls)
-        drawn.append(last.sample)
-    return torch.cat(drawn)
+
+    def guide(some: Tensor) -> Guide:
+        return ILVR(some, setting.factor or 1, range_t=setting.range_t, way_up=setting.low_pass)
+
+    return draw(model, sampler, references, guide if setting.factor is not None else None, setting.calls)
 
 
 def rows(model: Denoiser, process: Process, settings: Sequence[Setting], count: int, variations: int) -> Iterator[Row]:
@@ -118,38 +107,20 @@ def rows(model: Denoiser, process: Process, settings: Sequence[Setting], count: 
     real, references, others = load_held_out().tensor_split([REAL, REAL + count])
     realism, weights = Realism(real), resample(count, SEED)
     references = references.repeat(variations, 1, 1, 1)
-    yield row("real images", None, measure_realism(others[: len(references)], weights, realism))
-    yield row("the references", None, measure_realism(references, weights, realism))
+    yield row("real images", {}, measure_realism(others[: len(references)], weights, realism))
+    yield row("the references", {}, measure_realism(references, weights, realism))
 
     most_calls: Measures = {}
     for setting in settings:
-        samples = draw(model, process, setting, references)
+        samples = draw_setting(model, process, setting, references)
         measures = measure_diversity(samples, weights) | measure_realism(samples, weights, realism)
         if setting.factor is not None:
             measures |= measure_fidelity(samples, references, setting.factor, weights)
         most_calls = most_calls or measures
         measures["realism_gap"] = measures["realism"] - most_calls["realism"]
         measures["diversity_share"] = measures["diversity"] / most_calls["diversity"]
-        yield row("samples" if setting.factor is not None else "unconditional", setting, measures)
-
-
-def row(name: str, setting: Setting | None, measures: Measures) -> Row:
-    """Of the CSV: the setting, and every measure with both ends of its interval."""
-    cells = {"name": name}
-    if setting is not None:
-        cells |= {key: str(value) for key, value in asdict(setting).items()} | {"calls": str(setting.calls)}
-    for key, values in measures.items():
-        cells |= zip((key, f"{key}_low", f"{key}_high"), (f"{value:.4g}" for value in interval(values)), strict=True)
-    return cells
-
-
-def write_csv(table: Sequence[Row], path: Path) -> None:
-    """All the rows' columns, empty where a row has none."""
-    columns = list(dict.fromkeys(column for cells in table for column in cells))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+        name = "samples" if setting.factor is not None else "unconditional"
+        yield row(name, asdict(setting) | {"calls": setting.calls}, measures)
 
 
 def markdown(table: Sequence[Row]) -> str:
