@@ -26,6 +26,7 @@ TOP_KEYS: Schema = {
     "weights": ((str,), False),
     "model": ((dict,), True),
     "diffusion": ((dict,), True),
+    "sampling": ((dict,), False),
 }
 MODEL_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
 PROCESS_KEYS: Schema = {  # the arguments of diffusions.Process
@@ -43,6 +44,16 @@ SAMPLING_KEYS: Schema = {  # how it is sampled, if the command line does not say
     "respace_steps": ((int,), False),
 }
 DIFFUSION_KEYS = PROCESS_KEYS | SAMPLING_KEYS
+RUN_KEYS: Schema = {  # defaults for arguments of a run
+    "respace_type": ((str,), False),
+    "respace_steps": ((int,), False),
+    "downsample_factor": ((int, float, list), False),
+    "interp_method": ((str,), False),
+    "low_pass": ((str,), False),
+    "refine": ((str,), False),
+    "range_t": ((int, str, list), False),
+    "strength": ((int, float), False),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +67,13 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Architecture):
-    """One checkpoint: its images, its network, its diffusion."""
+    """One checkpoint: its images, its network, its diffusion, and defaults for arguments of a run."""
 
     image_size: int
     image_channels: int
     diffusion: Mapping[str, Any]
     weights: str | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def total_steps(self) -> int:
@@ -154,6 +166,7 @@ def parse_config(content: object, source: str) -> Config:
         params=model["params"],
         diffusion=diffusion,
         weights=top.get("weights"),
+        sampling=_checked(top.get("sampling", {}), RUN_KEYS, source, "sampling."),
         source=source,
     )
 
