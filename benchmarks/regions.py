@@ -4,8 +4,8 @@
     python -m benchmarks.regions --large      # at 256×256 too, against one of CelebA-HQ's architecture
 
 The correction is the one that `diffusions.Regions` makes of held-out portraits after foreign references, N = 8 (32 at
-256×256). error: RMSE against the sum over all pixels (at 256×256 over 64×64 of them), over the RMS of that sum. share: of
-the network's time, a batch of 8 (1 at 256×256), the fastest of several calls.
+256×256). error: RMSE against the sum over all pixels (at 256×256 over 64×64 of them), over the RMS of that sum. share:
+of the network's time, a batch of 8 (1 at 256×256), the fastest of several calls.
 """
 
 import argparse

@@ -68,7 +68,7 @@ def all_settings() -> list[Setting]:
         *(replace(base, range_t=b) for b in range(5)),
         *(replace(regions, range_t=b) for b in range(3)),
         *(replace(base, references="in-domain", refine=name) for name in GUIDES),
-        *(replace(regions, factor=n) for n in (16, 4)),
+        *(replace(regions, factor=n) for n in (6, 12, 4)),
         *(replace(base, refine=idea) for idea in IDEAS),
         replace(base, references="in-domain", steps=50),
         replace(base, references="in-domain", refine="regions", range_t=2),

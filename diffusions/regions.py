@@ -11,7 +11,7 @@ from diffusions.sampler import RandnLike
 from diffusions.schedule import Transition
 
 LEVEL = 0.02  # ᾱ: from here on x̂0 has outlines; the last 60 % of uniform steps with Ho et al.'s betas
-WIDTH = 2.5  # s, in units of N
+WIDTH = 1.75  # s, in units of N
 CONTRAST = 0.2  # r
 ANCHORS = 16  # per side
 ALIGNED = 16  # attention's fast kernels want vectors of a multiple of so many numbers
@@ -29,7 +29,7 @@ class Regions(ILVR):
         w(p, q) = exp(-‖p - q‖² / (2 s²) - ‖x̂0(p) - x̂0(q)‖² / (2 r²)),
 
     which is c averaged over the pixels near p and alike in x̂0: a joint bilateral filter (Petschnigg et al., SIGGRAPH
-    2004) guided by x̂0. s is 2.5·N pixels, r is 0.2, colours being in [-1, 1]. A face takes the reference's colour as a
+    2004) guided by x̂0. s is 1.75·N pixels, r is 0.2, colours being in [-1, 1]. A face takes the reference's colour as a
     whole, hair takes it as a whole; outlines and surfaces stay the network's. A weaker φ, or none, would leave thin
     outlines the colour of what lies around them in the reference, and so fade them.
 

@@ -24,7 +24,7 @@ def corrected(pred_x0: Tensor, reference: Tensor, factor: float) -> Tensor:
     x0, reference = pred_x0.double(), reference.double()
     places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).double()
     c, colours = (image.flatten(2).mT for image in (LowPass(x0, factor)(reference - x0), x0))
-    distances = torch.cdist(places, places) / (2.5 * factor), torch.cdist(colours, colours) / 0.2
+    distances = torch.cdist(places, places) / (1.75 * factor), torch.cdist(colours, colours) / 0.2
     w = torch.exp(-sum(distance.square() for distance in distances) / 2)
     return (x0 + (w @ c / w.sum(2, keepdim=True)).mT.unflatten(2, (height, width))).float()
 
