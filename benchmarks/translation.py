@@ -69,9 +69,11 @@ def all_settings() -> list[Setting]:
         *(replace(regions, range_t=b) for b in range(3)),
         *(replace(base, references="in-domain", refine=name) for name in GUIDES),
         *(replace(regions, factor=n) for n in (6, 12, 4)),
+        *(replace(regions, steps=n, range_t=n // 5) for n in (25, 50)),
         *(replace(base, refine=idea) for idea in IDEAS),
         replace(base, references="in-domain", steps=50),
         replace(base, references="in-domain", refine="regions", range_t=2),
+        replace(base, steps=50, range_t=10),
     ]
 
 
