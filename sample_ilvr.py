@@ -1,6 +1,7 @@
 """Sample images that follow reference pictures, from a diffusion model never trained for it.
 
 ILVR: Conditioning Method for Denoising Diffusion Probabilistic Models (Choi et al., ICCV 2021).
+A config may have defaults of its own under `sampling`, as the embedded model's has; else they are the paper's.
 """
 
 import argparse
@@ -75,12 +76,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--downsample_factor",
         type=float,
         nargs="+",
-        default=[8],
-        help="N: 1 copies the reference, more leaves more freedom; several are a sweep, each into a folder N…",
+        help="N, 8 if left out: 1 copies the reference, more leaves more freedom; several are a sweep, one folder each",
     )
-    add("--interp_method", default="cubic", help="cubic, lanczos2, lanczos3, linear or box")
-    add("--low_pass", default="resize", help="resize, the paper's filter, or projection, the exact one")
-    add("--refine", default="sample", help="what the reference's low frequencies replace: sample, the paper's")
+    add("--interp_method", help="cubic, the default, lanczos2, lanczos3, linear or box")
+    add("--low_pass", help="resize, the paper's filter and the default, or projection, the exact one")
+    add(
+        "--refine",
+        help="sample, the paper's and the default; or regions: clean pictures where references are of other styles",
+    )
     add("--sampler", help="ddpm, the default, or ddim")
     add("--ddim", action="store_true", help="short for --sampler ddim")
     add("--ddim_eta", type=float, default=0.0, help="0 draws no noise, 1 as much as DDPM")
@@ -90,8 +93,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--upscale", type=int, default=1, help="so many times as large, and N so many times as large with it")
     add("--tile_overlap", type=float, default=0.25, help="of the windows in larger images, as a share of a window")
     add("--detail", type=float, default=0.02, help="share of the steps, the last, that larger images take in windows")
-    add("--range_t", type=int, nargs="+", default=[0], help="leave the last so many steps unrefined; or a sweep")
-    add("--strength", type=float, default=1.0, help="walk only this share of the steps, from the noised reference")
+    add("--range_t", nargs="+", help="leave the last so many steps unrefined, or such a share, 20%%; or a sweep")
+    add("--strength", type=float, help="walk only this share of the steps, from the noised reference")
     add("--progress_grid", type=int, nargs="?", const=0, help="show this sample over its steps: a strip, an animation")
     add("--mixed_precision", help="no, bf16 or fp16, of the network; accelerate's own setting if left out, else no")
     add("--compile", action="store_true", help="compile the network first, a minute or so: for GPUs, no gain on a CPU")

@@ -15,6 +15,11 @@ def blur(factor: float) -> Disturb:
     return lambda images: LowPass(images, factor)(images)
 
 
+def fade(strength: float) -> Disturb:
+    """Part of the way to the low-passed image, at N = 8: lines lose contrast."""
+    return lambda images: images + strength * (LowPass(images, 8)(images) - images)
+
+
 def halo(strength: float) -> Disturb:
     """The veil that a refinement leaves: part of the way to another image's low frequencies, at N = 8."""
     return lambda images: images + strength * LowPass(images, 8)(images.roll(1, 0) - images)
@@ -28,6 +33,7 @@ def noise(strength: float) -> Disturb:
 DISTURBANCES: dict[str, dict[float, Disturb]] = {
     "unchanged": {0: noise(0)},
     "blur": {strength: blur(strength) for strength in (1.5, 2, 4, 8)},
+    "fade": {strength: fade(strength) for strength in (0.25, 0.5)},
     "halo": {strength: halo(strength) for strength in (0.1, 0.25, 0.5)},
     "noise": {strength: noise(strength) for strength in (0.02, 0.05, 0.1)},
 }

@@ -32,7 +32,8 @@ MIXED = (
 )
 FEW = ("openpeeps-589", "personas-grace", "micah-edsger", "photo-astronaut")
 FOREIGN = ("adventurer-*", "bigEars-*", "micah-*", "personas-*", "photo-*", "toonHead-*", "paint-*", "scribble-*")
-LAST_FIFTH, LAST_TENTH = 10, 5  # of the embedded model's 50 steps
+PAPER = ("--refine", "sample", "--range_t", 0, "--respace_steps", 50)  # what the figures show is the paper's method
+LAST_FIFTH, LAST_TENTH = 10, 5  # of 50 steps
 STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2)
 
 
@@ -114,14 +115,16 @@ def rows_of_runs(work: Path, names: Sequence[str], runs: Sequence[Sequence[objec
     ]
 
 
-def run(work: Path, names: Sequence[str], *args: object, save_dir: str = "out") -> Path:
+def run(
+    work: Path, names: Sequence[str], *args: object, save_dir: str = "out", method: Sequence[object] = PAPER
+) -> Path:
     """`python sample_ilvr.py` on some of the demo references; the folder of its results."""
     inputs = work / "references"
     inputs.mkdir(exist_ok=True)
     for path in chosen(names):
         shutil.copy(path, inputs)
-    command = [sys.executable, PROJECT / "sample_ilvr.py", "--input_dir", inputs, "--save_dir", work / save_dir, *args]
-    subprocess.run([str(word) for word in command], check=True)
+    command = [sys.executable, PROJECT / "sample_ilvr.py", "--input_dir", inputs, "--save_dir", work / save_dir]
+    subprocess.run([str(word) for word in (*command, *method, *args)], check=True)
     return work / save_dir
 
 

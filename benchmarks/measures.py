@@ -8,6 +8,7 @@ from torch import Tensor
 from benchmarks.ms_ssim import ms_ssim
 from benchmarks.patch_distance import PatchDistance
 from benchmarks.realism import Realism
+from benchmarks.sliced_wasserstein import laplacian_pyramid
 from diffusions.low_pass import downsample_matrix
 from utils.images import from_pixels, to_pixels
 from utils.resize_right import apply_matrices
@@ -78,6 +79,16 @@ def measure_fidelity(samples: Tensor, references: Tensor, factor: float, weights
 def measure_patches(samples: Tensor, weights: Tensor, distance: PatchDistance) -> Measures:
     """Distance to the nearest real patches; same arguments as `measure_realism`."""
     return {"patch_distance": _mean(distance(to_8_bit(samples)), weights)}
+
+
+def measure_detail(samples: Tensor, weights: Tensor, real: Tensor) -> Measures:
+    """Contrast of the finest details over that of real images: below 1 are faded lines, above it is noise."""
+    return {"detail": _mean(fine_contrast(to_8_bit(samples)), weights) / fine_contrast(real).mean()}
+
+
+def fine_contrast(images: Tensor) -> Tensor:
+    """Of each image, the deviation of the Laplacian pyramid's finest level. [B, C, H, W] → [B]."""
+    return laplacian_pyramid(images, 2)[0].square().mean((1, 2, 3)).sqrt()
 
 
 def to_8_bit(samples: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 PATCH = 9  # pixels a side
 REAL_PATCHES, SAMPLE_PATCHES = 300, 100  # an image
-CHUNK = 2048  # patches whose distances are in memory at once
+CHUNK = 500  # patches whose distances are in memory at once
 
 
 class PatchDistance:

@@ -25,6 +25,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
 # what a reference steers: called with reference, downsample_factor, interp_method, range_t and way_up
 GUIDES: dict[str, Callable[..., Guide]] = {
     "sample": ILVR,
+    "regions": Regions,
 }
 
 

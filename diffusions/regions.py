@@ -10,38 +10,37 @@ from diffusions.ilvr import ILVR
 from diffusions.sampler import RandnLike
 from diffusions.schedule import Transition
 
-WIDTH = 2.5  # s, in units of N
+LEVEL = 0.02  # ᾱ: from here on x̂0 has outlines; the last 60 % of uniform steps with Ho et al.'s betas
+WIDTH = 1.75  # s, in units of N
 CONTRAST = 0.2  # r
-REFERENCE_CONTRAST = 2.0  # r'
 ANCHORS = 16  # per side
 ALIGNED = 16  # attention's fast kernels want vectors of a multiple of so many numbers
 PLASTIC = (0.7548776662466927, 0.5698402909980532)  # 1/ρ and 1/ρ², with ρ³ = ρ + 1
 
 
 class Regions(ILVR):
-    """A correction of x̂0 that keeps to the outlines the network draws, in ILVR's place.
+    """ILVR while x̂0 is vague; then a correction of x̂0 that keeps to the outlines in it.
 
     ILVR's φ_N(y_prev - x') is smooth. Where the reference is no image that the network could have drawn, it bleeds over
-    the outlines, and what it does in the last steps stays: a blurred veil. Here every step but the last `range_t` goes
+    the outlines, and what it does in the last steps stays: a blurred veil. So once ᾱ ≥ 0.02, a step leaves the sample
+    alone and begins with
 
-        x̂0(p) ← x̂0(p) + Σ_q w(p, q) (y_0(q) - x̂0(q)) / Σ_q w(p, q),
-        w(p, q) = exp(-‖p - q‖² / (2 s²) - ‖x̂0(p) - x̂0(q)‖² / (2 r²) - ‖y_0(p) - y_0(q)‖² / (2 r'²)),
+        c = φ_N(y_0 - x̂0),   x̂0(p) ← x̂0(p) + Σ_q w(p, q) c(q) / Σ_q w(p, q),
+        w(p, q) = exp(-‖p - q‖² / (2 s²) - ‖x̂0(p) - x̂0(q)‖² / (2 r²)),
 
-    so that a pixel is corrected by the mean difference over the pixels near it and alike in x̂0, and, less strictly, in
-    the reference. That is a joint bilateral filter (Petschnigg et al., SIGGRAPH 2004), guided by both. s is 2.5·N
-    pixels, r is 0.2 and r' 2, colours being in [-1, 1]. While x̂0 is flat, early on, it is little but a Gaussian low
-    pass, and settles the layout as ILVR does; later a face takes the reference's mean colour there as a whole, and
-    outlines and surfaces stay the network's. No φ_N comes before the mean: it would bring the bleeding back.
-    What else was tried is in benchmarks/ideas.py.
+    which is c averaged over the pixels near p and alike in x̂0: a joint bilateral filter (Petschnigg et al., SIGGRAPH
+    2004) guided by x̂0. s is 1.75·N pixels, r is 0.2, colours being in [-1, 1]. A face takes the reference's colour as a
+    whole, hair takes it as a whole; outlines and surfaces stay the network's. A weaker φ, or none, would leave thin
+    outlines the colour of what lies around them in the reference, and so fade them.
 
     q runs over a grid of 16×16 pixels rather than all of them, at another place in every step, by the sequence of
     Roberts ("The unreasonable effectiveness of quasirandom sequences", 2018): what one step misses, the next sees. The
-    normalised weights are then the softmax of an attention from every pixel to the grid's, for which devices have
-    kernels that need no memory for them, never wait for the host, and treat every image of a batch by itself.
+    normalised weights are then the softmax of an attention from every pixel to the grid's, for which devices have fast
+    kernels; it never waits for the host, and treats every image of a batch by itself.
 
     Args:
-        reference, downsample_factor, interp_method, pad_mode, range_t, way_up: ILVR's own; φ_N serves only to show
-            `low_frequencies`, and where a walk starts that leaves steps out.
+        reference, downsample_factor, interp_method, pad_mode, range_t, way_up: ILVR's own; a range leaves the last
+            steps free of this correction, too.
 
     Raises:
         ValueError: as ILVR.
@@ -64,25 +63,24 @@ class Regions(ILVR):
 
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
         """Correct x̂0, [B, C, H, W] → [B, C, H, W]; what comes out may leave [-1, 1] a little."""
-        if transition.index < self.range_t:
+        if transition.alphas_cumprod < LEVEL or transition.index < self.range_t:
             return pred_x0
-        features = self.features(pred_x0)
+        places = self.places.expand(len(pred_x0), -1, -1, -1)
+        features = torch.cat([places, pred_x0 / CONTRAST], dim=1)
         grid = anchors(features, transition.index)
-        mean = softmax_mean(_points(features), _points(features, grid), _points(self.difference(pred_x0), grid))
+        correction = _points(self.correction(pred_x0), grid)
+        mean = softmax_mean(_points(features), _points(features, grid), correction)
         return pred_x0 + mean.mT.unflatten(2, pred_x0.shape[-2:])
 
-    def features(self, pred_x0: Tensor) -> Tensor:
-        """Pixels that are d apart here weigh exp(-d²/2) in each other's mean: [B, 2 + 2C, H, W]."""
-        places = self.places.expand(len(pred_x0), -1, -1, -1)
-        return torch.cat([places, pred_x0 / CONTRAST, self.reference / REFERENCE_CONTRAST], dim=1)
-
-    def difference(self, pred_x0: Tensor) -> Tensor:
-        """What x̂0 lacks of the reference: [B, C, H, W]."""
-        return self.reference - pred_x0
+    def correction(self, pred_x0: Tensor) -> Tensor:
+        """c, what x̂0 lacks of the reference: [B, C, H, W]."""
+        return self.low_pass(self.reference - pred_x0)
 
     def guide_sample(self, sample: Tensor, transition: Transition, randn_like: RandnLike = torch.randn_like) -> Tensor:
-        """Nothing is left to do after the step."""
-        return sample
+        """Refine what a reverse step made, as ILVR does, while x̂0 is vague."""
+        if transition.alphas_cumprod >= LEVEL:
+            return sample
+        return super().guide_sample(sample, transition, randn_like)
 
 
 def softmax_mean(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

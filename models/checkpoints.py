@@ -13,7 +13,7 @@ from models.autoencoder import Autoencoder
 from models.config import Architecture, Config
 from models.containers import read_checkpoint
 from models.families import TABLES, is_network
-from models.families.family import Shapes
+from models.families.family import Family, Shapes
 from models.find import architecture_for, config_for, find_weights
 from models.first_stage import SCALE, autoencoder_state
 from models.layers import Attention
@@ -170,11 +170,11 @@ def _convert(
         return {}, ", and ".join(faults)
     converted, misfits = {}, []
     for name, own in network.state_dict().items():
-        parts = [family.adapt(theirs, left.pop(theirs)) for theirs in names[name]]
-        tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
+        parts = {theirs: left.pop(theirs) for theirs in names[name]}
+        theirs, tensor = _joined(parts, family)
         # a 1×1 convolution is a linear layer
         if tensor.shape[: own.ndim] != own.shape or tensor.numel() != own.numel():
-            misfits.append(f"{names[name][0]} is {list(tensor.shape)} and the config's model has {list(own.shape)}")
+            misfits.append(f"{theirs} is {list(parts[theirs].shape)} and the config's model has {list(own.shape)}")
             continue
         tensor = tensor.reshape(own.shape)
         if ".qkv." in name and family.heads_first(architecture.params):
@@ -184,13 +184,23 @@ def _convert(
     return converted, first(misfits)
 
 
+def _joined(parts: Mapping[str, Tensor], family: Family) -> tuple[str, Tensor]:
+    """Several of the family's tensors as one of ours, and the first's name; of such as do not join, the odd one."""
+    try:
+        adapted = [family.adapt(name, tensor) for name, tensor in parts.items()]
+        return next(iter(parts)), torch.cat(adapted) if len(adapted) > 1 else adapted[0]
+    except (IndexError, RuntimeError):
+        shapes = [tensor.shape for tensor in parts.values()]
+        return min(parts.items(), key=lambda part: shapes.count(part[1].shape))
+
+
 def _fits(shapes: Shapes, architecture: Architecture) -> bool:
     """Whether an architecture's network has parameters of these names and shapes."""
     try:
         network = build_network(architecture)
         tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
         return not _convert(tensors, network, architecture)[1]
-    except (InputError, RuntimeError):  # parts that cannot even be joined
+    except InputError:
         return False
 
 

@@ -27,6 +27,7 @@ TOP_KEYS: Schema = {
     "model": ((dict,), True),
     "autoencoder": ((dict,), False),
     "diffusion": ((dict,), True),
+    "sampling": ((dict,), False),
 }
 NETWORK_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
 PROCESS_KEYS: Schema = {  # the arguments of diffusions.Process
@@ -57,6 +58,16 @@ SAMPLING_KEYS: Schema = {  # how it is sampled, if the command line does not say
     "respace_steps": ((int,), False),
 }
 DIFFUSION_KEYS = PROCESS_KEYS | CONTINUOUS_KEYS | SAMPLING_KEYS
+RUN_KEYS: Schema = {  # defaults for arguments of a run
+    "respace_type": ((str,), False),
+    "respace_steps": ((int,), False),
+    "downsample_factor": ((int, float, list), False),
+    "interp_method": ((str,), False),
+    "low_pass": ((str,), False),
+    "refine": ((str,), False),
+    "range_t": ((int, str, list), False),
+    "strength": ((int, float), False),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +93,7 @@ class Config(Architecture):
 
     Attributes:
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
+        sampling: defaults for arguments of a run.
         sources: where values are from that are not the config's own, by key: `image_size`, `diffusion.objective`.
         note: what was taken for granted, for whoever runs it to know.
     """
@@ -91,6 +103,7 @@ class Config(Architecture):
     diffusion: Mapping[str, Any]
     autoencoder: Architecture | None = None
     weights: str | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     note: str = field(default="", compare=False)
 
@@ -108,6 +121,7 @@ class Config(Architecture):
             "model": self.words(),
             **({"autoencoder": self.autoencoder.words()} if self.autoencoder else {}),
             "diffusion": dict(self.diffusion),
+            **({"sampling": dict(self.sampling)} if self.sampling else {}),
         }
 
     def as_yaml(self) -> str:
@@ -170,6 +184,7 @@ def parse_config(content: object, source: str) -> Config:
         diffusion=diffusion,
         autoencoder=autoencoder,
         weights=top.get("weights"),
+        sampling=_checked(top.get("sampling", {}), RUN_KEYS, source, "sampling."),
         source=source,
     )
 
@@ -190,11 +205,13 @@ def override(config: Config, given: Mapping[str, Any] | None) -> Config:
     if not given:
         return config
     content = config.content()
+    places = {"": content, "diffusion.": content["diffusion"], "model.params.": content["model"]["params"]}
+    sources = {}
     for key, value in given.items():
-        place = content["diffusion"] if key in DIFFUSION_KEYS else content["model"]["params"]
-        place = content if key in TOP_KEYS else place
-        place[key] = value
-    return replace(parse_config(content, config.source), sources=dict.fromkeys(given, "given"))
+        prefix = "" if key in TOP_KEYS else "diffusion." if key in DIFFUSION_KEYS else "model.params."
+        places[prefix][key] = value
+        sources[prefix + key] = "given"
+    return replace(parse_config(content, config.source), sources=sources)
 
 
 def _lines(content: Mapping[str, Any], sources: Mapping[str, str], prefix: str) -> list[str]:

@@ -45,40 +45,26 @@ def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[C
     check_known({name: tensor.shape for name, tensor in checkpoint.tensors.items()}, source)
     name = next(name for name, family in FAMILIES.items() if family.bears(checkpoint.tensors))
     subject = _Subject(name, FAMILIES[name], checkpoint.tensors, source)
-    is_latent = holds_autoencoder(checkpoint.beside)
-    alike = [config for config in known if subject.is_like(config) and (config.autoencoder is not None) == is_latent]
-    alike = [config for config in alike if PurePath(config.weights or "").name == PurePath(source).name] or alike
     own = subject.family.read_diffusion({**checkpoint.beside, **checkpoint.tensors})
-    # of a preconditioned network its tensors say so; another of the same sizes must not be taken for it
-    alike = [config for config in alike if ("preconditioning" in config.diffusion) == ("preconditioning" in own)]
-    values = _Values(given, own, alike)
-
-    size = values.take("", ["image_size"], [{"image_size": config.image_size} for config in alike])
-    autoencoder = values.take("", ["autoencoder"], [_autoencoder(config) for config in alike])
+    is_latent = holds_autoencoder(checkpoint.beside)
+    latent_too = [config for config in known if (config.autoencoder is not None) == is_latent]
+    values = _Values(given, own, subject.alike(latent_too, "preconditioning" in own))
+    size = values.take("", ["image_size"], [{"image_size": config.image_size} for config in values.alike])
+    autoencoder = values.take("", ["autoencoder"], [_autoencoder(config) for config in values.alike])
     if is_latent and not autoencoder:
         raise InputError(f"weights {source}: hold an autoencoder, but do not say how it is built: give a config")
-    hidden = [key.split("|") for key in subject.family.hidden_params]
-    params = subject.derive(size.get("image_size"))
-    for options in hidden:  # one of them says it all
-        said = [subject.said(config) if len(options) == 1 else config.params for config in alike]
-        params |= values.take("model.params.", [key for key in options if key in given] or options, said)
-    diffusions = [config.diffusion for config in alike]
-    diffusion = values.take("diffusion.", ["preconditioning"], diffusions)
-    diffusion_keys = [*(CONTINUOUS_KEYS if diffusion else PROCESS_KEYS), *SAMPLING_KEYS]
-    diffusion |= values.take("diffusion.", diffusion_keys, diffusions)
+    params = _params(subject, values, size.get("image_size"))
     channels = params.get("in_channels", params.get("channels", 3))
-    if "var_type" not in diffusion:
-        learned = 2 * channels in (params.get("out_channels"), params.get("out_ch"), params.get("out_dim"))
-        diffusion["var_type"] = "learned_range" if learned else "fixed_small"
-        values.sources["diffusion.var_type"] = "follows from the output's channels"
-    values.check_all_taken(["image_size", *chain.from_iterable(hidden), *diffusion_keys], source)
+    diffusion = _diffusion(values, 2 * channels in (params.get(key) for key in ("out_channels", "out_ch", "out_dim")))
+    hidden = chain.from_iterable(key.split("|") for key in subject.family.hidden_params)
+    values.check_all_taken(["image_size", *hidden, *_diffusion_keys(diffusion)], source)
     if missing := _missing(subject.family, size, params, diffusion):
         wanted = "; ".join(f"{key.replace('|', ' or ')} ({usual})" for key, usual in missing.items())
         example = " ".join(f"{key.partition('|')[0]}=…" for key in missing)
         raise InputError(
             f"weights {source}: are of the family {name}, but do not say {wanted}: set {example}, or give a config"
         )
-    image_channels = alike[0].image_channels if is_latent else channels
+    image_channels = values.alike[0].image_channels if is_latent else channels
     content = {**size, **autoencoder, "image_channels": image_channels, "weights": source, "diffusion": diffusion}
     config = parse_config({**content, "model": {"dialect": name, "params": params}}, f"weights {source}")
     return replace(config, sources=values.sources, note=values.note())
@@ -86,6 +72,31 @@ def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[C
 
 def _autoencoder(config: Config) -> dict[str, Any]:
     return {"autoencoder": config.autoencoder.words()} if config.autoencoder else {}
+
+
+def _params(subject: "_Subject", values: "_Values", image_size: object) -> dict[str, Any]:
+    """The arguments of the family's network; of several that say the same, one."""
+    params = subject.derive(image_size)
+    for key in subject.family.hidden_params:
+        options = key.split("|")
+        said = [subject.said(config) if len(options) == 1 else config.params for config in values.alike]
+        params |= values.take("model.params.", [key for key in options if key in values.given] or options, said)
+    return params
+
+
+def _diffusion(values: "_Values", learned_variance: bool) -> dict[str, Any]:
+    """What can be found of the diffusion."""
+    known = [config.diffusion for config in values.alike]
+    diffusion = values.take("diffusion.", ["preconditioning"], known)
+    diffusion |= values.take("diffusion.", _diffusion_keys(diffusion), known)
+    if "var_type" not in diffusion:
+        diffusion["var_type"] = "learned_range" if learned_variance else "fixed_small"
+        values.sources["diffusion.var_type"] = "follows from the output's channels"
+    return diffusion
+
+
+def _diffusion_keys(diffusion: Mapping[str, Any]) -> list[str]:
+    return [*(CONTINUOUS_KEYS if "preconditioning" in diffusion else PROCESS_KEYS), *SAMPLING_KEYS]
 
 
 def _missing(
@@ -122,8 +133,19 @@ class _Subject:
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise InputError(f"weights {self.source}: lack parameters of the family {self.name}: {error}") from None
 
-    def is_like(self, config: Config) -> bool:
-        """Whether a known checkpoint's network has the same names and shapes."""
+    def alike(self, known: Iterable[Config], preconditioned: bool) -> list[Config]:
+        """The known checkpoints of the same names and shapes; if one is of the same file name, that one.
+
+        Args:
+            known: all there are.
+            preconditioned: as the tensors of such a network say; another of the same sizes must not be taken for it.
+        """
+        found = [config for config in known if self._is_like(config)]
+        name = PurePath(self.source).name
+        found = [config for config in found if PurePath(config.weights or "").name == name] or found
+        return [config for config in found if ("preconditioning" in config.diffusion) == preconditioned]
+
+    def _is_like(self, config: Config) -> bool:
         if config.family != self.name:
             return False
         said, derived = self.said(config), self.derive(config.image_size)

@@ -15,6 +15,7 @@ from typing import Any
 
 from models.pipelines import (
     AUTOENCODER_FOLDER,
+    OTHER_PARTS,
     UNETS,
     arguments,
     autoencoder_folder,
@@ -55,8 +56,11 @@ def needed_files(files: Collection[str]) -> list[str]:
         files: the repository's, with / between folder and name.
 
     Returns:
-        The config files and the weights with all their shards; what there is of them.
+        The config files and the weights with all their shards; what there is of them. Of a pipeline that will be
+        refused, the config files alone.
     """
+    if any(name.partition("/")[0] in OTHER_PARTS.keys() - {AUTOENCODER_FOLDER} for name in files):
+        return [name for name in files if name in CONFIG_FILES]
     folders = ("unet/" if "unet/config.json" in files else "", f"{AUTOENCODER_FOLDER}/")
     weights = [next((folder + name for name in WEIGHTS if folder + name in files), "") for folder in folders]
     shards = [_shards(index) for index in weights if ".index." in index]

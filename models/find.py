@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,14 @@ def config_for(
         return config
     if isinstance(config, Mapping):
         return override(parse_config(config, "config"), given)
-    path = Path(config) if config is not None else _config_beside(Path(weights)) if weights else None
-    if path is not None:
-        return override(read_config(path), given)
+    if config is not None:
+        return override(read_config(Path(config)), given)
     if weights is None:
         raise InputError("neither weights nor a config are given")
+    if beside := _config_beside(Path(weights)):
+        return replace(
+            override(read_config(beside), given), note=f"The config is the one beside the weights, {beside}."
+        )
     folder = _diffusers_folder(Path(weights), raw_weights)
     if folder is not None:
         return override(parse_config(read_diffusers_folder(folder, raw_weights), str(weights)), given)

@@ -89,7 +89,7 @@ def is_optimizer(content: object) -> bool:
 
 
 def _walk(content: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Copy]:
-    """The innermost records that hold tensors; each once, since a file may hold itself."""
+    """All records that hold tensors, each once, since a file may hold itself; none of an optimizer and the like."""
     if len(keys) > MOST_DEPTH or is_optimizer(content) or id(content) in seen:
         return
     seen.add(id(content))
@@ -100,11 +100,10 @@ def _walk(content: object, keys: tuple[str, ...], seen: set[int]) -> Iterator[Co
             yield Copy(".".join(keys), tensors, averaged=True, named=False)
         return
     others = [(key, value) for key, value in entries if key not in tensors and not OTHER_ENTRIES.match(key)]
-    inner = [copy for key, value in others for copy in _walk(value, (*keys, key), seen)]
-    if inner:
-        yield from inner
-    elif tensors:
+    if tensors:
         yield Copy(".".join(keys), tensors, _is_averaged(keys))
+    for key, value in others:
+        yield from _walk(value, (*keys, key), seen)
 
 
 def _entries(content: object) -> list[tuple[str, object]]:

@@ -15,7 +15,7 @@ from models.describe import describe
 from models.families import FAMILIES
 from models.find import config_for
 from tests import families
-from tests.commands import read_images, sample_ilvr
+from tests.commands import read_images, run_here
 from tests.families import apart
 from tests.test_checkpoints import run_main
 from utils.errors import InputError
@@ -124,6 +124,8 @@ def test_a_yaml_of_the_same_name_comes_first(tmp_path):
     path = save(tmp_path, "xyf_unet")
     path.with_suffix(".yaml").write_text(yaml.safe_dump(families.config("xyf_unet")))
     assert config_for(path) == parse_config(families.config("xyf_unet"), "here")
+    assert config_for(path).note == f"The config is the one beside the weights, {path.with_suffix('.yaml')}."
+    assert "    n_heads: 2  # given\n" in config_for(path, given={"n_heads": 2}).as_yaml()
     assert config_for(path, given={"objective": "pred_v"}).diffusion["objective"] == "pred_v"
 
 
@@ -177,15 +179,12 @@ def test_the_command_without_a_config(tmp_path, input_dir, capsys):
     assert line.endswith("beta_schedule=… objective=…, or give a config")
     values = ["image_size=16", "num_heads=1", "use_new_attention_order=false", "total_steps=1000"]
     values += ["beta_schedule=linear", "objective=pred_eps"]
-    done = sample_ilvr(*args, "--set", *values)
-    assert done.returncode == 0, done.stderr
+    assert run_here(*args, "--set", *values) == (0, "")
     images = read_images(tmp_path / "out")
     assert len(images) == 3
 
-    written = sample_ilvr(*args, "--set", *values, "--write_config", tmp_path / "found.yaml")
-    assert written.returncode == 0, written.stderr
-    done = sample_ilvr("-c", tmp_path / "found.yaml", *args[2:], "--overwrite")
-    assert done.returncode == 0, done.stderr
+    assert run_here(*args, "--set", *values, "--write_config", tmp_path / "found.yaml") == (0, "")
+    assert run_here("-c", tmp_path / "found.yaml", *args[2:], "--overwrite") == (0, "")
     assert all((read_images(tmp_path / "out")[name] == image).all() for name, image in images.items())
 
 

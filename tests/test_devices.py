@@ -113,28 +113,40 @@ def test_on_a_cpu_weights_are_channels_last():
     assert layouts and all(layouts)
 
 
-@pytest.mark.parametrize("precision", ["high", "medium"])
-def test_the_low_pass_is_exact_where_less_is_allowed(precision):
+def lower_globally() -> None:
+    torch.set_float32_matmul_precision("medium")
+
+
+def lower_by_backend() -> None:
+    torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision = "tf32", "bf16"
+
+
+@pytest.mark.parametrize("lower", [lower_globally, lower_by_backend])
+def test_the_low_pass_is_exact_where_less_is_allowed(lower):
+    """bfloat16 in place of float32, on a CPU that has it, or TF32."""
     image = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    seen = []
+    backends, seen = resize_right.MATMULS, set[str]()
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             if function in (torch.ops.aten.bmm.default, torch.ops.aten.mm.default):
-                seen.append(torch.get_float32_matmul_precision())
+                seen.update(backend.fp32_precision for backend in backends)
             return function(*args, **(kwargs or {}))
 
     exact = LowPass(image, 4)(image)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
+    before = [backend.fp32_precision for backend in backends]
+    lower()
+    lowered = [backend.fp32_precision for backend in backends]
     try:
         with Watch():
             allowed = LowPass(image, 4)(image)
-        assert torch.get_float32_matmul_precision() == precision
+        assert [backend.fp32_precision for backend in backends] == lowered == ["tf32", "bf16"]
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision("highest")
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
     assert torch.equal(exact, allowed)
-    assert set(seen) == {"highest"}
+    assert seen == {"ieee"}
 
 
 @pytest.fixture

@@ -110,11 +110,10 @@ def test_older_attention_names(tmp_path, suffix):
         save_file(old, file)
     assert_agree(load_network(tmp_path), theirs)
 
-    # a single file needs a config, whose params are config.json's
+    # a single file takes a config, whose params are config.json's, or the one beside it
     DDPMScheduler().save_pretrained(tmp_path)
     assert_agree(load_network(file, config_for(tmp_path)), theirs)
-    with pytest.raises(InputError, match="give its config with -c"):
-        load_network(file)
+    assert_agree(load_network(file), theirs)
 
 
 def test_half_precision_variant(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -15,6 +16,7 @@ from models.config import Architecture, read_config
 from models.families import FAMILIES
 from models.misfits import same_value
 from tests import families
+from tests.commands import run_here
 from tests.families import apart
 from utils.errors import InputError
 from utils.paths import PROJECT
@@ -190,3 +192,49 @@ def test_a_misfit_is_told_by_the_parameter_to_change(tmp_path, name, changes, me
     config["model"]["params"] = config["model"]["params"] | changes
     with pytest.raises(InputError, match=f"do not fit the config: .*{message}"):
         load_network(tmp_path / "model.safetensors", config)
+
+
+def broken(name, kind):
+    """A recorded network's parameters with something wrong, and what is said of it."""
+    state = families.weights(name)
+    first, *_, last = state
+    if kind == "missing":
+        return {key: value for key, value in state.items() if key != last}, f"they lack {FAMILY[name].newer(last)}"
+    if kind == "extra":
+        return state | {"extra.weight": torch.zeros(1)}, r"the config's model has no place for extra\.weight"
+    if kind == "another size":
+        return state | {
+            first: torch.zeros(7, 7)
+        }, r"is \[7, 7\] and the config's model|do not fit the config: .*the file"
+    return {f"model.diffusion_{i}": torch.zeros(1) for i in range(3)}, "are names of none of pesser, adm"
+
+
+FAMILY = {name: FAMILIES[family] for name, (family, _, _) in families.CONFIGS.items()}
+
+
+@pytest.mark.parametrize("kind", ["missing", "extra", "another size", "unknown names"])
+@pytest.mark.parametrize("name", families.CONFIGS)
+def test_files_that_do_not_fit_are_told_in_one_line(tmp_path, name, kind):
+    state, message = broken(name, kind)
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=f"^weights {tmp_path}/model.pt.*({message})") as error:
+        load_network(tmp_path / "model.pt", families.config(name))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", families.CONFIGS)
+def test_a_file_of_another_family_is_told(tmp_path, name):
+    family, other = families.CONFIGS[name][0], "xyf_unet" if name != "xyf_unet" else "score_sde_ddpm"
+    torch.save(families.weights(other), tmp_path / "m.pt")
+    with pytest.raises(InputError, match=f"bear the names of family .*, and config is of {family}"):
+        load_network(tmp_path / "m.pt", families.config(name))
+
+
+@pytest.mark.parametrize("name", families.CONFIGS)
+def test_a_whole_run(tmp_path, input_dir, name):
+    """With its config beside the weights and of their name, which need no mention then."""
+    torch.save({"ema": families.weights(name)}, tmp_path / "model.pt")
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(families.config(name)))
+    args = ("--weights", tmp_path / "model.pt", "--input_dir", input_dir, "--save_dir", tmp_path / "out")
+    assert run_here(*args, "--respace_steps", 2, "--n_samples", 1) == (0, "")
+    assert (tmp_path / "out" / "a_0.png").exists()

@@ -99,9 +99,12 @@ def test_only_what_is_needed_is_fetched():
     assert set(needed_files(flat)) == {*configs, "diffusion_pytorch_model.bin"}
     assert set(needed_files(both)) == {*configs, "diffusion_pytorch_model.safetensors"}
 
-    pipeline = ["unet/config.json", "scheduler/scheduler_config.json", "vae/config.json", "unet/README.md"]
+    pipeline = ["unet/config.json", "scheduler/scheduler_config.json", "images/config.json", "unet/README.md"]
     index = "unet/diffusion_pytorch_model.safetensors.index.json"
     shards = [f"unet/diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
-    others = ["unet/diffusion_pytorch_model.bin", "vae/diffusion_pytorch_model.safetensors"]
+    others = ["unet/diffusion_pytorch_model.bin", "images/diffusion_pytorch_model.safetensors"]
     found = needed_files([*pipeline, index, *shards, *others])
     assert set(found) == {"unet/config.json", "scheduler/scheduler_config.json", index, *shards}
+
+    text = needed_files([*pipeline, index, *shards, "text_encoder/config.json"])  # it will be refused
+    assert set(text) == {"unet/config.json", "scheduler/scheduler_config.json"}

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusions import DDPM, Process, Regions
+from diffusions import DDPM, ILVR, Guide, Process, Regions, Step
+from diffusions.low_pass import LowPass
 from diffusions.regions import ANCHORS, anchors
 from diffusions.schedule import Transition
 
@@ -20,19 +21,15 @@ def at(index: int) -> Transition:
 def corrected(pred_x0: Tensor, reference: Tensor, factor: float) -> Tensor:
     """The formula of `Regions`, over all pixels, in float64."""
     height, width = pred_x0.shape[-2:]
+    x0, reference = pred_x0.double(), reference.double()
     places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).double()
-    x0, y0 = (image.double().flatten(2).mT for image in (pred_x0, reference))
-    s, r, r_reference = 2.5 * factor, 0.2, 2.0
-    exponent = torch.cdist(places, places).square() / (2 * s**2)
-    exponent = (
-        exponent + torch.cdist(x0, x0).square() / (2 * r**2) + torch.cdist(y0, y0).square() / (2 * r_reference**2)
-    )
-    w = torch.exp(-exponent)
-    mean = w @ (y0 - x0) / w.sum(2, keepdim=True)
-    return (x0 + mean).mT.unflatten(2, (height, width)).float()
+    c, colours = (image.flatten(2).mT for image in (LowPass(x0, factor)(reference - x0), x0))
+    distances = torch.cdist(places, places) / (1.75 * factor), torch.cdist(colours, colours) / 0.2
+    w = torch.exp(-sum(distance.square() for distance in distances) / 2)
+    return (x0 + (w @ c / w.sum(2, keepdim=True)).mT.unflatten(2, (height, width))).float()
 
 
-@pytest.mark.parametrize(("height", "width", "channels", "factor"), [(9, 16, 3, 1), (16, 11, 1, 2.5), (1, 5, 3, 1)])
+@pytest.mark.parametrize(("height", "width", "channels", "factor"), [(9, 16, 3, 4), (16, 11, 1, 2.5), (1, 5, 3, 1)])
 def test_small_images_follow_the_formula_exactly(height, width, channels, factor):
     pred_x0 = 0.5 * normal(2, channels, height, width)
     reference = 0.5 * normal(2, channels, height, width, seed=1)
@@ -56,12 +53,13 @@ def test_large_images_come_near_it_and_nearer_over_the_steps():
 def test_each_side_of_an_outline_takes_the_mean_colour_of_its_own():
     pred_x0 = torch.ones(1, 3, 16, 16)
     pred_x0[..., :5] = -1  # as different as colours can be: nothing bleeds over
-    reference = (0.3 * normal(1, 3, 16, 16)).clamp(-1, 1)
-    found = Regions(reference, downsample_factor=16).guide_x0(pred_x0, pred_x0, at(0))
+    reference = torch.zeros(1, 3, 16, 16)
+    reference[..., 8:] = 0.5
+    guide = Regions(reference, downsample_factor=16)
+    change = guide.guide_x0(pred_x0, pred_x0, at(0)) - pred_x0
     for side in (slice(0, 5), slice(5, 16)):
-        mean = reference[..., side].mean((2, 3), keepdim=True)
-        assert (found[..., side] - mean).abs().max() < 0.1
-        assert found[..., side].std((2, 3)).max() < 0.05
+        mean = guide.correction(pred_x0)[..., side].mean((2, 3), keepdim=True)
+        assert (change[..., side] - mean).abs().max() < 0.05
 
 
 def test_no_image_of_a_batch_changes_another():
@@ -82,20 +80,25 @@ def test_anchors_lie_evenly_inside_of_the_image(size):
         assert rows.diff().amax() - rows.diff().amin() <= 1 if size > 1 else True
 
 
-def test_a_range_leaves_the_last_steps_alone_and_no_step_draws_for_the_guide():
+def test_ilvr_refines_first_and_a_range_leaves_the_last_steps_alone():
     process = Process()
     reference, noise = normal(1, 3, 16, 16, seed=1).clamp(-1, 1), normal(1, 3, 16, 16)
     drawn = []
 
     def randn_like(like: Tensor) -> Tensor:
         drawn.append(like)
-        return torch.zeros_like(like)
+        return normal(*like.shape, seed=len(drawn))
 
-    def walk(guide: Regions | None) -> list[Tensor]:
-        steps = DDPM(process, 4).sample_loop(lambda x, t: 0.5 * x, noise, guide, randn_like)
-        return [step.pred_x0 for step in steps]
+    def walk(guide: Guide | None) -> list[Step]:
+        drawn.clear()
+        return list(DDPM(process, 10).sample_loop(lambda x, t: 0.5 * x, noise, guide, randn_like))
 
-    free, ranged = walk(None), walk(Regions(reference, range_t=4))
-    assert all(map(torch.equal, free, ranged))
-    assert not torch.equal(walk(Regions(reference, range_t=3))[0], free[0])
-    assert len(drawn) == 3 * 3  # all steps but each walk's last
+    refined, regions = walk(ILVR(reference)), walk(Regions(reference))
+    late = [transition.alphas_cumprod >= 0.02 for transition in process.transitions(respace_steps=10)]
+    assert len(drawn) == 9 + late.index(True)  # for each step but the last, and for ILVR's
+    alike = [torch.equal(one.sample, other.sample) for one, other in zip(refined, regions, strict=True)]
+    assert alike == [not after for after in late]
+
+    ranged = walk(Regions(reference, range_t=10))
+    assert all(torch.equal(one.sample, free.sample) for one, free in zip(ranged, walk(None), strict=True))
+    assert len(drawn) == 9

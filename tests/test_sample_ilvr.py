@@ -61,7 +61,8 @@ def test_images_do_not_depend_on_processes_or_micro_batch(tmp_path, input_dir):
 
 
 def test_samples_follow_their_reference(tmp_path, input_dir):
-    done = sample_ilvr("--input_dir", input_dir, "--save_dir", tmp_path, "--downsample_factor", 1, *FAST)
+    args = ("--refine", "sample", "--downsample_factor", 1, *FAST)
+    done = sample_ilvr("--input_dir", input_dir, "--save_dir", tmp_path, *args)
     assert done.returncode == 0, done.stderr
     images = read_images(tmp_path)
     for name in ("a", "b", "c"):

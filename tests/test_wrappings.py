@@ -92,6 +92,10 @@ def test_one_copy_is_taken_without_ado(tmp_path, prefix):
     assert checkpoint.note == ""
 
 
+def test_a_record_inside_the_parameters_does_not_hide_them(tmp_path):
+    assert is_same(taken(tmp_path, MEAN | {"statistics": {"mean": torch.ones(3)}, "step": 7}).tensors, MEAN)
+
+
 def test_what_lies_beside_the_parameters_is_kept(tmp_path):
     betas = torch.linspace(1e-4, 0.02, 9)
     assert taken(tmp_path, under("model.", MEAN) | {"betas": betas}).beside["betas"].equal(betas)

@@ -36,6 +36,9 @@ def _box(x: Tensor) -> Tensor:
     return (x.abs() <= 1).to(x.dtype)
 
 
+# whose precision a caller may have lowered
+MATMULS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+
 # name: (kernel, width of its support in pixels)
 KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "cubic": (_cubic, 4),
@@ -132,15 +135,14 @@ def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Multiply float32 matrices as such."""
-    allowed = torch.get_float32_matmul_precision()
-    if allowed == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
+    allowed = [backend.fp32_precision for backend in MATMULS]
+    for backend in MATMULS:
+        backend.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(allowed)
+        for backend, precision in zip(MATMULS, allowed, strict=True):
+            backend.fp32_precision = precision
 
 
 def resize(

@@ -6,6 +6,7 @@ modules stand in one list, in the order in which they run.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -198,14 +199,9 @@ DDPM = Family(
     adapt=adapt,
 )
 
-NCSNPP = Family(
+NCSNPP = replace(
+    DDPM,
     mark=r"all_modules\.\d+\.Conv_2\.",
     network_params=ncsnpp_params,
-    module_names=module_names,
     leaf_names=_LEAVES | {"skip": "Conv_2"},
-    derive=derive,
-    ignored_params=("dropout",),
-    newer_names=_NEWER,
-    unused="^sigmas$",
-    adapt=adapt,
 )

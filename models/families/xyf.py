@@ -24,22 +24,24 @@ def network_params(
     n_heads: int = 1,
 ) -> dict[str, Any]:
     """The UNet's parameters from those of `UNet`."""
-    return _params(in_channels, out_channels, dim, dim_mults, use_attn, num_res_blocks, "conv") | {"num_heads": n_heads}
+    levels = list(zip(dim_mults, use_attn, strict=True))
+    return _params(in_channels, out_channels, dim, levels, num_res_blocks, "conv") | {"num_heads": n_heads}
 
 
 def adagn_params(
     in_channels: int,
     out_channels: int,
     dim: int,
+    num_res_blocks: int,
     dim_mults: Sequence[int],
     use_attn: Sequence[bool],
-    num_res_blocks: int,
     attn_head_dims: int = 64,
     resblock_updown: bool = True,
 ) -> dict[str, Any]:
     """The UNet's parameters from those of `UNetCategorialAdaGN`, which draws without a class what it learned so."""
     resample: Resample = "residual" if resblock_updown else "conv"
-    params = _params(in_channels, out_channels, dim, dim_mults, use_attn, num_res_blocks, resample)
+    levels = list(zip(dim_mults, use_attn, strict=True))
+    params = _params(in_channels, out_channels, dim, levels, num_res_blocks, resample)
     return params | {"head_channels": attn_head_dims, "scale_shift_norm": True}
 
 
@@ -47,12 +49,10 @@ def _params(
     in_channels: int,
     out_channels: int,
     dim: int,
-    dim_mults: Sequence[int],
-    use_attn: Sequence[bool],
+    levels: Sequence[tuple[int, bool]],
     num_res_blocks: int,
     resample: Resample,
 ) -> dict[str, Any]:
-    levels = list(zip(dim_mults, use_attn, strict=True))
     down = [Level(dim * mult, num_res_blocks, attention, resample) for mult, attention in levels]
     up = [Level(dim * mult, num_res_blocks + 1, attention, resample) for mult, attention in levels]
     return {

@@ -13,13 +13,10 @@ import torch
 from torch import Tensor
 
 from diffusions import DDIM, Process
-from models import Network, choose_class, load_model, load_network
+from models import Network, choose_class, load_network
 from models.config import Config
 from models.families import FAMILIES
 from utils.errors import InputError
-from utils.images import read_reference
-from utils.run.batch import check_latents
-from utils.run.settings import Settings
 
 MOST_PICTURES, OWN_SAMPLES, SAMPLE_STEPS = 4, 2, 10
 SHARES = (0.05, 0.2)  # of T: the timesteps at which the loss is measured; later ones hardly tell settings apart
@@ -119,23 +116,6 @@ class Checker:
             snr = transition.alphas_cumprod / (1 - transition.alphas_cumprod)
             losses.append((pred_x0 - pictures).square().flatten(1).mean(1) * snr)
         return torch.stack(losses).clamp(min=1e-12)
-
-
-def check_model(settings: Settings, device: torch.device) -> None:
-    """Print the denoising loss of a few references, and of samples of the model's own, under several settings.
-
-    Raises:
-        InputError: a reference or a checkpoint that cannot be read.
-    """
-    model = load_model(settings.weights, settings.config, settings.raw_weights)
-    check_latents(model, settings)
-    few = settings.references[:: max(1, len(settings.references) // MOST_PICTURES)][:MOST_PICTURES]
-    size, channels = model.image_size, model.channels
-    images = [read_reference(each.path, size, channels, settings.tolerance) for each in few]
-    pictures = model.encode(torch.stack(images))
-    checker = Checker(settings.weights, settings.raw_weights, settings.class_id, pictures, device)
-    for line in report(*checker.compare(settings.config)):
-        print(line)
 
 
 def neighbours(config: Config) -> Iterator[tuple[Mapping[str, Any], Config]]:

@@ -9,11 +9,11 @@ from utils.errors import RunError, one_line
 from utils.images import save_png
 from utils.memory import keep_freed_memory
 from utils.run.batch import make_guide
-from utils.run.check import check_model
 from utils.run.figures import Progress
 from utils.run.folder_lock import FolderLock
 from utils.run.gallery import FILM, Gallery, save_pictures, without_pictures
 from utils.run.grid import grid_of
+from utils.run.inspection import check_model, write_config
 from utils.run.interrupts import Interrupts
 from utils.run.job import Job, make_job
 from utils.run.ownership import signed
@@ -24,7 +24,6 @@ from utils.run.samples import Sample
 from utils.run.shapes import crop
 from utils.run.share import sample, sample_share
 from utils.run.start import check_arguments, lock_folder, plan_alone, prepare
-from utils.run.write_config import write_config
 
 
 def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:

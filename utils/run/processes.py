@@ -52,7 +52,8 @@ class Processes:
         self._apart = threading.Event()  # set once they have parted
         self._signs: dict[int, tuple[bytes, float]] = {}  # each one's last sign of life, and when it was new
         self._rounds = 0
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+        self._beating.start()
         self.gather(None)  # now all have come, and nobody can be missing where torch would wait for it
         self.device = self._make_accelerator()
 
@@ -137,6 +138,7 @@ class Processes:
                 time.sleep(GLANCE)
         except DistError:
             pass
+        self._beating.join(GLANCE + 1)  # a thread that Python's end meets within torch would end it with an abort
 
     def _make_accelerator(self) -> torch.device:
         """The device that Accelerate gives this process.

@@ -1,7 +1,9 @@
 """From the command line to settings: arguments checked against each other and against what they name."""
 
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +19,18 @@ from utils.errors import InputError
 from utils.plain_yaml import parse_yaml
 from utils.resize_right import KERNELS
 from utils.run.references import find_references
-from utils.run.settings import Settings
+from utils.run.settings import Settings, share_walked
 from utils.run.shapes import check_shape
 
 MOST_SAMPLES = 10_000_000  # planned in 11 s and 0.7 GB; more are better made in several runs
+DEFAULTS = {  # of what neither the command line nor the config's `sampling` says
+    "downsample_factor": 8.0,
+    "interp_method": "cubic",
+    "low_pass": "resize",
+    "refine": "sample",
+    "range_t": 0,
+    "strength": 1.0,
+}
 
 
 def resolve(args: Mapping[str, Any]) -> Settings:
@@ -34,6 +44,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     """
     _check_working_folder(args)
     weights, config = find_model(args)
+    args = {**args, **DEFAULTS, **config.sampling, **{key: given for key, given in args.items() if given is not None}}
     diffusion = _diffusion(args, config)
     sampler, sampler_options = _sampler(args)
     for name, known in (("interp_method", KERNELS), ("low_pass", WAYS_UP), ("refine", GUIDES)):
@@ -60,6 +71,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     values |= {"config": config, "weights": weights, "diffusion": diffusion, "mixed_precision": precision}
     values |= {"sampler": sampler, "sampler_options": sampler_options}
     values |= {"references": references, "input_notes": notes, "n_samples": n_samples, "skipped": skipped}
+    values |= {"strength": float(args["strength"])}
     values |= _sizes(args, config)
     return Settings(**(values | _sweeps(args, min(values["image_size"]), diffusion["respace_steps"])))
 
@@ -148,12 +160,34 @@ def _size_multiple(config: Config) -> int:
 
 def _sweeps(args: Mapping[str, Any], short_side: int, respace_steps: int) -> dict[str, tuple[Any, ...]]:
     """The factors, in pixels of the image, and the ranges, each value once."""
-    for factor in args["downsample_factor"]:
+    factors = list(map(_number, _once(args["downsample_factor"])))
+    for factor in factors:
         _within("downsample_factor", factor, 1, short_side // args["upscale"])
-    for range_t in args["range_t"]:
+    walked = share_walked(args["strength"], respace_steps)
+    ranges = _once([_steps("range_t", given, walked) for given in _once(args["range_t"])])
+    for range_t in ranges:
         _within("range_t", range_t, 0, respace_steps)
-    factors = (args["upscale"] * factor for factor in args["downsample_factor"])
-    return {"downsample_factor": tuple(dict.fromkeys(factors)), "range_t": tuple(dict.fromkeys(args["range_t"]))}
+    return {"downsample_factor": _once([args["upscale"] * factor for factor in factors]), "range_t": ranges}
+
+
+def _once(values: Any) -> tuple[Any, ...]:
+    """One value or several, each once."""
+    return tuple(dict.fromkeys(values if isinstance(values, (list, tuple)) else [values]))
+
+
+def _number(given: object) -> float:
+    if not isinstance(given, (int, float)):
+        raise InputError(f"--downsample_factor must be numbers, not {given!r}")
+    return float(given)
+
+
+def _steps(name: str, given: int | str, walked: int) -> int:
+    """A number of steps; of a share, `20%`, that of the steps walked, rounded down."""
+    number, share, rest = str(given).partition("%")
+    try:
+        return math.floor(Fraction(number) * walked / 100) if share and not rest else int(str(given))
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"--{name} must be a number of steps or a share like 20%, not {given!r}") from None
 
 
 def _one_of(name: str, value: str, known: Collection[str]) -> None:

@@ -21,7 +21,7 @@ def check_arguments(args: Mapping[str, Any], processes: Processes) -> None:
     Raises:
         InputError: one was not.
     """
-    given = processes.gather(dict(args))
+    given = processes.gather({name: value for name, value in args.items() if name != "command"})
 
     def check() -> None:
         for rank, its in enumerate(given):

@@ -1,0 +1,103 @@
+"""Defaults of a run: the config's own, the command line's in their place, the paper's where neither speaks."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from models.config import RUN_KEYS, parse_config, read_config
+from sample_ilvr import parse_args
+from tests.test_config import GOOD
+from utils.errors import InputError
+from utils.paths import PROJECT
+from utils.run.resolve import resolve
+from utils.run.settings import Settings
+
+OPENPEEPS = PROJECT / "configs" / "openpeeps64.yaml"
+
+
+def settings(*args: object) -> Settings:
+    return resolve(vars(parse_args([str(arg) for arg in args])))
+
+
+def with_sampling(folder: Path, **sampling: object) -> Path:
+    """The embedded model's config with other defaults."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(OPENPEEPS.read_text()) | {"sampling": sampling}))
+    return path
+
+
+def test_the_bare_command_takes_ten_calls_by_regions():
+    found = settings()
+    assert (found.refine, found.walk_steps, found.range_t, found.downsample_factor) == ("regions", 10, (2,), (8.0,))
+    assert found.image_settings["refine"] == "regions"
+
+
+def test_the_command_line_has_the_last_word():
+    found = settings("--refine", "sample", "--range_t", 0, "--respace_steps", 50, "--downsample_factor", 4, 8)
+    assert (found.refine, found.walk_steps, found.range_t, found.downsample_factor) == ("sample", 50, (0,), (4, 8))
+    assert "refine" not in found.image_settings  # as in the records of images made before there was a choice
+
+
+def test_where_a_config_says_nothing_the_papers_defaults_hold():
+    for path in sorted((PROJECT / "configs").glob("*.yaml")):
+        if path != OPENPEEPS:
+            assert not read_config(path).sampling, path
+    found = settings("--weights", PROJECT / "weights" / "openpeeps64")
+    assert (found.refine, found.walk_steps, found.range_t, found.strength) == ("sample", 1000, (0,), 1)
+    assert (found.downsample_factor, found.interp_method, found.low_pass) == ((8.0,), "cubic", "resize")
+
+
+def test_a_config_may_have_sweeps_and_each_argument_of_its_keys(tmp_path):
+    values = {"respace_type": "quad", "interp_method": "box", "low_pass": "projection", "strength": 0.5}
+    path = with_sampling(
+        tmp_path, downsample_factor=[4, 16], range_t=[0, "50%"], respace_steps=8, refine="sample", **values
+    )
+    found = settings("-c", path)
+    assert RUN_KEYS.keys() == read_config(path).sampling.keys()
+    assert (found.downsample_factor, found.range_t, found.walk_steps) == ((4, 16), (0, 2), 4)
+    assert (found.diffusion["respace_type"], found.interp_method, found.low_pass) == ("quad", "box", "projection")
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        ({"guide": "regions"}, "here: unknown key sampling.guide; known are "),
+        ({"refine": 3}, "here: sampling.refine must be of type str, not 3"),
+        ({"range_t": 0.2}, "here: sampling.range_t must be of type int or str or list, not 0.2"),
+        ("regions", "here: sampling must be of type dict, not 'regions'"),
+    ],
+)
+def test_what_sampling_cannot_be(sampling, message):
+    with pytest.raises(InputError) as raised:
+        parse_config(GOOD | {"sampling": sampling}, "here")
+    assert str(raised.value).startswith(message)
+
+
+def test_a_factor_that_is_no_number_is_told(tmp_path):
+    with pytest.raises(InputError, match="--downsample_factor must be numbers, not 'eight'"):
+        settings("-c", with_sampling(tmp_path, downsample_factor=[8, "eight"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "strength", "steps"),
+    [("20%", 1, 10), ("20%", 0.5, 5), ("19.9%", 1, 9), ("14%", 1, 7), ("0%", 1, 0), ("100%", 1, 50), ("7", 1, 7)],
+)
+def test_a_range_may_be_a_share_of_the_steps_walked(given, strength, steps):
+    assert settings("--respace_steps", 50, "--strength", strength, "--range_t", given).range_t == (steps,)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("20x%", "--range_t must be a number of steps or a share like 20%, not '20x%'"),
+        ("2%0", "--range_t must be a number of steps or a share like 20%, not '2%0'"),
+        ("0.2", "--range_t must be a number of steps or a share like 20%, not '0.2'"),
+        ("1/0%", "--range_t must be a number of steps or a share like 20%, not '1/0%'"),
+        ("120%", "--range_t must be 0 … 10, not 12"),
+        ("-1%", "--range_t must be 0 … 10, not -1"),
+    ],
+)
+def test_what_a_range_cannot_be(given, message):
+    with pytest.raises(InputError, match="^" + message.replace("…", ".")):
+        settings(f"--range_t={given}")
