@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from utils.images import read_pixels, read_reference, save_png, to_pixels
+import numpy as np
+
+from utils.images import make_grid, read_pixels, read_reference, save_png, to_pixels
 from utils.paths import PROJECT
 from utils.sheet import draw_sheet
 
@@ -89,6 +91,30 @@ def progress(work: Path, save_dir: Path) -> None:
         shutil.copy(out / f"progress_grid{suffix}", save_dir / f"progress{suffix}")
 
 
+def sizes(work: Path, save_dir: Path) -> None:
+    """Rows of two references each: the picture, and samples of 64×64, 128×192 and 256×256; N grows with the size."""
+    wide = ("--image_size", SIZE, SIZE * 3 // 2, "--upscale", 2)
+    blocks = rows_of_runs(work, FEW, [(), wide, ("--upscale", 4)])
+    save_png(
+        make_grid([left + right for left, right in zip(blocks[::2], blocks[1::2], strict=True)]), save_dir / "sizes.png"
+    )
+
+
+def detail(work: Path, save_dir: Path) -> None:
+    """Rows of references at 128×128, columns of shares of the steps that windows draw: one step, a tenth, all."""
+    blocks = rows_of_runs(work, FEW[:2], [("--upscale", 2, "--detail", share) for share in (0.02, 0.1, 1)])
+    save_png(make_grid(blocks), save_dir / "detail.png")
+
+
+def rows_of_runs(work: Path, names: Sequence[str], runs: Sequence[Sequence[object]]) -> list[list[np.ndarray]]:
+    """One row per reference: the picture, and its sample of a run with each of these arguments."""
+    folders = [run(work, names, "--range_t", LAST_FIFTH, *args, save_dir=f"{i}") for i, args in enumerate(runs)]
+    return [
+        [to_pixels(read_reference(path, SIZE)), *(read_pixels(folder / f"{path.stem}_0.png") for folder in folders)]
+        for path in chosen(names)
+    ]
+
+
 def run(
     work: Path, names: Sequence[str], *args: object, save_dir: str = "out", method: Sequence[object] = PAPER
 ) -> Path:
@@ -114,6 +140,8 @@ FIGURES: dict[str, Callable[[Path, Path], None]] = {
     "strength": strength,
     "translation": translation,
     "progress": progress,
+    "sizes": sizes,
+    "detail": detail,
 }
 
 if __name__ == "__main__":

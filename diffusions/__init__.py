@@ -8,13 +8,14 @@ from diffusions.continuous import ContinuousProcess
 from diffusions.ddim import DDIM
 from diffusions.ddpm import DDPM
 from diffusions.ilvr import ILVR
+from diffusions.overview import Overview
 from diffusions.process import Process
 from diffusions.regions import Regions
 from diffusions.sampler import Guide, Sampler, Step
 from diffusions.strength import noised_start
 
-__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "ContinuousProcess", "Guide", "Process", "Regions"]
-__all__ += ["Sampler", "Step", "make_sampler", "noised_start", "taken_options"]
+__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "ContinuousProcess", "Guide", "Overview", "Process"]
+__all__ += ["Regions", "Sampler", "Step", "make_sampler", "noised_start", "taken_options"]
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddpm": DDPM,

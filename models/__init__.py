@@ -1,11 +1,12 @@
 """Networks, and the checkpoints of every family that run in them."""
 
-from models.checkpoints import load_model, load_network
+from models.checkpoints import build_network, load_model, load_network
 from models.class_conditional import choose_class
 from models.export import new_network, save_diffusers
 from models.model import Model
 from models.network import Network
 from models.ready import DTYPES, Compiled, advise, make_ready
+from models.tiles import Tiles
 from models.unet import UNet
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "Compiled",
     "Model",
     "Network",
+    "Tiles",
     "UNet",
     "advise",
+    "build_network",
     "choose_class",
     "load_model",
     "load_network",

@@ -151,8 +151,10 @@ def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, 
     """
     params = read_network(folder, raw_weights)
     size = params.get("sample_size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:  # height and width
+        size = size[0]
     if not isinstance(size, int):
-        raise InputError(f"{folder}: sample_size in config.json must be one whole number, not {size!r}")
+        raise InputError(f"{folder}: sample_size in config.json must be that of squares, not {size!r}")
     scheduler = _scheduler_file(folder)
     content = {
         "image_size": size,

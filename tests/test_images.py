@@ -87,6 +87,21 @@ def test_what_is_cut_off_before_resizing_does_not_count(tmp_path, shape):
     assert (read_reference(tmp_path / "a.png", 32) - whole).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("orientation", [1, 5, 6, 8])
+@pytest.mark.parametrize("shape", [(20, 333), (500, 100), (64, 64), (24, 16)])
+def test_a_rectangle_is_the_middle_of_what_people_see(tmp_path, shape, orientation, monkeypatch):
+    monkeypatch.setattr("utils.images.BAND", 1000)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    picture = from_pixels(torch.from_numpy(decode(tmp_path / "a.png").copy()))
+    scale = max(24 / picture.shape[1], 16 / picture.shape[2])
+    for canvas in ((24, 16), (24, 24)):
+        whole = resize(picture, scale, canvas, pad_mode="symmetric").clamp(-1, 1)
+        assert (read_reference(tmp_path / "a.png", (24, 16), canvas=canvas) - whole).abs().max() < 1e-5
+
+
 def test_a_picture_of_one_long_row_is_read_in_no_time(tmp_path):
     Image.new("1", (40_000_000, 2), 1).save(tmp_path / "a.png")
     assert (read_reference(tmp_path / "a.png", 32) > 0.99).all()

@@ -155,6 +155,26 @@ def test_a_factor_below_the_autoencoders_is_refused(pipeline_folder, tmp_path, i
     assert error.startswith("downsample_factor must be at least 4, not 3.5")
 
 
+@pytest.mark.parametrize("size", [("--image_size", 64, 48), ("--keep_aspect", "--upscale", 2)])
+def test_images_of_other_sizes(pipeline_folder, tmp_path, input_dir, size):
+    """At N = f nothing but the reference is left, in windows and on a canvas too."""
+    args = ("--weights", pipeline_folder, "--input_dir", input_dir, "--save_dir", tmp_path / "out", *size)
+    factor = 2 if "--upscale" in size else 4
+    assert run_here(*args, "--respace_steps", 4, "--detail", 0.5, "--downsample_factor", factor) == (0, "")
+    images = read_images(tmp_path / "out")
+    assert len(images) == 3
+    for name, image in images.items():
+        shown = np.asarray(Image.open(tmp_path / "out" / "index_files" / "N4" / f"{name[0]}.png")).astype(int)
+        assert image.shape == shown.shape and min(image.shape[:2]) == (64 if "--upscale" in size else 48)
+        assert np.abs(image - shown).max() <= 1
+
+
+def test_sizes_that_no_latents_have_are_refused(pipeline_folder, tmp_path, input_dir):
+    args = ("--weights", pipeline_folder, "--input_dir", input_dir, "--save_dir", tmp_path / "out")
+    code, error = run_here(*args, "--image_size", 36)
+    assert code == 2 and error == "image_size 36: the model takes multiples of 8 only; nearest: 32 and 40"
+
+
 def test_another_autoencoder_is_another_checkpoint(pipeline_folder, tmp_path, input_dir):
     """A run does not go on with the images of another decoder."""
     shutil.copytree(pipeline_folder, tmp_path / "pipeline")

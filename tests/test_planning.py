@@ -12,7 +12,7 @@ from tests.commands import run_here
 from utils.run import share
 from utils.run.batches import make_batches
 from utils.run.references import Reference
-from utils.run.settings import Binding, Sample, Samples
+from utils.run.samples import Binding, Sample, Samples
 
 NAMES = ("a", "B_1", "é", "a_0", "e\u0301")  # the last, of a second form, may lie beside the third
 BINDINGS = (Binding(4.0, 0, "N4"), Binding(8.0, 0, "N8"))
@@ -66,6 +66,12 @@ def test_samples_and_batches_are_those_of_the_lists(n_samples, skipped, num_bind
         assert list(batches) == its
         assert list(batches[1::2]) == its[1::2] and batches[1::2].num_samples == sum(map(len, its[1::2]))
         assert batches.largest == max(map(len, its), default=0)
+        shapes = np.array([0, 1, 0, 2, 1])  # of the references
+        alike = make_batches(samples, todo, size, num_processes, np.zeros(len(NAMES), dtype=int))
+        assert list(alike) == its
+        of_shapes = list(make_batches(samples, todo, size, num_processes, shapes))
+        assert all(len({shapes[sample.number % len(NAMES)] for sample in batch}) == 1 for batch in of_shapes)
+        assert wanted <= set(chain.from_iterable(of_shapes)) <= set(expected)
 
 
 @pytest.mark.parametrize(

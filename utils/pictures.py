@@ -54,7 +54,8 @@ class Picture:
     Attributes:
         sha256: of the file, 64 hexadecimal digits.
         megapixels: its size.
-        height, width: in pixels, as stored; after `load`, of what was decoded.
+        stored: height and width in pixels.
+        height, width: the same; after `load`, of what was decoded.
         notes: what there is to be said of how it was read, a few words each.
     """
 
@@ -67,6 +68,8 @@ class Picture:
         self.image = Image.open(header.file, formats=FORMATS)
         self.width, self.height = self.image.size
         self.megapixels = self.width * self.height / 1e6
+        self.stored = self.height, self.width
+        self.orientation = 1
         if self.megapixels > tolerance.max_megapixels:
             raise ValueError(f"has {self.megapixels:.1f} megapixels; the limit is {tolerance.max_megapixels:g}")
         self.layout = layout_of(self.image)
@@ -141,6 +144,10 @@ class Picture:
         if alpha is not None:
             part = Image.composite(part, Image.new(part.mode, part.size, "white"), alpha)
         return np.asarray(part).reshape(part.height, part.width, channels)
+
+    def swap(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """A height and width as stored → as it is to be seen, and back. Known after `load`."""
+        return shape[::-1] if self.orientation in TURNS and TURNS[self.orientation][0] else shape
 
     def turn(self, pixels: np.ndarray) -> np.ndarray:
         """[H, W, …] as stored → as it is to be seen."""

@@ -9,7 +9,8 @@ from diffusions.process import Denoiser
 from models import Model
 from utils.errors import InputError
 from utils.noise import SampleNoise
-from utils.run.settings import Binding, Settings
+from utils.run.samples import Binding
+from utils.run.settings import Settings
 
 
 def check_latents(model: Model, settings: Settings) -> None:

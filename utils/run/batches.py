@@ -5,7 +5,7 @@ from typing import overload
 
 import numpy as np
 
-from utils.run.settings import Sample, Samples
+from utils.run.samples import Sample, Samples
 
 
 class Batches(Sequence[list[Sample]]):
@@ -52,28 +52,35 @@ def largest_batch(samples: Samples, micro_batch: int, num_processes: int) -> int
     return min(micro_batch, int(np.bincount(samples.numbers % num_processes).max(initial=1)))
 
 
-def make_batches(samples: Samples, todo: np.ndarray, micro_batch: int, num_processes: int) -> Batches:
+def make_batches(
+    samples: Samples, todo: np.ndarray, micro_batch: int, num_processes: int, shapes: np.ndarray | None = None
+) -> Batches:
     """The batches of a run that hold a sample to make, the first of each process first.
 
     They are those of a whole run, finished samples included: the device's rounding may depend on a batch's size. Sample
     i is of process i mod `num_processes` in a run that begins. Each batch is of one binding, since it has one filter:
-    the same as if each binding had a run of its own.
+    the same as if each binding had a run of its own. And each is of one shape.
 
     Args:
         samples: the run's.
         todo: [N] bool, whether each is to be made.
         micro_batch: samples in a batch at most.
         num_processes: that share the work.
+        shapes: [R] int, of each reference, the number of its images' shape; None if all have one.
     """
-    of_binding = samples.numbers % num_processes  # each sample's process
-    order = np.argsort(np.tile(of_binding, len(samples.bindings)), kind="stable")
-    lengths = np.bincount(of_binding, minlength=num_processes)  # of each process' share of one binding
-    groups = np.repeat(lengths, len(samples.bindings))
-    within = np.arange(len(samples)) - np.repeat(groups.cumsum() - groups, groups)
+    process = samples.numbers % num_processes
+    shape = 0 if shapes is None else shapes[samples.numbers % len(samples.references)]
+    num_shapes = 1 if shapes is None else 1 + shapes.max()
+    bindings = np.arange(len(samples.bindings))[:, None]
+    group = ((process * len(bindings) + bindings) * num_shapes + shape).ravel()
+    order = np.argsort(group, kind="stable")
+    first = np.flatnonzero(np.diff(group[order], prepend=-1))  # of each group
+    lengths = np.diff(first, append=len(samples))
+    within = np.arange(len(samples)) - np.repeat(first, lengths)
     starts = np.flatnonzero(within % min(micro_batch, len(samples)) == 0)
     sizes = np.diff(starts, append=len(samples))
 
-    process = np.repeat(np.arange(num_processes), lengths * len(samples.bindings))[starts]
+    process = group[order[starts]] // (len(bindings) * num_shapes)
     count = np.bincount(process, minlength=num_processes)
     turn = np.arange(len(starts)) - (count.cumsum() - count)[process]  # of a batch among its process's own
     in_turn = np.lexsort((process, turn))

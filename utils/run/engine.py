@@ -20,7 +20,8 @@ from utils.run.ownership import signed
 from utils.run.plan import Plan, begin
 from utils.run.processes import Processes
 from utils.run.resolve import resolve
-from utils.run.settings import Sample
+from utils.run.samples import Sample
+from utils.run.shapes import crop
 from utils.run.share import sample, sample_share
 from utils.run.start import check_arguments, lock_folder, plan_alone, prepare
 
@@ -99,7 +100,8 @@ def _finish(job: Job, gallery: Gallery) -> None:
 def _draw_progress(job: Job, shown: Sample) -> None:
     """Sample one image once more, by itself, and show it over its steps."""
     settings = job.plan.settings
-    progress = Progress(settings.walk_steps, job.model.decode)
+    shape = settings.shape_of(shown.reference)
+    progress = Progress(settings.walk_steps, lambda latents: crop(job.model.decode(latents), shape))
     reference = job.plan.read(shown.reference)
     sample(job, [shown], [reference], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
     progress.save(settings.save_dir / shown.binding.folder / FILM)

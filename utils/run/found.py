@@ -15,7 +15,7 @@ from utils.run.record import read_run_record, settings_record
 from utils.run.settings import Settings
 
 # a picture edited since its samples were made is no other setting: its samples are made anew
-OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256"}
+OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256", "shape"}
 PAGE_START = 4096  # bytes, which say whose page it is
 
 

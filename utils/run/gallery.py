@@ -11,11 +11,13 @@ from torch import Tensor
 
 from utils.errors import RunError, one_line
 from utils.files import write_atomically
-from utils.images import save_png, to_pixels
+from utils.images import Shape, save_png, to_pixels
 from utils.run.page import Page, Row, Series, render
 from utils.run.pictures import FOLDER, Picture, binds_folder, output_folders, picture_folders
 from utils.run.plan import Plan
-from utils.run.settings import Binding, Sample, Settings
+from utils.run.samples import Binding, Sample
+from utils.run.settings import Settings
+from utils.run.shapes import crop
 
 SHARE_OF_TIME = 0.05  # the most that keeping the page up to date may take
 NETWORKS = ("model", "autoencoder")  # settings too long for the page
@@ -83,7 +85,7 @@ def save_pictures(plan: Plan, samples: Sequence[Sample], references: Sequence[Te
     Each is written with the reference's first sample, by whichever process makes that one, and so by one only.
 
     Args:
-        references: one per sample, [C, H, W] in [-1, 1].
+        references: one per sample, [C, H, W] in [-1, 1], on the canvas of its images.
         low_frequencies: what of each binds, [B, C, H, W] in about [-1, 1].
 
     Raises:
@@ -91,9 +93,10 @@ def save_pictures(plan: Plan, samples: Sequence[Sample], references: Sequence[Te
     """
     for sample, *images in zip(samples, references, low_frequencies, strict=True):
         if sample.variation == 0:
+            shape = plan.settings.shape_of(sample.reference)
             for picture, image in zip(pictures_for(sample), images, strict=True):
                 if not plan.path(picture).exists():
-                    save_png(to_pixels(image), plan.path(picture), plan.text(picture))
+                    save_png(to_pixels(crop(image, shape)), plan.path(picture), plan.text(picture))
 
 
 def without_pictures(plan: Plan) -> list[Sample]:
@@ -120,7 +123,7 @@ def page_of(plan: Plan, running: bool) -> Page:
         for reference in references
     ]
     return Page(
-        size=(settings.config.image_size, settings.config.image_size),
+        size=_largest(settings.all_shapes),
         rows=rows,
         stride=len(settings.references),
         n_samples=settings.n_samples,
@@ -136,6 +139,11 @@ def page_of(plan: Plan, running: bool) -> Page:
         running=running,
         film=None if running else settings.progress_grid,  # until then, it may be of an earlier run
     )
+
+
+def _largest(shapes: Sequence[Shape]) -> Shape:
+    """The height and width that hold each of these."""
+    return max(height for height, _ in shapes), max(width for _, width in shapes)
 
 
 def _below(input_dir: Path, path: Path) -> Path:

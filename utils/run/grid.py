@@ -5,7 +5,8 @@ import numpy as np
 from utils.images import read_pixels
 from utils.run.pictures import Picture
 from utils.run.references import Reference
-from utils.run.settings import Binding, Sample, Settings
+from utils.run.samples import Binding, Sample
+from utils.run.settings import Settings
 from utils.sheet import draw_sheet
 
 GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
@@ -20,8 +21,12 @@ def grid_of(settings: Settings) -> np.ndarray:
         [H, W, 3] uint8.
     """
 
+    height, width = (max(sides) for sides in zip(*settings.all_shapes, strict=True))
+
     def read(image: Sample | Picture) -> np.ndarray:
-        return read_pixels(settings.save_dir / image.file_name)
+        pixels = read_pixels(settings.save_dir / image.file_name)
+        beyond = (0, height - len(pixels)), (0, width - pixels.shape[1]), (0, 0)
+        return np.pad(pixels, beyond, constant_values=255)  # white
 
     references = [first.reference for first in settings.samples.variations(settings.bindings[0], 1)]
     shown = references[:GRID_ROWS]

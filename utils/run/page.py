@@ -50,7 +50,7 @@ class Page:
     """All that the page says.
 
     Attributes:
-        size: of an image, height and width.
+        size: height and width that hold any of its images.
         rows: the references that have samples; None for one that cannot be read.
         stride: how many references there are in all: sample i follows reference i mod stride.
         n_samples: per binding.

@@ -21,7 +21,9 @@ from utils.run.pictures import Picture, output_folders, picture_folders, picture
 from utils.run.preflight import THREADS, examine
 from utils.run.record import hash_weights, picture_text, png_text, write_run_record
 from utils.run.references import Reference
-from utils.run.settings import Sample, Settings
+from utils.run.samples import Sample
+from utils.run.settings import Settings
+from utils.run.shapes import own_shape
 
 MOST_NAMED = 20  # samples that a summary names
 READ_AT_ONCE = 10_000  # files; each takes some memory while it waits for its thread
@@ -52,7 +54,9 @@ class Plan:
     @cached_property
     def batches(self) -> Batches:
         """The batches with something left to do, each process's being every `num_processes`th."""
-        return make_batches(self.settings.samples, self.todo, self.settings.micro_batch, self.num_processes)
+        settings = self.settings
+        shapes = np.array([settings.all_shapes.index(settings.shape_of(each)) for each in settings.references])
+        return make_batches(settings.samples, self.todo, settings.micro_batch, self.num_processes, shapes)
 
     def path(self, image: Sample | Picture) -> Path:
         """Where a sample, or a picture of a reference, is written."""
@@ -95,15 +99,15 @@ class Plan:
         return any(settings.samples.find(binding, path.name) is not None for binding in bindings)
 
     def read(self, reference: Reference) -> Tensor:
-        """A reference as it was when the plan was made, [C, H, W] in [-1, 1].
+        """A reference as it was when the plan was made, on the canvas of its images, [C, H, W] in [-1, 1].
 
         Raises:
             RunError: it has been replaced since then, or can be read no more.
         """
         settings, sha256 = self.settings, self.reference_hashes[reference.name]
-        size, channels = settings.config.image_size, settings.config.image_channels
+        shape, channels = settings.shape_of(reference), settings.config.image_channels
         try:
-            return read_reference(reference.path, size, channels, settings.tolerance, sha256)
+            return read_reference(reference.path, shape, channels, settings.tolerance, sha256, settings.canvas(shape))
         except InputError as error:
             raise RunError(str(error)) from None
 
@@ -122,12 +126,14 @@ class Plan:
         """What the run would do, in lines."""
         settings = self.settings
         images, left = len(settings.samples), int(self.todo.sum())
+        sizes = [f"{height}×{width}" for height, width in settings.all_shapes]
         named = [settings.samples[i] for i in np.flatnonzero(self.todo)[:MOST_NAMED].tolist()]
         return "\n".join(
             [
                 f"samples      {images}, of which {images - left} are finished",
                 f"references   {len(self.reference_hashes)} read, {len(settings.skipped)} skipped",
                 f"steps        {settings.walk_steps} per sample",
+                *([f"sizes        {', '.join(sizes[:5])}{', …' * (len(sizes) > 5)}"] if settings.is_larger else []),
                 f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
                 f"shared by {self.num_processes} process(es)",
                 f"files        {left} images, index.html, grid.png and run.yaml in {one_line(settings.save_dir)}",
@@ -149,13 +155,17 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
             images of other settings (unless `overwrite`).
     """
     check_replaceable(settings.save_dir / "run.yaml")
-    found = examine(settings.references, settings.config.image_size, settings.tolerance)
+    found = examine(settings.references, max(settings.image_size), settings.tolerance)
     if found.faults and not settings.skip_bad_inputs:
         raise InputError(*found.faults.values())
     settings = replace(settings, skipped={**settings.skipped, **found.faults})
     _check_progress_grid(settings)
     if not settings.samples:
         raise InputError(*found.faults.values(), "no sample has a reference that can be read")
+    if settings.keep_aspect:
+        short, multiple = settings.image_size[0], settings.size_multiple
+        shapes = {name: own_shape(shape, short, multiple) for name, shape in found.shapes.items()}
+        settings = replace(settings, shapes=shapes)
     todo = np.ones(len(settings.samples), dtype=bool)
     notes = (*settings.input_notes, *found.notes)
     plan = Plan(

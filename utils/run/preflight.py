@@ -23,11 +23,13 @@ class Examination:
 
     Attributes:
         hashes: SHA-256 of the content of each that can be read.
+        shapes: height and width of each of these, in pixels, as it is to be seen.
         faults: what is the matter with each other.
         notes: what there is to be said of how they are read, a line each.
     """
 
     hashes: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -36,7 +38,7 @@ def examine(references: Iterable[Reference], size: int, tolerance: Tolerance) ->
     """Decode every reference once.
 
     Args:
-        size: the model's, in pixels: as `read_reference` is told.
+        size: of the images, their longer side in pixels: as `read_reference` is told.
         tolerance: what they may cost and lack.
     """
     found, alone = Examination(), Lock()
@@ -48,19 +50,21 @@ def examine(references: Iterable[Reference], size: int, tolerance: Tolerance) ->
             if isinstance(result, InputError):
                 found.faults[reference.name] = str(result)
                 continue
-            found.hashes[reference.name], its_notes = result
+            found.hashes[reference.name], found.shapes[reference.name], its_notes = result
             for note in dict.fromkeys(its_notes):
                 notes[note].append(reference.path.name)
     found.notes = [_line(note, names) for note, names in notes.items()]
     return found
 
 
-def _decode(reference: Reference, size: int, tolerance: Tolerance, alone: Lock) -> tuple[str, list[str]] | InputError:
-    """A picture's hash and notes, or why it cannot be read. Of huge ones, one is decoded at a time."""
+def _decode(
+    reference: Reference, size: int, tolerance: Tolerance, alone: Lock
+) -> tuple[str, tuple[int, int], list[str]] | InputError:
+    """A picture's hash, shape and notes, or why it cannot be read. Of huge ones, one is decoded at a time."""
     try:
         with open_picture(reference.path, tolerance) as picture, alone if picture.megapixels > HUGE else nullcontext():
             picture.load(size)
-            return picture.sha256, picture.notes
+            return picture.sha256, picture.swap(picture.stored), picture.notes
     except InputError as error:
         return error
 

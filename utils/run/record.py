@@ -17,7 +17,9 @@ from utils.files import open_regular, write_atomically
 from utils.plain_yaml import LARGEST, parse_yaml
 from utils.run.ownership import not_ours, signed
 from utils.run.pictures import Picture
-from utils.run.settings import Sample, Settings
+from utils.run.references import Reference
+from utils.run.samples import Sample
+from utils.run.settings import Settings
 
 ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
@@ -110,7 +112,7 @@ def png_text(settings: Settings, sample: Sample, weights_hash: str, reference_ha
         "downsample_factor": sample.binding.downsample_factor,
         "range_t": sample.binding.range_t,
     }
-    return _signed(values)
+    return _signed(values | _own_shape(settings, sample.reference))
 
 
 def picture_text(settings: Settings, picture: Picture, weights_hash: str, reference_hash: str) -> dict[str, str]:
@@ -122,7 +124,11 @@ def picture_text(settings: Settings, picture: Picture, weights_hash: str, refere
         "downsample_factor": picture.downsample_factor,
         "range_t": None,
     }
-    return _signed(values)
+    return _signed(values | _own_shape(settings, picture.reference))
+
+
+def _own_shape(settings: Settings, reference: Reference) -> dict[str, Any]:
+    return {"shape": settings.shape_of(reference)} if settings.keep_aspect else {}
 
 
 def _signed(values: Mapping[str, Any]) -> dict[str, str]:

@@ -5,13 +5,14 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from diffusions import GUIDES, SAMPLERS, taken_options
 from diffusions.ddpm import VAR_TYPES
 from diffusions.low_pass import WAYS_UP
 from diffusions.schedule import RESPACINGS
-from models import DTYPES
+from models import DTYPES, build_network
+from models.autoencoder import Autoencoder
 from models.config import Config
 from models.find import config_for, find_weights
 from utils.errors import InputError
@@ -19,6 +20,7 @@ from utils.plain_yaml import parse_yaml
 from utils.resize_right import KERNELS
 from utils.run.references import find_references
 from utils.run.settings import Settings, share_walked
+from utils.run.shapes import check_shape
 
 MOST_SAMPLES = 10_000_000  # planned in 11 s and 0.7 GB; more are better made in several runs
 DEFAULTS = {  # of what neither the command line nor the config's `sampling` says
@@ -70,7 +72,8 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     values |= {"sampler": sampler, "sampler_options": sampler_options}
     values |= {"references": references, "input_notes": notes, "n_samples": n_samples, "skipped": skipped}
     values |= {"strength": float(args["strength"])}
-    return Settings(**(values | _sweeps(args, config.image_size, diffusion["respace_steps"])))
+    values |= _sizes(args, config)
+    return Settings(**(values | _sweeps(args, min(values["image_size"]), diffusion["respace_steps"])))
 
 
 def _check_working_folder(args: Mapping[str, Any]) -> None:
@@ -132,16 +135,40 @@ def _sampler(args: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def _sweeps(args: Mapping[str, Any], image_size: int, respace_steps: int) -> dict[str, tuple[Any, ...]]:
-    """The factors and ranges, each value once."""
+def _sizes(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """How large the images are, and what their sides are multiples of."""
+    _within("upscale", args["upscale"], 1)
+    _within("detail", args["detail"], 0, 1)
+    if not 0 <= args["tile_overlap"] < 1:
+        raise InputError(f"--tile_overlap must be at least 0 and below 1, a whole window, not {args['tile_overlap']}")
+    sides = args["image_size"] or [config.image_size]
+    if len(sides) > 2:
+        raise InputError("--image_size takes a height and a width, or one number for both")
+    if args["keep_aspect"] and len(sides) == 2:
+        raise InputError("--keep_aspect takes one number as --image_size, the short side")
+    shape = args["upscale"] * sides[0], args["upscale"] * sides[-1]
+    multiple = _size_multiple(config) if args["image_size"] or args["keep_aspect"] else 1
+    check_shape(shape, multiple)
+    return {"image_size": shape, "size_multiple": multiple}
+
+
+def _size_multiple(config: Config) -> int:
+    """What heights and widths of a model's images are multiples of."""
+    autoencoder = cast(Autoencoder, build_network(config.autoencoder)) if config.autoencoder else None
+    return build_network(config).size_multiple * (autoencoder.factor if autoencoder else 1)
+
+
+def _sweeps(args: Mapping[str, Any], short_side: int, respace_steps: int) -> dict[str, tuple[Any, ...]]:
+    """The factors, in pixels of the image, and the ranges, each value once."""
     factors = _once(list(map(_number, _once(args["downsample_factor"]))))
     for factor in factors:
-        _within("downsample_factor", factor, 1, image_size)
+        _within("downsample_factor", factor, 1, short_side // args["upscale"])
     walked = share_walked(args["strength"], respace_steps)
     ranges = _once([_steps("range_t", given, walked) for given in _once(args["range_t"])])
     for range_t in ranges:
         _within("range_t", range_t, 0, respace_steps)
-    return {"downsample_factor": factors, "range_t": ranges}
+    scaled = tuple(args["upscale"] * factor for factor in factors)
+    return {"downsample_factor": scaled, "range_t": ranges}
 
 
 def _once(values: Any) -> tuple[Any, ...]:

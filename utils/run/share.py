@@ -17,17 +17,18 @@ from utils.overlap import Background, ahead
 from utils.run.batch import make_guide, sample_batch
 from utils.run.gallery import Gallery, save_pictures
 from utils.run.job import Job
-from utils.run.settings import Sample
+from utils.run.samples import Sample
+from utils.run.shapes import crop
 
 
 class Sampled(NamedTuple):
     """What a micro-batch has come to. The device may still be at work on it.
 
     Attributes:
-        images: [B, C, H, W] in about [-1, 1].
+        images: [B, C, H, W] in about [-1, 1], of the canvas the middle.
         watch: knows of each image whether all numbers on its way were finite.
-        low_frequencies: what of each reference bound, [B, C, H, W] in about [-1, 1]; None where no sample is its
-            reference's first, with which that is shown.
+        low_frequencies: what of each reference bound, all of its canvas, in about [-1, 1]; None where no sample is
+            its reference's first, with which that is shown.
     """
 
     images: Tensor
@@ -69,8 +70,8 @@ def sample(
     """Noise to images, for one micro-batch.
 
     Args:
-        batch: of one binding.
-        references: one per sample, [C, H, W] in [-1, 1].
+        batch: of one binding and one shape.
+        references: one per sample, [C, H, W] in [-1, 1], on the canvas of its images.
         on_step: told of every step.
     """
     settings = job.plan.settings
@@ -84,6 +85,7 @@ def sample(
     watch.add(latents)  # a codebook makes an image even of what is not finite
     watch.add(images)
     is_shown = any(sample.variation == 0 for sample in batch)
+    images = crop(images, settings.shape_of(batch[0].reference))
     return Sampled(images, watch, job.model.decode(guide.low_frequencies) if is_shown else None)
 
 

@@ -1,0 +1,163 @@
+"""Whether windows leave seams, and what they cost: the embedded model at 1, 4 and 16 times its own area.
+
+    python -m benchmarks.tiles [--count 32] [--steps 10] [--rounds 3]
+
+Seams are measured on images that follow held-out portraits, enlarged: the mean gradient across windows' borders over
+that elsewhere. Portraits have their lines where they have them, so this is divided by the same of images made without
+windows: where windows draw the last step alone, which is the default, by the same images without that; where they draw
+every step, by images that the network has seen whole (a quarter as many, in half of the steps). Intervals are a
+bootstrap's over the images, 95 %. Memory and time are a bare network's and a tiled one's in processes of their own, of
+a single thread, which measure in turn; medians of the rounds, and of their ratios.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from benchmarks.held_out import load_held_out
+from benchmarks.samplers import peak_bytes, timed
+from benchmarks.workers import Worker, machine, print_table, print_target, ratio
+from diffusions import DDPM, ILVR, Overview, Process
+from diffusions.process import Denoiser
+from models import Model, load_model, make_ready
+from models.tiles import Tiles, divide
+from utils.memory import keep_freed_memory
+from utils.noise import SampleNoise
+from utils.paths import PROJECT
+from utils.resize_right import resize
+
+SIZE, MULTIPLE, FACTOR = 64, 8, 8  # of the embedded model's images, and what binds there
+SCALES = (1, 2, 4)
+OVERLAPS = {"none": 0, "a quarter": SIZE // 4}
+BATCH = 32  # windows at a time, and images of the model's own size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the seams and the cost of windows")
+    parser.add_argument("--count", type=int, default=32, help="images of each kind")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3, help="of memory and time")
+    args = parser.parse_args()
+    print(machine())
+    torch.set_grad_enabled(False)
+    keep_freed_memory()
+    costs(args.rounds)
+    header = ["size", "windows draw", "overlap", "gradient across borders / elsewhere"]
+    print_table("Seams", header, seams(load_embedded(), args.count, args.steps))
+
+
+def load_embedded() -> Model:
+    """The embedded model in bfloat16, which is the faster on a processor that has it."""
+    model = load_model(PROJECT / "weights" / "openpeeps64")
+    make_ready(model.network, "cpu", "bf16")
+    return model
+
+
+def seams(model: Model, count: int, steps: int) -> Iterator[list[str]]:
+    for scale in SCALES[1:]:
+        side = scale * SIZE
+        for every in (False, True):
+            run = (scale, count // 4, steps // 2) if every else (scale, count, steps)
+            whole = Tiles(model.network, (SIZE, SIZE), 0, BATCH, whole=scale**2)
+            control = sample(model.process, whole, *run, detail_steps=steps if every else 0)
+            for name, overlap in OVERLAPS.items():
+                tiles = Tiles(model.network, (SIZE, SIZE), overlap, BATCH)
+                images = sample(model.process, tiles, *run, detail_steps=steps if every else 1)
+                low, middle, high = seam(images, control, divide(side, SIZE, overlap).borders)
+                drawn = "every step" if every else "the last step"
+                yield [f"{side}×{side}", drawn, name, f"{middle:.3f} ({low:.3f} … {high:.3f})"]
+
+
+def sample(process: Process, network: Denoiser, scale: int, count: int, steps: int, detail_steps: int) -> Tensor:
+    """Images of so many times the model's size, [count, 3, H, W] in [-1, 1]."""
+    side = scale * SIZE
+    references = resize(load_held_out()[:count], out_shape=(side, side), pad_mode="symmetric").clamp(-1, 1)
+    sampler = DDPM(Overview(process, SIZE, MULTIPLE, detail_steps), steps)
+    batches = []
+    for first in range(0, count, BATCH):
+        guide = ILVR(references[first : first + BATCH], scale * FACTOR, range_t=steps // 5)
+        noise = SampleNoise(0, range(first, min(first + BATCH, count)))
+        batches.append(sampler.sample(network, noise.randn(3, side, side), guide, noise.randn_like))
+    return torch.cat(batches).clamp(-1, 1)
+
+
+def seam(images: Tensor, control: Tensor, borders: Sequence[int]) -> tuple[float, float, float]:
+    """The mean gradient across borders over that elsewhere, over the same of the control; its 95 % interval around it.
+
+    Args:
+        images, control: [B, C, H, W].
+        borders: along both axes, each before the pixel of its number.
+    """
+    parts = torch.stack([part for made in (images, control) for part in _gradients(made, borders)])
+    drawn = torch.randint(len(images), (10_000, len(images)), generator=torch.Generator().manual_seed(0))
+    across, elsewhere, control_across, control_elsewhere = parts[:, drawn].sum(2)
+    low, high = ((across / elsewhere) / (control_across / control_elsewhere)).quantile(torch.tensor([0.025, 0.975]))
+    across, elsewhere, control_across, control_elsewhere = parts.sum(1)
+    return low.item(), ((across / elsewhere) / (control_across / control_elsewhere)).item(), high.item()
+
+
+def _gradients(images: Tensor, borders: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Of each image, the mean gradient across borders and elsewhere, [B] each."""
+    across, elsewhere = torch.zeros(2, len(images))
+    for axis in (2, 3):
+        gradient = images.diff(dim=axis).abs().movedim(axis, -1).mean((1, 2))  # [B, places between pixels]
+        at = torch.zeros(gradient.shape[1], dtype=torch.bool)
+        at[torch.tensor(borders) - 1] = True
+        across += gradient[:, at].mean(1)
+        elsewhere += gradient[:, ~at].mean(1)
+    return across, elsewhere
+
+
+class Contender:
+    """The network on images of so many times its size, as many pixels in all; in windows where that is above 1."""
+
+    def __init__(self, scale: int) -> None:
+        self.call = Tiles(load_embedded().network, (SIZE, SIZE), SIZE // 4, BATCH)
+        side = scale * SIZE
+        count = BATCH // scale**2
+        self.x, self.t = torch.randn(count, 3, side, side), torch.full([count], 500)
+        self.memory = self._memory()
+        keep_freed_memory()
+
+    def seconds(self) -> float:
+        """Of a call, per pixel."""
+        return timed(lambda: self.call(self.x, self.t)) / self.x[:, 0].numel()
+
+    def peak(self) -> int:
+        """Bytes that a call takes, on top of the network and the images."""
+        return self.memory
+
+    def _memory(self) -> int:
+        self.seconds()  # what is set up once
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: from here on, the peak is a new one
+        before = peak_bytes()
+        for _ in range(3):
+            self.seconds()
+        return peak_bytes() - before
+
+
+def costs(rounds: int) -> None:
+    """Print memory and time at each scale."""
+    workers = [Worker(Contender, scale, threads=1) for scale in SCALES]
+    seconds = list(zip(*([worker("seconds") for worker in workers] for _ in range(rounds)), strict=True))
+    memory = [worker("peak") for worker in workers]
+    rows = []
+    for i, scale in enumerate(SCALES):
+        windows = len(divide(scale * SIZE, SIZE, SIZE // 4).starts) ** 2
+        share = windows / scale**2
+        slower = ratio(seconds[i], seconds[0])
+        rows.append([f"{scale * SIZE}×{scale * SIZE}", windows, f"{memory[i] / 2**20:.0f}"])
+        rows[-1] += [f"{1e6 * median(seconds[i]):.2f}", f"{slower:.2f}", f"{share:.2f}", f"{slower / share:.3f}"]
+    header = ["size", "windows", "memory, MiB", "µs per pixel", "times 1×", "windows' area / image's", "the rest"]
+    print_table(f"One call in bfloat16, up to {BATCH} windows at a time", header, rows)
+    for worker in workers:
+        worker.stop()
+    print_target("most memory of as many pixels in windows, over that without", max(memory[1:]) / memory[0], "≤", 1.3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""For images larger than a network's own: most of a walk looks at the whole, shrunk to what the network knows.
+
+A window of a large image shows the network a part where it expects a whole, and while noise hides what is there, it
+draws a whole. So the layout is left to the network's own size. Shrinking is a mean over pixels: it keeps the signal
+and takes noise away, so that the shrunk sample is one of a lower noise level (Hoogeboom et al., ICML 2023,
+arXiv:2301.11093, shift the schedule by the same reasoning). The network is asked at that level, and its x̂0 is
+enlarged. The last steps look at the image itself and draw what is finer.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffusions.process import Denoiser, Prediction, Process
+from diffusions.schedule import Transition
+from utils.resize_right import apply_matrices, resize
+
+PURE_NOISE = 1e-12  # ᾱ below which there is no image left
+
+
+class Overview(Process):
+    """A process whose early predictions come from the shrunk sample.
+
+    Args:
+        process: what the network was trained on.
+        size: height and width that the network was trained at.
+        size_multiple: of the network.
+        detail_steps: the last so many steps predict as `process` does.
+    """
+
+    def __init__(self, process: Process, size: int, size_multiple: int, detail_steps: int) -> None:
+        self.process = process
+        self.alphas_cumprod = process.alphas_cumprod
+        self.objective = process.objective
+        self.size = size
+        self.size_multiple = size_multiple
+        self.detail_steps = detail_steps
+        levels = process.alphas_cumprod.tolist()
+        self.levels = [Transition(t, t, level, level, process.told(t)) for t, level in enumerate(levels)]
+
+    def transitions(self, respace_type: str = "uniform", respace_steps: int | None = None) -> tuple[Transition, ...]:
+        """See `Process.transitions`."""
+        return self.process.transitions(respace_type, respace_steps)
+
+    def told(self, t: int) -> float:
+        """See `Process.told`."""
+        return self.process.told(t)
+
+    def predict(self, model: Denoiser, x: Tensor, transition: Transition) -> Prediction:
+        """Ask the network for the clean image: of the shrunk sample, in all but the last steps.
+
+        Args:
+            model: the network.
+            x: [B, C, H, W], the sample at `transition`.
+
+        Returns:
+            x̂0 [B, C, H, W], clipped if the process clips.
+        """
+        shrink = min(x.shape[2:]) / self.size
+        if shrink <= 1 or transition.index < self.detail_steps:
+            return self.process.predict(model, x, transition)
+        rows, columns = (area_matrix(length, self._shrunk(length / shrink)) for length in x.shape[2:])
+        noise_left = math.prod(matrix.square().sum(1).mean().item() for matrix in (rows, columns))
+        signal, noise = transition.alphas_cumprod, (1 - transition.alphas_cumprod) * noise_left
+        log_snr = _log_snr(signal / (signal + noise))
+        level = min(self.levels, key=lambda level: abs(_log_snr(level.alphas_cumprod) - log_snr))
+        shrunk = apply_matrices(x, rows.to(x), columns.to(x)) / math.sqrt(signal + noise)
+        pred_x0, variance = (
+            resize(seen, out_shape=x.shape[2:], pad_mode="symmetric")
+            for seen in self.process.predict(model, shrunk, level)
+        )
+        return Prediction(self.clip(pred_x0), variance)
+
+    def clip(self, pred_x0: Tensor) -> Tensor:
+        """See `Process.clip`."""
+        return self.process.clip(pred_x0)
+
+    def _shrunk(self, length: float) -> int:
+        """The nearest length that the network takes."""
+        return max(1, round(length / self.size_multiple)) * self.size_multiple
+
+
+def area_matrix(size: int, shrunk: int) -> Tensor:
+    """The matrix that shrinks an axis: each new pixel is the mean of what it covers. [shrunk, size] float64."""
+    width = size / shrunk
+    old, new = torch.arange(size, dtype=torch.float64), torch.arange(shrunk, dtype=torch.float64)[:, None] * width
+    return (torch.minimum(new + width, old + 1) - torch.maximum(new, old)).clamp(min=0) / width
+
+
+def _log_snr(alphas_cumprod: float) -> float:
+    return math.log(max(alphas_cumprod, PURE_NOISE) / (1 - alphas_cumprod))

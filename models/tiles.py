@@ -1,0 +1,149 @@
+"""Images larger than a network's own: it sees overlapping windows of its own size, and what it says is blended.
+
+MultiDiffusion (Bar-Tal et al., ICML 2023, arXiv:2302.08113): each pixel's prediction is the mean of those of all the
+windows that hold it. Here the mean is weighted, so that a window fades out towards a border behind which the image
+goes on. Next to such a border it counts nothing at all: there it sees least of what its pixels belong to.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from accelerate.utils.memory import clear_device_cache
+from torch import Tensor
+
+from diffusions.process import Denoiser
+from utils.memory import is_out_of_memory
+
+MARGIN = 1 / 8  # of the overlap, next to a window's border, where it counts nothing
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An image's axis in windows: each starts at one of `starts`, and neighbours share at least `overlap` pixels."""
+
+    length: int
+    size: int
+    overlap: int
+    starts: Sequence[int]
+
+    def scaled(self, factor: int) -> "Axis":
+        """The same of an image so many times as long."""
+        starts = [factor * start for start in self.starts]
+        return Axis(factor * self.length, factor * self.size, factor * self.overlap, starts)
+
+    @property
+    def borders(self) -> list[int]:
+        """Where a window begins or ends within the image."""
+        ends = {start + self.size for start in self.starts}
+        return sorted(ends.union(self.starts) - {0, self.length})
+
+    def place(self, window: int) -> slice:
+        """The pixels of a window."""
+        return slice(self.starts[window], self.starts[window] + self.size)
+
+    def weights(self) -> Tensor:
+        """How much each window counts for its pixels, [windows, size] float32; 1 in all for each pixel."""
+        distance = torch.arange(self.size, dtype=torch.float64) + 0.5
+        ramp = (distance / max(self.overlap, 1) - MARGIN) / (1 - 2 * MARGIN) if self.overlap else distance
+        fade = torch.sin(ramp.clamp(0, 1) * math.pi / 2).square()
+        weights, total = [], torch.zeros(self.length, dtype=torch.float64)
+        for window, start in enumerate(self.starts):
+            weights.append(torch.ones_like(fade))
+            if start > 0:
+                weights[-1] *= fade
+            if start + self.size < self.length:
+                weights[-1] *= fade.flip(0)
+            total[self.place(window)] += weights[-1]
+        return torch.stack([weight / total[self.place(i)] for i, weight in enumerate(weights)]).float()
+
+
+def divide(length: int, size: int, overlap: int) -> Axis:
+    """As few windows as will do, evenly spread from one end of the axis to the other.
+
+    Args:
+        length: of the axis.
+        size: of a window; that of the axis, where it is shorter.
+        overlap: what neighbours share at least, in pixels, below `size`.
+    """
+    free = max(0, length - size)
+    gaps = math.ceil(free / (size - overlap))
+    return Axis(length, min(size, length), overlap, [round(i * free / max(gaps, 1)) for i in range(gaps + 1)])
+
+
+def blend(
+    call: Callable[[Tensor, list[int]], Tensor], x: Tensor, size: tuple[int, int], overlap: int, batch: int
+) -> Tensor:
+    """What `call` makes of an image's windows, as one image.
+
+    Args:
+        call: maps windows [n, C, h, w], of the images of these numbers, to [n, C', f·h, f·w], f a whole number.
+        x: [B, C, H, W].
+        size: (height, width) of a window.
+        overlap: what neighbours share at least, in pixels, below both.
+        batch: the most windows at a time.
+
+    Returns:
+        [B, C', f·H, f·W], of x's dtype.
+    """
+    rows, columns = (divide(length, side, overlap) for length, side in zip(x.shape[2:], size, strict=True))
+    windows = list(product(range(len(x)), range(len(rows.starts)), range(len(columns.starts))))
+    blended = None
+    for first in range(0, len(windows), batch):
+        group = windows[first : first + batch]
+        seen = torch.stack([x[i, :, rows.place(row), columns.place(column)] for i, row, column in group])
+        made = call(seen, [i for i, _, _ in group]).to(x.dtype)
+        if blended is None:
+            factor = made.shape[-1] // columns.size
+            rows_made, columns_made = rows.scaled(factor), columns.scaled(factor)
+            row_weights, column_weights = (axis.weights().to(x) for axis in (rows_made, columns_made))
+            blended = x.new_zeros(len(x), made.shape[1], rows_made.length, columns_made.length)
+        for part, (i, row, column) in zip(made, group, strict=True):
+            weight = row_weights[row, :, None] * column_weights[column]
+            blended[i, :, rows_made.place(row), columns_made.place(column)] += weight * part
+    assert blended is not None
+    return blended
+
+
+class Tiles:
+    """A network for images of any size, called like the network.
+
+    Args:
+        network: sees windows.
+        size: (height, width) of a window: what the network was trained at.
+        overlap: what neighbouring windows share at least, in pixels. The more, the more windows.
+        batch: the most windows at a time. Halved where they do not fit into the accelerator's memory.
+        whole: images of up to so many times a window's area are not divided.
+
+    Raises:
+        ValueError: an overlap below 0 or not below the window's sides.
+    """
+
+    def __init__(self, network: Denoiser, size: tuple[int, int], overlap: int, batch: int, whole: float = 1.0) -> None:
+        if not 0 <= overlap < min(size):
+            raise ValueError(f"overlap must lie in 0 … {min(size) - 1}, not {overlap}")
+        self.network = network
+        self.size = size
+        self.overlap = overlap
+        self.batch = batch
+        self.whole = whole * math.prod(size)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """x [B, C, H, W], t [B] → [B, C or 2C, H, W]."""
+        if math.prod(x.shape[2:]) <= self.whole:
+            return self.network(x, t)
+        while self.batch > 1:
+            try:
+                return self._blend(x, t)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # here, not where the error is caught: its traceback keeps the failed windows in memory
+            self.batch //= 2
+            clear_device_cache(garbage_collection=True)
+        return self._blend(x, t)
+
+    def _blend(self, x: Tensor, t: Tensor) -> Tensor:
+        return blend(lambda seen, images: self.network(seen, t[images]), x, self.size, self.overlap, self.batch)
