@@ -22,7 +22,7 @@ from benchmarks.patch_distance import PatchDistance
 from benchmarks.translation import FACTORS, REAL
 from utils.images import from_pixels, read_pixels, read_reference, save_png, to_pixels
 from utils.paths import PROJECT
-from utils.run.figures import side_by_side
+from utils.sheet import draw_sheet
 
 FOREIGN = sorted({path.stem for path in REFERENCES.iterdir()} - {path.stem for path in REFERENCES.glob("openpeeps-*")})
 WAYS: dict[str, tuple[Sequence[object], Sequence[object]]] = {  # the method, and what is changed of it
@@ -53,7 +53,7 @@ def main() -> None:
         cells += [f"{measure_fidelity(samples, references, n, alike)['fidelity'].item():.1f}" for n in FACTORS]
         print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
         blocks.append([[picture] for picture in pictures])
-    save_png(side_by_side(blocks, ["reference", *WAYS]), PROJECT / "assets" / "regions.png")
+    save_png(draw_sheet(blocks, ["reference", *WAYS]), PROJECT / "assets" / "regions.png")
 
 
 if __name__ == "__main__":

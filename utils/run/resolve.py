@@ -160,14 +160,15 @@ def _size_multiple(config: Config) -> int:
 
 def _sweeps(args: Mapping[str, Any], short_side: int, respace_steps: int) -> dict[str, tuple[Any, ...]]:
     """The factors, in pixels of the image, and the ranges, each value once."""
-    factors = list(map(_number, _once(args["downsample_factor"])))
+    factors = _once(list(map(_number, _once(args["downsample_factor"]))))
     for factor in factors:
         _within("downsample_factor", factor, 1, short_side // args["upscale"])
     walked = share_walked(args["strength"], respace_steps)
     ranges = _once([_steps("range_t", given, walked) for given in _once(args["range_t"])])
     for range_t in ranges:
         _within("range_t", range_t, 0, respace_steps)
-    return {"downsample_factor": _once([args["upscale"] * factor for factor in factors]), "range_t": ranges}
+    scaled = tuple(args["upscale"] * factor for factor in factors)
+    return {"downsample_factor": scaled, "range_t": ranges}
 
 
 def _once(values: Any) -> tuple[Any, ...]:
