@@ -51,6 +51,7 @@ class ILVR(Guide):
         if range_t < 0:
             raise ValueError(f"range_t must be at least 0, not {range_t}")
         self.reference = reference
+        self.downsample_factor = downsample_factor
         self.range_t = range_t
         self.low_pass = LowPass(reference, downsample_factor, interp_method, pad_mode, way_up)
         self.low_frequencies = self.low_pass(reference)

@@ -1,6 +1,7 @@
 """Guidance by regions: what the model draws as one takes the reference's colour as one. This project's own."""
 
 import math
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -46,20 +47,12 @@ class Regions(ILVR):
         ValueError: as ILVR.
     """
 
-    def __init__(
-        self,
-        reference: Tensor,
-        downsample_factor: float = 8,
-        interp_method: str = "cubic",
-        pad_mode: str = "symmetric",
-        range_t: int = 0,
-        way_up: str = "resize",
-    ) -> None:
-        super().__init__(reference, downsample_factor, interp_method, pad_mode, range_t, way_up)
-        rows, columns = (
-            torch.arange(size).to(reference) / (WIDTH * downsample_factor) for size in reference.shape[-2:]
-        )
-        self.places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    @cached_property
+    def places(self) -> Tensor:
+        """[2, H, W], where each pixel is, in widths of a region."""
+        width = WIDTH * self.downsample_factor
+        axes = [torch.arange(size).to(self.reference) / width for size in self.reference.shape[-2:]]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
         """Correct x̂0, [B, C, H, W] → [B, C, H, W]; what comes out may leave [-1, 1] a little."""

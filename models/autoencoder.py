@@ -64,11 +64,11 @@ class Autoencoder(nn.Module):
         self.scale = scale
         moments = 1 if num_embeddings else 2  # the latents, or their mean and log variance
         style = Style(emb_channels=0, num_groups=num_groups, asymmetric_padding=True)
-        self.encoder = Coder(image_channels, moments * coder_channels, down, (), mid_attention, style)
+        self.encoder = Coder(style, mid_attention, image_channels, moments * coder_channels, down, ())
         self.quant_conv = nn.Conv2d(moments * coder_channels, moments * latent_channels, 1)
         self.codebook = nn.Embedding(num_embeddings, latent_channels) if num_embeddings else None
         self.post_quant_conv = nn.Conv2d(latent_channels, coder_channels, 1)
-        self.decoder = Coder(coder_channels, image_channels, (), up, mid_attention, style)
+        self.decoder = Coder(style, mid_attention, coder_channels, image_channels, (), up)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -120,20 +120,20 @@ class Coder(nn.Module):
     """An encoder, whose levels lead down, or a decoder, whose levels lead up.
 
     Args:
+        style: what all blocks have in common.
+        mid_attention: as for `Autoencoder`.
         in_channels, out_channels: C and C'.
         down, up: levels in the order they run; either may be none.
-        mid_attention: as for `Autoencoder`.
-        style: what all blocks have in common.
     """
 
     def __init__(
         self,
+        style: Style,
+        mid_attention: bool,
         in_channels: int,
         out_channels: int,
         down: Sequence[Level],
         up: Sequence[Level],
-        mid_attention: bool,
-        style: Style,
     ) -> None:
         super().__init__()
         channels = (*down, *up)[0].channels
