@@ -174,7 +174,8 @@ def _convert(
         theirs, tensor = _joined(parts, family)
         # a 1×1 convolution is a linear layer
         if tensor.shape[: own.ndim] != own.shape or tensor.numel() != own.numel():
-            misfits.append(f"{theirs} is {list(parts[theirs].shape)} and the config's model has {list(own.shape)}")
+            shape = list(tensor.shape if len(parts) > 1 else parts[theirs].shape)  # the file's own, unless it is joined
+            misfits.append(f"{theirs} is {shape} and the config's model has {list(own.shape)}")
             continue
         tensor = tensor.reshape(own.shape)
         if ".qkv." in name and family.heads_first(architecture.params):
