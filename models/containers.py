@@ -107,9 +107,9 @@ def _read_pickle(file: Path, begin: bytes) -> object:
 
 def _check_packing(file: Path) -> None:
     """That a zip, as torch writes, is about as large as what is in it: torch packs nothing, and numbers pack badly."""
-    if not zipfile.is_zipfile(file):
-        return
     try:
+        if not zipfile.is_zipfile(file):
+            return
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except Exception:  # damaged in whatever way, to be told by whoever reads it

@@ -227,6 +227,15 @@ MISFITS = {
 }
 
 
+def test_a_zip_of_several_disks_is_told(tmp_path, state):
+    torch.save(state, tmp_path / "weights.pt")
+    content = bytearray((tmp_path / "weights.pt").read_bytes())
+    content[content.rindex(b"PK\6\7") + 16] = 2  # the number of disks, in the locator of its directory
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(InputError, match="is no checkpoint, or is damaged or cut short"):
+        load_network(tmp_path / "weights.pt", CONFIG)
+
+
 def run_main(capsys, *args: object) -> str:
     """The entry script's one line of complaint, in this process."""
     assert main(list(map(str, args))) == 2
