@@ -95,7 +95,7 @@ class Config(Architecture):
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
         sampling: defaults for arguments of a run.
         sources: where values are from that are not the config's own, by key: `image_size`, `diffusion.objective`.
-        note: what was taken for granted, for whoever runs it to know.
+        note: what was taken for granted, for the user to know.
     """
 
     image_size: int

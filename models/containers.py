@@ -1,4 +1,4 @@
-"""What a checkpoint file is wrapped in: safetensors or PyTorch's pickles, one file or several, with or without ado."""
+"""What a checkpoint file is wrapped in: safetensors or PyTorch's pickles, one file or several."""
 
 import zipfile
 from collections.abc import Callable, Collection, Mapping

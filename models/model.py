@@ -20,7 +20,7 @@ class Model:
         channels: 3 for colour, 1 for grey.
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
         undescribed: there is an autoencoder, but the config does not say how it is built: what is drawn stays latents.
-        notes: what was chosen on the way, a line each, for whoever runs it to know.
+        notes: what was chosen in loading it, one line each, for the user to know.
     """
 
     network: Network

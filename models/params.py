@@ -22,7 +22,7 @@ def check_params(function: Callable[..., Any], params: Mapping[str, Any], source
         source: where they are from, for messages.
 
     Raises:
-        InputError: an unknown, missing or repeated parameter, or a value of another type or beyond all measure.
+        InputError: an unknown, missing or repeated parameter, or a value of another type or too large.
     """
     try:
         inspect.signature(function).bind(**params)

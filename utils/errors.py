@@ -9,7 +9,7 @@ class InputError(ValueError):
     The command line prints the text without a traceback and exits with code 2.
 
     Args:
-        faults: one text each; `str` gives a line each, at most `MOST_LINES` of them and the count of the others.
+        faults: one text each; `str` gives one line each, at most `MOST_LINES` of them and the count of the others.
     """
 
     exit_code = 2

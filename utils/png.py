@@ -43,7 +43,7 @@ def chunks_of(file: BinaryIO) -> Iterator[Chunk]:
 
 
 def read_chunk(file: BinaryIO, chunk: Chunk) -> bytes | None:
-    """The data of a chunk; None where the checksum denies them, or they are beyond all measure."""
+    """The data of a chunk; None where the checksum denies them, or they are too many to read."""
     if chunk.length > LARGEST:
         return None
     file.seek(chunk.position + 8)

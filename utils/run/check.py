@@ -51,9 +51,7 @@ class Comparison:
 
     def name(self) -> str:
         """The setting, in the words of a config."""
-        return ", ".join(
-            f"{key} {'null' if value is None else str(value).lower()}" for key, value in self.change.items()
-        )
+        return name_of(self.change)
 
 
 class Checker:

@@ -37,7 +37,7 @@ class Plan:
         settings: the run's, without the references that cannot be read.
         weights_hash: SHA-256 of the checkpoint.
         reference_hashes: SHA-256 of each reference's content, by its name.
-        notes: what there is to be said of the references, a line each.
+        notes: what there is to be said of the references, one line each.
         num_processes: that share the work.
         todo: [N] bool, of each sample, by its position, whether it is not finished.
         pictures: those of references that are not finished.

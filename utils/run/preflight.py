@@ -25,7 +25,7 @@ class Examination:
         hashes: SHA-256 of the content of each that can be read.
         shapes: height and width of each of these, in pixels, as it is to be seen.
         faults: what is the matter with each other.
-        notes: what there is to be said of how they are read, a line each.
+        notes: what there is to be said of how they are read, one line each.
     """
 
     hashes: dict[str, str] = field(default_factory=dict)

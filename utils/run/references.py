@@ -46,7 +46,7 @@ def find_references(
         on_unreadable: told of each subfolder that cannot be listed; without it, one is a fault.
 
     Returns:
-        The references, and what is to be said of what was passed over, a line each.
+        The references, and what is to be said of what was passed over, one line each.
 
     Raises:
         InputError: there is nothing of that name, or no picture in it.
