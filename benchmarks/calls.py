@@ -4,41 +4,50 @@
     python -m benchmarks.calls --quick                   # few of everything, into results/: a smoke test
 
 Each setting draws 48 samples on the embedded model, from the same noise: unconditional; by regions after held-out
-portraits; and by regions after foreign references (N = 8, the last 20 % of the steps free). patch_distance and detail
-are those of benchmarks/translation.py, realism that of benchmarks/quality.py; the gaps are those to DDPM, 250 steps,
-with a 95 % interval by a bootstrap over the samples.
+portraits; and by regions after foreign references (N = 8, the last 20 % of the calls free). patch_distance, detail and
+fidelity are those of benchmarks/translation.py, realism (sliced Wasserstein distance) that of benchmarks/quality.py.
+The gaps are those to DDPM, 250 steps, with a 95 % interval by a bootstrap over the samples. Every solver takes every
+number of calls at uniform timesteps, and 10, 6 and 4 calls at the others.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.draw import SEED, draw
 from benchmarks.foreign import load_foreign
 from benchmarks.held_out import load_held_out
-from benchmarks.measures import Measures, measure_detail, measure_patches, measure_realism, resample
+from benchmarks.measures import Measures, measure_detail, measure_fidelity, measure_patches, measure_realism, resample
 from benchmarks.patch_distance import PatchDistance
 from benchmarks.quality import WEIGHTS
 from benchmarks.realism import Realism
-from benchmarks.solvers import DPMSolver
+from benchmarks.solvers import DPMSolver, Heun, UniPC, half_log_snr
 from benchmarks.table import Row, row, write_csv
-from diffusions import DDIM, DDPM, Regions, Sampler
+from benchmarks.translation import FACTORS
+from diffusions import DDIM, DDPM, Process, Regions, Sampler
+from diffusions.schedule import Transition
 from models import Model, load_model, make_ready
 from utils.paths import PROJECT
 
 REAL, COUNT = 200, 48
-SAMPLERS: dict[str, Callable[..., Sampler]] = {
+SAMPLERS: dict[str, Callable[..., Sampler]] = {  # called with a process, the number of calls, and a respace_type
     "DDPM": DDPM,
     "DDIM": DDIM,
     "DPM-Solver++(2M)": DPMSolver,
     "SDE-DPM-Solver++(2M)": partial(DPMSolver, stochastic=True),
+    "UniPC-2": UniPC,
+    "Heun": Heun,
 }
-TIMESTEPS = ("uniform", "uniform-trailing", "quad")
-CALLS = (25, 15, 10, 8, 6, 5, 4)
+MOST = 250
+CALLS, FEW = (25, 15, 10, 8, 6, 5, 4), (10, 6, 4)
+LOG_SNR = "log-SNR"
+TIMESTEPS = {"uniform": CALLS, "uniform-trailing": FEW, "quad": FEW, LOG_SNR: FEW}
 
 
 @dataclass(frozen=True)
@@ -48,32 +57,74 @@ class Setting:
     references: str = "none"
     sampler: str = "DDPM"
     timesteps: str = "uniform"
-    calls: int = 250
+    calls: int = MOST
 
 
-def settings_after(references: str, calls: Sequence[int]) -> list[Setting]:
-    """What the others are compared with first."""
-    base = Setting(references)
-    others = [Setting(references, name, kind, n) for name in SAMPLERS for kind in TIMESTEPS for n in calls]
-    return [base, *others]
+class EvenLogSNR(Process):
+    """The same process, whose sampling visits timesteps evenly spaced in log(ᾱ/(1-ᾱ)), from T-1 to 0."""
+
+    def __init__(self, process: Process) -> None:
+        vars(self).update(vars(process))
+
+    def transitions(self, respace_type: str = "uniform", respace_steps: int | None = None) -> tuple[Transition, ...]:
+        """Those of all timesteps whose log-SNR is nearest, each from one visited to the next."""
+        every = super().transitions()
+        log_snr = torch.tensor([half_log_snr(transition.alphas_cumprod) for transition in every])
+        wanted = torch.linspace(log_snr[0], log_snr[-1], respace_steps or len(every))
+        visited = [every[i] for i in (log_snr - wanted[:, None]).abs().argmin(1).unique()]
+        levels = [*(step.alphas_cumprod for step in visited[1:]), 1.0]
+        return tuple(
+            replace(step, index=len(visited) - 1 - i, alphas_cumprod_prev=level)
+            for i, (step, level) in enumerate(zip(visited, levels, strict=True))
+        )
 
 
-def rows(model: Model, settings: Sequence[Setting], count: int) -> Iterator[Row]:
-    """One per setting."""
-    real, others = load_held_out().tensor_split([REAL])
-    found = {"none": others[:count], "in-domain": others[:count], "foreign": load_foreign()[:count]}
-    distance, realism, weights = PatchDistance(real, others), Realism(real), resample(count, SEED)
-    base: Measures = {}
-    for setting in tqdm(settings, unit="setting"):
-        sampler = SAMPLERS[setting.sampler](model.process, setting.calls, setting.timesteps)
-        guide = None if setting.references == "none" else partial(Regions, range_t=setting.calls // 5)
-        samples = draw(model, sampler, found[setting.references], guide)
-        measures = measure_patches(samples, weights, distance) | measure_detail(samples, weights, others)
-        measures |= measure_realism(samples, weights, realism)
-        if setting == replace(settings[0], references=setting.references):
-            base = measures
+def make_sampler(setting: Setting, process: Process) -> Sampler:
+    """By its name in `SAMPLERS`."""
+    if setting.timesteps == LOG_SNR:
+        return SAMPLERS[setting.sampler](EvenLogSNR(process), setting.calls)
+    return SAMPLERS[setting.sampler](process, setting.calls, respace_type=setting.timesteps)
+
+
+def settings_after(
+    references: str, most: int = MOST, timesteps: Mapping[str, Sequence[int]] = TIMESTEPS
+) -> list[Setting]:
+    """What the others are compared with first: DDPM of the most calls."""
+    base = Setting(references, calls=most)
+    return [
+        base,
+        *(replace(base, sampler=s, timesteps=t, calls=n) for s in SAMPLERS for t in timesteps for n in timesteps[t]),
+    ]
+
+
+class Bench:
+    """Draws and measures `count` samples of every kind."""
+
+    def __init__(self, model: Model, count: int) -> None:
+        real, others = load_held_out().tensor_split([REAL])
+        self.model, self.others, self.weights = model, others, resample(count, SEED)
+        self.references = {"none": others[:count], "in-domain": others[:count], "foreign": load_foreign()[:count]}
+        self.distance, self.realism = PatchDistance(real, others), Realism(real)
+        self.bases: dict[str, Measures] = {}  # of each kind of references, what the others are compared with
+
+    def setting_row(self, setting: Setting) -> Row:
+        """The first setting of each kind of references is what the others are compared with."""
+        samples = self._draw(setting)
+        measures = measure_patches(samples, self.weights, self.distance)
+        measures |= measure_detail(samples, self.weights, self.others)
+        measures |= measure_realism(samples, self.weights, self.realism)
+        if setting.references != "none":
+            for factor in FACTORS:
+                found = measure_fidelity(samples, self.references[setting.references], factor, self.weights)
+                measures[f"fidelity_{factor}"] = found["fidelity"]
+        base = self.bases.setdefault(setting.references, measures)
         gaps = {f"{name}_gap": measures[name] - base[name] for name in ("patch_distance", "realism")}
-        yield row("samples", asdict(setting), measures | gaps)
+        return row("samples", asdict(setting), measures | gaps)
+
+    def _draw(self, setting: Setting) -> Tensor:
+        sampler = make_sampler(setting, self.model.process)
+        guide = None if setting.references == "none" else partial(Regions, range_t=setting.calls // 5)
+        return draw(self.model, sampler, self.references[setting.references], guide)
 
 
 def main() -> None:
@@ -87,12 +138,14 @@ def main() -> None:
 
     model = load_model(WEIGHTS)
     make_ready(model.network, "cpu", args.mixed_precision)
-    settings = [setting for name in ("none", "in-domain", "foreign") for setting in settings_after(name, CALLS)]
     if args.quick:
-        settings = [replace(setting, calls=2) for setting in settings_after("foreign", [2])]
+        bench, settings = Bench(model, 2), settings_after("foreign", 2, dict.fromkeys(TIMESTEPS, (2,)))
+    else:
+        bench = Bench(model, COUNT)
+        settings = [setting for name in bench.references for setting in settings_after(name)]
     table = []
-    for cells in rows(model, settings, 2 if args.quick else COUNT):
-        table.append(cells)
+    for setting in tqdm(settings, unit="setting"):
+        table.append(bench.setting_row(setting))
         write_csv(table, folder / "calls.csv")
 
 

@@ -1,11 +1,22 @@
-"""Guides that were tried and are not offered: rows of benchmarks/translation.py, so that nobody tries them again."""
+"""What was tried and is not offered: rows of benchmarks/translation.py, so that nobody tries it again."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import torch
 from torch import Tensor
 
-from diffusions import Guide, Regions
+from diffusions import ILVR, Guide, Process, Regions
+from diffusions.process import Denoiser
+from diffusions.regions import CONTRAST, LEVEL, softmax_mean
+from diffusions.sampler import RandnLike
 from diffusions.schedule import Transition
+
+COLOURS = 512  # of a palette
+JUDGED = 50, 150, 300  # timesteps
+FREE = 0.8  # ᾱ from which on the gradient leaves the sample alone
+PUSH = 1.0  # of the gradient; 4 and 16 are worse
 
 
 class Unsmoothed(Regions):
@@ -22,7 +33,95 @@ class Twice(Regions):
         return super().guide_x0(super().guide_x0(pred_x0, x, transition), x, transition)
 
 
-IDEAS: dict[str, Callable[..., Guide]] = {
-    "regions, unsmoothed": Unsmoothed,
-    "regions, twice": Twice,
-}
+class Fading(ILVR):
+    """The paper's refinement, of a weight that falls with the noise: √(1-ᾱ) of the level that a step leads to."""
+
+    def guide_sample(self, sample: Tensor, transition: Transition, randn_like: RandnLike = torch.randn_like) -> Tensor:
+        refined = super().guide_sample(sample, transition, randn_like)
+        return torch.lerp(sample, refined, math.sqrt(1 - transition.alphas_cumprod_prev))
+
+
+class Gradient(ILVR):
+    """The paper's refinement while x̂0 is vague, then steps down ∇_x ‖φ_N(y_0 - x̂0)‖ (DPS), then nothing.
+
+    Chung et al. 2023 (arXiv:2209.14687). It costs a pass forward and one back for each call besides.
+    """
+
+    def __init__(self, model: Denoiser, process: Process, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self.model, self.process = model, process
+
+    def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
+        self.push = torch.zeros_like(x)
+        if LEVEL <= transition.alphas_cumprod < FREE:
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                lacking = self.low_pass(self.reference - self.process.predict(self.model, x, transition).pred_x0)
+                self.push = -PUSH * torch.autograd.grad(lacking.square().sum((1, 2, 3)).sqrt().sum(), x)[0]
+        return pred_x0
+
+    def guide_sample(self, sample: Tensor, transition: Transition, randn_like: RandnLike = torch.randn_like) -> Tensor:
+        if transition.alphas_cumprod < LEVEL:
+            return super().guide_sample(sample, transition, randn_like)
+        return sample + self.push
+
+
+def in_colours(palette: Tensor, references: Tensor) -> Tensor:
+    """Every pixel the mean of the colours near its own in a palette. [n, C], [B, C, H, W] → [B, C, H, W]."""
+    colours = palette.expand(len(references), -1, -1)
+    pixels = references.flatten(2).mT / CONTRAST
+    return softmax_mean(pixels, colours / CONTRAST, colours).mT.unflatten(2, references.shape[-2:])
+
+
+def palette_of(real: Tensor) -> Tensor:
+    """Colours of real images' pixels. [N, C, H, W] → [COLOURS, C]."""
+    pixels = real.movedim(1, -1).flatten(0, 2)
+    return pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:COLOURS]]
+
+
+IDEAS = "regions, unsmoothed", "regions, twice", "fading", "gradient", "palette", "regions, palette"
+
+
+def make_ideas(model: Denoiser, process: Process, real: Tensor) -> dict[str, Callable[..., Guide]]:
+    """By name, what makes a guide of references, as in `GUIDES`.
+
+    Args:
+        real: [N, C, H, W], images that the model could have drawn.
+    """
+    palette = palette_of(real)
+    guides: list[Callable[..., Guide]] = [
+        Unsmoothed,
+        Twice,
+        Fading,
+        partial(Gradient, model, process),
+        lambda references, **options: ILVR(in_colours(palette, references), **options),
+        lambda references, **options: Regions(in_colours(palette, references), **options),
+    ]
+    return dict(zip(IDEAS, guides, strict=True))
+
+
+def best_of(model: Denoiser, process: Process, candidates: Sequence[Tensor]) -> Tensor:
+    """Of each sample's candidates, the one whose noise the network finds best.
+
+    Args:
+        candidates: each [B, C, H, W], finished.
+
+    Returns:
+        [B, C, H, W].
+    """
+    losses = torch.stack([denoising_loss(model, process, drawn.clamp(-1, 1)) for drawn in candidates])
+    return torch.stack(list(candidates))[losses.argmin(0), torch.arange(len(candidates[0]))]
+
+
+@torch.no_grad()
+def denoising_loss(model: Denoiser, process: Process, images: Tensor) -> Tensor:
+    """Mean of ‖ε̂ - ε‖² over `JUDGED`, the same ε for every image. [B, C, H, W] → [B]."""
+    levels = {transition.t: transition for transition in process.transitions()}
+    losses = []
+    for t in JUDGED:
+        level = levels[t].alphas_cumprod
+        eps = torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(t)).expand_as(images)
+        noised = math.sqrt(level) * images + math.sqrt(1 - level) * eps
+        off = torch.cat([process.predict(model, x, levels[t]).pred_x0 for x in noised.split(16)]) - images
+        losses.append(level / (1 - level) * off.square().mean((1, 2, 3)))
+    return torch.stack(losses).mean(0)

@@ -34,7 +34,7 @@ from benchmarks.disturbances import DISTURBANCES
 from benchmarks.draw import SEED, draw
 from benchmarks.foreign import load_foreign
 from benchmarks.held_out import load_held_out
-from benchmarks.ideas import IDEAS
+from benchmarks.ideas import IDEAS, best_of, make_ideas
 from benchmarks.measures import Measures, measure_detail, measure_diversity, measure_fidelity, measure_patches, resample
 from benchmarks.patch_distance import PatchDistance
 from benchmarks.quality import WEIGHTS
@@ -58,6 +58,7 @@ class Setting:
     factor: float = 8
     range_t: int = 0
     steps: int = 10
+    candidates: int = 1  # drawn per reference, of which one is kept
 
 
 def all_settings() -> list[Setting]:
@@ -65,12 +66,13 @@ def all_settings() -> list[Setting]:
     base = Setting()
     regions = replace(base, refine="regions")
     return [
-        *(replace(base, range_t=b) for b in range(5)),
+        *(replace(base, range_t=b) for b in range(7)),
         *(replace(regions, range_t=b) for b in range(3)),
         *(replace(base, references="in-domain", refine=name) for name in GUIDES),
         *(replace(regions, factor=n) for n in (6, 12, 4)),
-        *(replace(regions, steps=n, range_t=n // 5) for n in (25, 50)),
+        *(replace(regions, steps=n, range_t=n // 5) for n in (15, 25, 50)),
         *(replace(base, refine=idea) for idea in IDEAS),
+        replace(regions, candidates=4),
         replace(base, references="in-domain", steps=50),
         replace(base, references="in-domain", refine="regions", range_t=2),
         replace(base, steps=50, range_t=10),
@@ -80,7 +82,8 @@ def all_settings() -> list[Setting]:
 def quick_settings() -> list[Setting]:
     """One of each kind, in two steps."""
     base = Setting(steps=2)
-    return [base, replace(base, range_t=1), *(replace(base, refine=name) for name in ("regions", *IDEAS))]
+    others = [replace(base, refine=name) for name in ("regions", *IDEAS)]
+    return [base, replace(base, range_t=1), *others, replace(base, candidates=2)]
 
 
 class Bench:
@@ -98,6 +101,7 @@ class Bench:
         held_out, others = load_held_out().tensor_split([REAL])
         self.real = others
         self.distance = PatchDistance(held_out[:real], others[:real])
+        self.guides = GUIDES | make_ideas(model, process, others)
         self.references = {"foreign": load_foreign()[:count], "in-domain": others[: min(count, IN_DOMAIN)]}
         self.weights = {name: resample(len(found), SEED) for name, found in self.references.items()}
         self.front: list[Measures] = []  # of the paper's knob
@@ -133,8 +137,10 @@ class Bench:
 
     def _draw(self, setting: Setting, references: Tensor) -> Tensor:
         sampler = DDPM(self.process, setting.steps)
-        guide = partial((GUIDES | IDEAS)[setting.refine], downsample_factor=setting.factor, range_t=setting.range_t)
-        return draw(self.model, sampler, references, guide)
+        guide = partial(self.guides[setting.refine], downsample_factor=setting.factor, range_t=setting.range_t)
+        seeds = range(SEED, SEED + setting.candidates)
+        candidates = [draw(self.model, sampler, references, guide, seed=seed) for seed in seeds]
+        return best_of(self.model, self.process, candidates) if setting.candidates > 1 else candidates[0]
 
     def _gaps(self, setting: Setting, measures: Measures) -> Measures:
         """The patch distance beyond the paper's at equal fidelity; none where no range has it."""

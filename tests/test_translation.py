@@ -90,10 +90,10 @@ def test_quick_run(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["translation", "--quick", "--save_dir", str(tmp_path)])
     translation.main()
     with (tmp_path / "translation.csv").open(newline="") as file:
-        rows = {(row["name"], row["refine"], row["range_t"]): row for row in csv.DictReader(file)}
+        rows = {(row["name"], row["refine"], row["range_t"], row["candidates"]): row for row in csv.DictReader(file)}
     assert len(rows) == sum(map(len, DISTURBANCES.values())) + 1 + len(translation.quick_settings())
-    refined, regions = rows["samples", "sample", "0"], rows["samples", "regions", "0"]
-    assert float(refined["fidelity_8"]) < float(rows["samples", "sample", "1"]["fidelity_8"])
+    refined, regions = rows["samples", "sample", "0", "1"], rows["samples", "regions", "0", "1"]
+    assert float(refined["fidelity_8"]) < float(rows["samples", "sample", "1", "1"]["fidelity_8"])
     assert float(refined["fidelity_8"]) < float(regions["fidelity_8"])
     assert (tmp_path / "translation-front.png").stat().st_size > 10_000
 
