@@ -7,6 +7,7 @@ from torch import Tensor
 from diffusions import Process
 from models.autoencoder import Autoencoder
 from models.network import Network
+from models.tiles import code_in_windows
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ class Model:
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [-1, 1] → what the network works on, [B, C', H/f, W/f]."""
-        return self.autoencoder.encode(images) if self.autoencoder else images
+        if self.autoencoder is None:
+            return images
+        return code_in_windows(self.autoencoder.encode, images, (self.image_size, self.image_size), self.factor)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The way back: [B, C', H/f, W/f] → images [B, C, H, W], in about [-1, 1]."""
-        return self.autoencoder.decode(latents) if self.autoencoder else latents
+        if self.autoencoder is None:
+            return latents
+        return code_in_windows(self.autoencoder.decode, latents, self.latent_shape[1:])

@@ -17,6 +17,8 @@ from torch import Tensor
 from diffusions.process import Denoiser
 from utils.memory import is_out_of_memory
 
+WHOLE = 2  # images of up to so many times a window's area are seen whole: the embedded model draws better so
+CODER_OVERLAP = 1 / 4  # of an autoencoder's windows, as a share of a window
 MARGIN = 1 / 8  # of the overlap, next to a window's border, where it counts nothing
 
 
@@ -74,21 +76,32 @@ def divide(length: int, size: int, overlap: int) -> Axis:
 
 
 def blend(
-    call: Callable[[Tensor, list[int]], Tensor], x: Tensor, size: tuple[int, int], overlap: int, batch: int
+    call: Callable[[Tensor, list[int]], Tensor],
+    x: Tensor,
+    size: Sequence[int],
+    overlap: int,
+    batch: int,
+    shrinks: int = 1,
 ) -> Tensor:
     """What `call` makes of an image's windows, as one image.
 
     Args:
-        call: maps windows [n, C, h, w], of the images of these numbers, to [n, C', f·h, f·w], f a whole number.
+        call: maps windows [n, C, h, w], of the images of these numbers, to [n, C', f·h, f·w], f being a whole number,
+            or 1/`shrinks`.
         x: [B, C, H, W].
         size: (height, width) of a window.
         overlap: what neighbours share at least, in pixels, below both.
         batch: the most windows at a time.
+        shrinks: windows lie at multiples of so many pixels, which also divide all lengths.
 
     Returns:
         [B, C', f·H, f·W], of x's dtype.
     """
-    rows, columns = (divide(length, side, overlap) for length, side in zip(x.shape[2:], size, strict=True))
+    units = [
+        divide(length // shrinks, side // shrinks, overlap // shrinks)
+        for length, side in zip(x.shape[2:], size, strict=True)
+    ]
+    rows, columns = (axis.scaled(shrinks) for axis in units)
     windows = list(product(range(len(x)), range(len(rows.starts)), range(len(columns.starts))))
     blended = None
     for first in range(0, len(windows), batch):
@@ -96,8 +109,7 @@ def blend(
         seen = torch.stack([x[i, :, rows.place(row), columns.place(column)] for i, row, column in group])
         made = call(seen, [i for i, _, _ in group]).to(x.dtype)
         if blended is None:
-            factor = made.shape[-1] // columns.size
-            rows_made, columns_made = rows.scaled(factor), columns.scaled(factor)
+            rows_made, columns_made = (axis.scaled(made.shape[-1] // units[1].size) for axis in units)
             row_weights, column_weights = (axis.weights().to(x) for axis in (rows_made, columns_made))
             blended = x.new_zeros(len(x), made.shape[1], rows_made.length, columns_made.length)
         for part, (i, row, column) in zip(made, group, strict=True):
@@ -105,6 +117,20 @@ def blend(
             blended[i, :, rows_made.place(row), columns_made.place(column)] += weight * part
     assert blended is not None
     return blended
+
+
+def code_in_windows(coder: Callable[[Tensor], Tensor], x: Tensor, size: Sequence[int], shrinks: int = 1) -> Tensor:
+    """What an autoencoder makes of images or latents: its memory does not grow with them.
+
+    Args:
+        coder: encodes or decodes.
+        x: [B, C, H, W].
+        size: (height, width) of x that the autoencoder was trained at.
+        shrinks: how many times smaller along a side is what comes out; 1 where it is larger.
+    """
+    if math.prod(x.shape[2:]) <= WHOLE * math.prod(size):
+        return coder(x)
+    return blend(lambda seen, _: coder(seen), x, size, int(CODER_OVERLAP * min(size)), batch=1, shrinks=shrinks)
 
 
 class Tiles:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import Tiles, load_model
-from models.tiles import blend, divide
+from models.tiles import code_in_windows, divide
 from tests.commands import PROJECT
 from utils.images import to_pixels
 
@@ -90,10 +90,22 @@ def test_windows_come_in_batches_with_their_own_images_times():
     assert sorted(times) == [1] * 3 + [2] * 3 + [3] * 3
 
 
-def test_a_decoder_is_tiled_too():
-    x = noise(2, 4, 24, 32)
-    enlarged = blend(lambda part, _: F.interpolate(part, scale_factor=4.0)[:, :3], x, (16, 16), 8, 3)
-    assert torch.allclose(enlarged, F.interpolate(x, scale_factor=4.0)[:, :3], atol=1e-6)
+def test_an_autoencoder_is_tiled_too():
+    x, seen = noise(2, 4, 24, 32), []
+
+    def decoder(latents: Tensor) -> Tensor:
+        seen.append(tuple(latents.shape))
+        return F.interpolate(latents, scale_factor=4.0)[:, :3]
+
+    def encoder(images: Tensor) -> Tensor:
+        seen.append(tuple(images.shape))
+        return F.avg_pool2d(images, 4)
+
+    decoded = code_in_windows(decoder, x, (16, 16))
+    assert torch.allclose(decoded, F.interpolate(x, scale_factor=4.0)[:, :3], atol=1e-6)
+    assert torch.allclose(code_in_windows(encoder, decoded, (64, 64), shrinks=4), x[:, :3], atol=1e-6)
+    assert seen == [(1, 4, 16, 16)] * 12 + [(1, 3, 64, 64)] * 12
+    assert torch.equal(code_in_windows(decoder, x, (16, 24)), decoder(x))  # up to twice as large: whole
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_halved():

@@ -10,6 +10,7 @@ from torch import nn
 from diffusions import Overview, Sampler, make_sampler
 from diffusions.process import Denoiser
 from models import Compiled, Model, Network, Tiles, advise, choose_class, load_model, make_ready
+from models.tiles import WHOLE
 from utils.errors import InputError, RunError
 from utils.memory import is_out_of_memory
 from utils.run.batch import check_latents
@@ -18,8 +19,6 @@ from utils.run.plan import Plan
 from utils.run.processes import Processes
 from utils.run.settings import Settings
 from utils.run.shapes import check_memory
-
-WHOLE = 2  # images of up to so many times the model's own area are seen whole: the embedded model draws better so
 
 M = TypeVar("M", bound=nn.Module)
 
