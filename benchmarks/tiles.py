@@ -5,9 +5,10 @@
 Seams are measured on images that follow held-out portraits, enlarged: the mean gradient across windows' borders over
 that elsewhere. Portraits have their lines where they have them, so this is divided by the same of images made without
 windows: where windows draw the last step alone, which is the default, by the same images without that; where they draw
-every step, by images that the network has seen whole (a quarter as many, in half of the steps). Intervals are a
-bootstrap's over the images, 95 %. Memory and time are a bare network's and a tiled one's in processes of their own, of
-a single thread, which measure in turn; medians of the rounds, and of their ratios.
+every step (of half as many), by images that the network has seen whole. There windows are shifted from step to step,
+and fixed for comparison. Intervals are a bootstrap's over the images, 95 %. Memory and time are a bare network's and a
+tiled one's in processes of their own, of a single thread, which measure in turn; medians of the rounds, and of their
+ratios.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from benchmarks.samplers import peak_bytes, timed
 from benchmarks.workers import Worker, machine, print_table, print_target, ratio
 from diffusions import DDPM, ILVR, Overview, Process
 from diffusions.process import Denoiser
-from models import Model, load_model, make_ready
+from models import Model, Network, load_model, make_ready, new_network
+from models.find import config_for
 from models.tiles import Tiles, divide
 from utils.memory import keep_freed_memory
 from utils.noise import SampleNoise
@@ -32,8 +34,9 @@ from utils.resize_right import resize
 
 SIZE, MULTIPLE, FACTOR = 64, 8, 8  # of the embedded model's images, and what binds there
 SCALES = (1, 2, 4)
-OVERLAPS = {"none": 0, "a quarter": SIZE // 4}
+OVERLAPS = {"none": 0, "an eighth": SIZE // 8, "a quarter": SIZE // 4, "a half": SIZE // 2}
 BATCH = 32  # windows at a time, and images of the model's own size
+LARGE, LARGE_SIZE, LARGE_BATCH = PROJECT / "configs" / "google_ddpm_celebahq_256.yaml", 256, 2
 
 
 def main() -> None:
@@ -45,8 +48,9 @@ def main() -> None:
     print(machine())
     torch.set_grad_enabled(False)
     keep_freed_memory()
-    costs(args.rounds)
-    header = ["size", "windows draw", "overlap", "gradient across borders / elsewhere"]
+    costs(args.rounds, SCALES, large=False)
+    costs(1, (1, 4), large=True)
+    header = ["size", "windows draw", "overlap", "windows", "gradient across borders / elsewhere"]
     print_table("Seams", header, seams(load_embedded(), args.count, args.steps))
 
 
@@ -57,19 +61,42 @@ def load_embedded() -> Model:
     return model
 
 
+def load_large() -> Network:
+    """The CelebA-HQ architecture in bfloat16."""
+    torch.manual_seed(0)
+    return make_ready(new_network(config_for(None, LARGE)).eval(), "cpu", "bf16")
+
+
+class Fixed(Tiles):
+    """Windows that lie at the same places in every step."""
+
+    def shift(self, t: Tensor) -> float:
+        return 0.0
+
+
 def seams(model: Model, count: int, steps: int) -> Iterator[list[str]]:
+    """Rows of the table."""
+    few = steps // 2
     for scale in SCALES[1:]:
-        side = scale * SIZE
-        for every in (False, True):
-            run = (scale, count // 4, steps // 2) if every else (scale, count, steps)
-            whole = Tiles(model.network, (SIZE, SIZE), 0, BATCH, whole=scale**2)
-            control = sample(model.process, whole, *run, detail_steps=steps if every else 0)
-            for name, overlap in OVERLAPS.items():
-                tiles = Tiles(model.network, (SIZE, SIZE), overlap, BATCH)
-                images = sample(model.process, tiles, *run, detail_steps=steps if every else 1)
-                low, middle, high = seam(images, control, divide(side, SIZE, overlap).borders)
-                drawn = "every step" if every else "the last step"
-                yield [f"{side}×{side}", drawn, name, f"{middle:.3f} ({low:.3f} … {high:.3f})"]
+        whole = Tiles(model.network, (SIZE, SIZE), 0, BATCH, whole=scale**2)
+        control = sample(model.process, whole, scale, count, steps, detail_steps=0)
+        for name, overlap in OVERLAPS.items():
+            tiles = Tiles(model.network, (SIZE, SIZE), overlap, BATCH)
+            images = sample(model.process, tiles, scale, count, steps, detail_steps=1)
+            yield _seam_row(scale, "the last step", name, overlap, images, control)
+        control = sample(model.process, whole, scale, count, few, detail_steps=few)
+        for name, kind in (("a quarter, fixed", Fixed), ("a quarter", Tiles)):
+            tiles = kind(model.network, (SIZE, SIZE), SIZE // 4, BATCH)
+            images = sample(model.process, tiles, scale, count, few, detail_steps=few)
+            yield _seam_row(scale, "every step", name, SIZE // 4, images, control)
+
+
+def _seam_row(scale: int, drawn: str, name: str, overlap: int, images: Tensor, control: Tensor) -> list[str]:
+    side = scale * SIZE
+    axis = divide(side, SIZE, overlap)
+    low, middle, high = seam(images, control, axis.borders)
+    found = f"{middle:.3f} ({low:.3f} … {high:.3f})"
+    return [f"{side}×{side}", drawn, name, str(len(axis.starts) ** 2), found]
 
 
 def sample(process: Process, network: Denoiser, scale: int, count: int, steps: int, detail_steps: int) -> Tensor:
@@ -113,13 +140,19 @@ def _gradients(images: Tensor, borders: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 class Contender:
-    """The network on images of so many times its size, as many pixels in all; in windows where that is above 1."""
+    """A network on images of so many times its size, in windows where that is above 1.
 
-    def __init__(self, scale: int) -> None:
-        self.call = Tiles(load_embedded().network, (SIZE, SIZE), SIZE // 4, BATCH)
-        side = scale * SIZE
-        count = BATCH // scale**2
-        self.x, self.t = torch.randn(count, 3, side, side), torch.full([count], 500)
+    Args:
+        scale: how many times as high and wide as the network's own images.
+        large: the CelebA-HQ architecture at 256×256, with random weights, instead of the embedded model.
+    """
+
+    def __init__(self, scale: int, large: bool = False) -> None:
+        size, batch = (LARGE_SIZE, LARGE_BATCH) if large else (SIZE, BATCH)
+        network = load_large() if large else load_embedded().network
+        self.call = Tiles(network, (size, size), size // 4, batch)
+        count = max(1, batch // scale**2)
+        self.x, self.t = torch.randn(count, 3, scale * size, scale * size), torch.full([count], 500)
         self.memory = self._memory()
         keep_freed_memory()
 
@@ -135,28 +168,28 @@ class Contender:
         self.seconds()  # what is set up once
         Path("/proc/self/clear_refs").write_text("5")  # Linux: from here on, the peak is a new one
         before = peak_bytes()
-        for _ in range(3):
-            self.seconds()
+        self.seconds()
         return peak_bytes() - before
 
 
-def costs(rounds: int) -> None:
+def costs(rounds: int, scales: Sequence[int], large: bool) -> None:
     """Print memory and time at each scale."""
-    workers = [Worker(Contender, scale, threads=1) for scale in SCALES]
+    size = LARGE_SIZE if large else SIZE
+    workers = [Worker(Contender, scale, large, threads=1) for scale in scales]
     seconds = list(zip(*([worker("seconds") for worker in workers] for _ in range(rounds)), strict=True))
     memory = [worker("peak") for worker in workers]
     rows = []
-    for i, scale in enumerate(SCALES):
-        windows = len(divide(scale * SIZE, SIZE, SIZE // 4).starts) ** 2
+    for i, scale in enumerate(scales):
+        windows = len(divide(scale * size, size, size // 4).starts) ** 2
         share = windows / scale**2
         slower = ratio(seconds[i], seconds[0])
-        rows.append([f"{scale * SIZE}×{scale * SIZE}", windows, f"{memory[i] / 2**20:.0f}"])
+        rows.append([f"{scale * size}×{scale * size}", windows, f"{memory[i] / 2**20:.0f}"])
         rows[-1] += [f"{1e6 * median(seconds[i]):.2f}", f"{slower:.2f}", f"{share:.2f}", f"{slower / share:.3f}"]
     header = ["size", "windows", "memory, MiB", "µs per pixel", "times 1×", "windows' area / image's", "the rest"]
-    print_table(f"One call in bfloat16, up to {BATCH} windows at a time", header, rows)
+    print_table(f"One call in bfloat16, up to {LARGE_BATCH if large else BATCH} windows at a time", header, rows)
     for worker in workers:
         worker.stop()
-    print_target("most memory of as many pixels in windows, over that without", max(memory[1:]) / memory[0], "≤", 1.3)
+    print_target("most memory in windows, over that without", max(memory[1:]) / memory[0], "≤", 1.3)
 
 
 if __name__ == "__main__":

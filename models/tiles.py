@@ -19,6 +19,7 @@ from utils.memory import is_out_of_memory
 
 WHOLE = 2  # images of up to so many times a window's area are seen whole: the embedded model draws better so
 CODER_OVERLAP = 1 / 4  # of an autoencoder's windows, as a share of a window
+GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples' fractions are spread evenly
 MARGIN = 1 / 8  # of the overlap, next to a window's border, where it counts nothing
 
 
@@ -62,24 +63,27 @@ class Axis:
         return torch.stack([weight / total[self.place(i)] for i, weight in enumerate(weights)]).float()
 
 
-def divide(length: int, size: int, overlap: int) -> Axis:
-    """As few windows as will do, evenly spread from one end of the axis to the other.
+def divide(length: int, size: int, overlap: int, shift: float = 0.0) -> Axis:
+    """As few windows as will do, evenly spread from one end of the axis to the other; where shifted, one more.
 
     Args:
         length: of the axis.
         size: of a window; that of the axis, where it is shorter.
         overlap: what neighbours share at least, in pixels, below `size`.
+        shift: towards the start, as a share of the way from one window to the next, in 0 … 1.
     """
     free = max(0, length - size)
     gaps = math.ceil(free / (size - overlap))
-    return Axis(length, min(size, length), overlap, [round(i * free / max(gaps, 1)) for i in range(gaps + 1)])
+    stride = free / max(gaps, 1)
+    starts = {round(min(max((i - shift) * stride, 0), free)) for i in range(gaps + 2)}
+    return Axis(length, min(size, length), overlap, sorted(starts))
 
 
 def blend(
     call: Callable[[Tensor, list[int]], Tensor],
     x: Tensor,
-    size: Sequence[int],
-    overlap: int,
+    rows: Axis,
+    columns: Axis,
     batch: int,
     shrinks: int = 1,
 ) -> Tensor:
@@ -89,27 +93,21 @@ def blend(
         call: maps windows [n, C, h, w], of the images of these numbers, to [n, C', f·h, f·w], f being a whole number,
             or 1/`shrinks`.
         x: [B, C, H, W].
-        size: (height, width) of a window.
-        overlap: what neighbours share at least, in pixels, below both.
+        rows, columns: its windows, in units of `shrinks` pixels.
         batch: the most windows at a time.
-        shrinks: windows lie at multiples of so many pixels, which also divide all lengths.
 
     Returns:
         [B, C', f·H, f·W], of x's dtype.
     """
-    units = [
-        divide(length // shrinks, side // shrinks, overlap // shrinks)
-        for length, side in zip(x.shape[2:], size, strict=True)
-    ]
-    rows, columns = (axis.scaled(shrinks) for axis in units)
+    rows_seen, columns_seen = rows.scaled(shrinks), columns.scaled(shrinks)
     windows = list(product(range(len(x)), range(len(rows.starts)), range(len(columns.starts))))
     blended = None
     for first in range(0, len(windows), batch):
         group = windows[first : first + batch]
-        seen = torch.stack([x[i, :, rows.place(row), columns.place(column)] for i, row, column in group])
+        seen = torch.stack([x[i, :, rows_seen.place(row), columns_seen.place(column)] for i, row, column in group])
         made = call(seen, [i for i, _, _ in group]).to(x.dtype)
         if blended is None:
-            rows_made, columns_made = (axis.scaled(made.shape[-1] // units[1].size) for axis in units)
+            rows_made, columns_made = (axis.scaled(made.shape[-1] // columns.size) for axis in (rows, columns))
             row_weights, column_weights = (axis.weights().to(x) for axis in (rows_made, columns_made))
             blended = x.new_zeros(len(x), made.shape[1], rows_made.length, columns_made.length)
         for part, (i, row, column) in zip(made, group, strict=True):
@@ -130,11 +128,17 @@ def code_in_windows(coder: Callable[[Tensor], Tensor], x: Tensor, size: Sequence
     """
     if math.prod(x.shape[2:]) <= WHOLE * math.prod(size):
         return coder(x)
-    return blend(lambda seen, _: coder(seen), x, size, int(CODER_OVERLAP * min(size)), batch=1, shrinks=shrinks)
+    overlap = int(CODER_OVERLAP * min(size)) // shrinks
+    rows, columns = (
+        divide(length // shrinks, side // shrinks, overlap) for length, side in zip(x.shape[2:], size, strict=True)
+    )
+    return blend(lambda seen, _: coder(seen), x, rows, columns, 1, shrinks)
 
 
 class Tiles:
     """A network for images of any size, called like the network.
+
+    Windows lie elsewhere at every timestep: what one step draws at their borders, the next draws over.
 
     Args:
         network: sees windows.
@@ -157,7 +161,7 @@ class Tiles:
         self.whole = whole * math.prod(size)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """x [B, C, H, W], t [B] → [B, C or 2C, H, W]."""
+        """x [B, C, H, W], t [B], all of one step → [B, C or 2C, H, W]."""
         if math.prod(x.shape[2:]) <= self.whole:
             return self.network(x, t)
         while self.batch > 1:
@@ -171,5 +175,16 @@ class Tiles:
             clear_device_cache(garbage_collection=True)
         return self._blend(x, t)
 
+    def shift(self, t: Tensor) -> float:
+        """How far the windows are shifted: a fraction that differs from timestep to timestep, and is 0 for t = 0.
+
+        The host waits for t here. That is little beside the several calls of the network that follow.
+        """
+        return t[0].item() * GOLDEN % 1
+
     def _blend(self, x: Tensor, t: Tensor) -> Tensor:
-        return blend(lambda seen, images: self.network(seen, t[images]), x, self.size, self.overlap, self.batch)
+        shift = self.shift(t)
+        rows, columns = (
+            divide(length, side, self.overlap, shift) for length, side in zip(x.shape[2:], self.size, strict=True)
+        )
+        return blend(lambda seen, images: self.network(seen, t[images]), x, rows, columns, self.batch)

@@ -60,10 +60,11 @@ def test_one_window_is_no_tiling():
     assert torch.equal(Tiles(network, (64, 64), 16, 1)(x, t), network(x, t))
 
 
+@pytest.mark.parametrize("shift", [0, 0.01, 0.4, 0.99])
 @pytest.mark.parametrize("overlap", [0, 1, 5, 16, 31])
 @pytest.mark.parametrize("length", [32, 33, 64, 95, 300])
-def test_every_pixel_counts_once(length, overlap):
-    axis = divide(length, 32, overlap)
+def test_every_pixel_counts_once(length, overlap, shift):
+    axis = divide(length, 32, overlap, shift)
     total = torch.zeros(length)
     for i, weights in enumerate(axis.weights()):
         assert (weights >= 0).all()
@@ -83,11 +84,28 @@ def test_windows_come_in_batches_with_their_own_images_times():
         times.extend(t.tolist())
         return x
 
-    t = torch.tensor([1, 2, 3])
+    t = torch.tensor([0, 1, 2])
     x = t[:, None, None, None].expand(3, 1, 16, 40).float()
     assert torch.allclose(Tiles(network, (16, 16), 4, 4)(x, t), x)
     assert shapes == [(4, 1, 16, 16)] * 2 + [(1, 1, 16, 16)]
-    assert sorted(times) == [1] * 3 + [2] * 3 + [3] * 3
+    assert sorted(times) == [0] * 3 + [1] * 3 + [2] * 3
+
+
+def test_windows_lie_elsewhere_at_every_timestep():
+    """And at the last, 0, there are as few as will do."""
+    x, seen = torch.arange(40.0).expand(1, 1, 16, 40), []
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(int(x[0, 0, 0, 0]))
+        return x
+
+    starts = {}
+    for t in (0, 20, 40, 60):
+        assert torch.allclose(Tiles(network, (16, 16), 4, 1)(x, torch.tensor([t])), x)
+        starts[t], seen = seen, []
+    assert starts[0] == [0, 12, 24]
+    inner = [tuple(found[1:-1]) for found in starts.values()]
+    assert len(set(inner)) == len(inner) and all(len(found) == 4 for t, found in starts.items() if t)
 
 
 def test_an_autoencoder_is_tiled_too():
