@@ -19,6 +19,7 @@ from utils.run.gallery import Gallery, save_pictures
 from utils.run.job import Job
 from utils.run.samples import Sample
 from utils.run.shapes import crop
+from utils.run.veil import Veil
 
 
 class Sampled(NamedTuple):
@@ -52,12 +53,19 @@ def sample_share(job: Job, gallery: Gallery, rank: int, num_processes: int) -> N
         unit="step",
         disable=rank > 0 or not share,
     )
+    veil = Veil(job)
     with bar, Background() as writer:
 
         def work(read: Sequence[tuple[Sample, Future[Tensor]]]) -> None:
             batch = [sample for sample, _ in read]
             references = [reference.result() for _, reference in read]
-            sampled = sample(job, batch, references, lambda _: bar.update(len(batch)))
+
+            def on_step(step: Step) -> None:
+                bar.update(len(batch))
+                if rank == 0:
+                    veil.see(step, batch, references)
+
+            sampled = sample(job, batch, references, on_step)
             writer.submit(_save, batch, references, sampled, gallery)
 
         read = ahead(lambda sample: plan.read(sample.reference), share)

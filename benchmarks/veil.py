@@ -1,0 +1,54 @@
+"""How far the colours that bind are from those that the model expects, for references that it could have drawn or not.
+
+    python -m benchmarks.veil
+
+RMS of φ_N(y_0 - x̂0) in grey levels, halfway of 20 DDPM steps that are all refined by the paper's method: quantiles over
+48 held-out portraits, and over 108 foreign references. A run advises a range above `utils.run.veil.VEILED`.
+"""
+
+import torch
+from torch import Tensor
+
+from benchmarks.draw import BATCH, SEED
+from benchmarks.foreign import load_foreign
+from benchmarks.held_out import load_held_out
+from benchmarks.quality import WEIGHTS
+from benchmarks.translation import IN_DOMAIN, REAL
+from diffusions import DDPM, ILVR
+from models import Model, load_model
+from utils.run.batch import sample_batch
+from utils.run.veil import VEILED, clear_timestep, veil
+
+STEPS = 20
+FACTORS = (2, 4, 8, 16, 32)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def veils(model: Model, references: Tensor, factor: float) -> Tensor:
+    """[M, C, H, W] → [M]."""
+    sampler = DDPM(model.process, STEPS)
+    clear = clear_timestep(sampler.transitions)
+    found = []
+    for numbers in torch.arange(len(references)).split(BATCH):
+        guide = ILVR(references[numbers], factor)
+        for step in sample_batch(model, sampler, guide, SEED, numbers.tolist(), STEPS):
+            if step.t == clear:
+                found.append(veil(guide.low_pass, guide.reference, step.pred_x0))
+                break
+    return torch.cat(found)
+
+
+def main() -> None:
+    model = load_model(WEIGHTS)
+    references = {"held-out portraits": load_held_out()[REAL : REAL + IN_DOMAIN], "foreign": load_foreign()}
+    print(f"| N | references | {' | '.join(f'{q:.0%}' for q in QUANTILES)} | above {VEILED} |")
+    print("|---" * (len(QUANTILES) + 3) + "|")
+    for factor in FACTORS:
+        for name, some in references.items():
+            found = veils(model, some, factor)
+            cells = [f"{value:.1f}" for value in found.quantile(torch.tensor(QUANTILES))]
+            print(f"| {factor} | {name} | {' | '.join(cells)} | {(found > VEILED).float().mean():.0%} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
