@@ -7,6 +7,7 @@ import yaml
 
 from models.config import RUN_KEYS, parse_config, read_config
 from sample_ilvr import parse_args
+from tests.commands import run_here
 from tests.test_config import GOOD
 from utils.errors import InputError
 from utils.paths import PROJECT
@@ -101,3 +102,18 @@ def test_a_range_may_be_a_share_of_the_steps_walked(given, strength, steps):
 def test_what_a_range_cannot_be(given, message):
     with pytest.raises(InputError, match="^" + message.replace("…", ".")):
         settings(f"--range_t={given}")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--range_t", 0, 3, 4), ["range_t 4 leaves every step alone: its images follow no reference"]),
+        (("--range_t", "100%"), ["range_t 4 leaves every step alone: its images follow no reference"]),
+        (("--range_t", 3), []),
+        (("--range_t", 4, "--strength", 0.5), []),
+    ],
+)
+def test_a_range_that_leaves_nothing_of_the_references_is_said(tmp_path, tiny_model, input_dir, capsys, args, said):
+    command = ("--weights", tiny_model, "--input_dir", input_dir, "--save_dir", tmp_path / "out", "--respace_steps", 4)
+    assert run_here(*command, *args, "--downsample_factor", 4, "--dry_run") == (0, "")
+    assert [line for line in capsys.readouterr().out.splitlines() if "follow no reference" in line] == said

@@ -167,7 +167,7 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
         shapes = {name: own_shape(shape, short, multiple) for name, shape in found.shapes.items()}
         settings = replace(settings, shapes=shapes)
     todo = np.ones(len(settings.samples), dtype=bool)
-    notes = (*settings.input_notes, *found.notes)
+    notes = (*settings.input_notes, *found.notes, *_unbound(settings))
     plan = Plan(
         settings, hash_weights(settings.weights, settings.raw_weights), found.hashes, notes, num_processes, todo
     )
@@ -210,6 +210,13 @@ def begin(plan: Plan, lock: FolderLock) -> None:
     except OSError as error:
         raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
     write_run_record(plan.settings, plan.weights_hash, plan.num_processes)
+
+
+def _unbound(settings: Settings) -> list[str]:
+    """Said of a range that leaves nothing of the references: every step free, and the walk begun with pure noise."""
+    if settings.walk_steps not in settings.range_t or settings.walk_steps < settings.diffusion["respace_steps"]:
+        return []
+    return [f"range_t {settings.walk_steps} leaves every step alone: its images follow no reference"]
 
 
 def _check_progress_grid(settings: Settings) -> None:
