@@ -98,10 +98,11 @@ def settings_after(
 
 
 class Bench:
-    """Draws and measures `count` samples of every kind."""
+    """Draws and measures `count` samples of every kind; so many held-out images are the real ones."""
 
-    def __init__(self, model: Model, count: int) -> None:
-        real, others = load_held_out().tensor_split([REAL])
+    def __init__(self, model: Model, count: int, real_count: int = REAL) -> None:
+        held_out, others = load_held_out().tensor_split([REAL])
+        real = held_out[:real_count]
         self.model, self.others, self.weights = model, others, resample(count, SEED)
         self.references = {"none": others[:count], "in-domain": others[:count], "foreign": load_foreign()[:count]}
         self.distance, self.realism = PatchDistance(real, others), Realism(real)
@@ -139,7 +140,7 @@ def main() -> None:
     model = load_model(WEIGHTS)
     make_ready(model.network, "cpu", args.mixed_precision)
     if args.quick:
-        bench, settings = Bench(model, 2), settings_after("foreign", 2, dict.fromkeys(TIMESTEPS, (2,)))
+        bench, settings = Bench(model, 2, 10), settings_after("foreign", 2, dict.fromkeys(TIMESTEPS, (2,)))
     else:
         bench = Bench(model, COUNT)
         settings = [setting for name in bench.references for setting in settings_after(name)]
