@@ -129,10 +129,8 @@ class _Halves:
     def __call__(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
         if transition.is_last:
             return prediction.pred_x0
-        sigma, sigma_prev = (
-            noise_over_signal(transition.alphas_cumprod),
-            noise_over_signal(transition.alphas_cumprod_prev),
-        )
+        levels = transition.alphas_cumprod, transition.alphas_cumprod_prev
+        sigma, sigma_prev = map(noise_over_signal, levels)
         scaled = x / math.sqrt(transition.alphas_cumprod)
         slope = (scaled - prediction.pred_x0) / sigma
         if self.begun is None:

@@ -26,7 +26,7 @@ from diffusions import DDPM, ILVR, Overview, Process
 from diffusions.process import Denoiser
 from models import Model, Network, load_model, make_ready, new_network
 from models.find import config_for
-from models.tiles import Tiles, divide
+from models.tiles import Axis, Tiles, divide
 from utils.memory import keep_freed_memory
 from utils.noise import SampleNoise
 from utils.paths import PROJECT
@@ -83,20 +83,20 @@ def seams(model: Model, count: int, steps: int) -> Iterator[list[str]]:
         for name, overlap in OVERLAPS.items():
             tiles = Tiles(model.network, (SIZE, SIZE), overlap, BATCH)
             images = sample(model.process, tiles, scale, count, steps, detail_steps=1)
-            yield _seam_row(scale, "the last step", name, overlap, images, control)
+            axis = divide(scale * SIZE, SIZE, overlap)
+            yield _seam_row(axis, len(axis.starts), "the last step", name, images, control)
         control = sample(model.process, whole, scale, count, few, detail_steps=few)
-        for name, kind in (("a quarter, fixed", Fixed), ("a quarter", Tiles)):
+        axis = divide(scale * SIZE, SIZE, SIZE // 4)
+        for name, kind, more in (("a quarter, fixed", Fixed, 0), ("a quarter", Tiles, 1)):
             tiles = kind(model.network, (SIZE, SIZE), SIZE // 4, BATCH)
             images = sample(model.process, tiles, scale, count, few, detail_steps=few)
-            yield _seam_row(scale, "every step", name, SIZE // 4, images, control)
+            yield _seam_row(axis, len(axis.starts) + more, "every step", name, images, control)
 
 
-def _seam_row(scale: int, drawn: str, name: str, overlap: int, images: Tensor, control: Tensor) -> list[str]:
-    side = scale * SIZE
-    axis = divide(side, SIZE, overlap)
+def _seam_row(axis: Axis, windows: int, drawn: str, name: str, images: Tensor, control: Tensor) -> list[str]:
     low, middle, high = seam(images, control, axis.borders)
     found = f"{middle:.3f} ({low:.3f} … {high:.3f})"
-    return [f"{side}×{side}", drawn, name, str(len(axis.starts) ** 2), found]
+    return [f"{axis.length}×{axis.length}", drawn, name, str(windows**2), found]
 
 
 def sample(process: Process, network: Denoiser, scale: int, count: int, steps: int, detail_steps: int) -> Tensor:
@@ -152,7 +152,8 @@ class Contender:
         network = load_large() if large else load_embedded().network
         self.call = Tiles(network, (size, size), size // 4, batch)
         count = max(1, batch // scale**2)
-        self.x, self.t = torch.randn(count, 3, scale * size, scale * size), torch.full([count], 500)
+        self.x = torch.randn(count, 3, scale * size, scale * size)
+        self.t = torch.zeros(count, dtype=torch.int64)  # the timestep of the fewest windows
         self.memory = self._memory()
         keep_freed_memory()
 

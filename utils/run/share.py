@@ -91,7 +91,8 @@ def sample(
         on_step(step)
     images = job.model.decode(latents)
     watch.add(latents)  # a codebook makes an image even of what is not finite
-    watch.add(images)
+    if images is not latents:
+        watch.add(images)
     is_shown = any(sample.variation == 0 for sample in batch)
     images = crop(images, settings.shape_of(batch[0].reference))
     return Sampled(images, watch, job.model.decode(guide.low_frequencies) if is_shown else None)
