@@ -84,7 +84,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--refine",
         help="sample, the paper's and the default; or regions: clean pictures where references are of other styles",
     )
-    add("--sampler", help="ddpm, the default, or ddim")
+    add("--sampler", help="ddpm, the default, ddim, or dpmpp_2m_sde: for few steps that are uniform-trailing")
     add("--ddim", action="store_true", help="short for --sampler ddim")
     add("--ddim_eta", type=float, default=0.0, help="0 draws no noise, 1 as much as DDPM")
     add("--micro_batch", type=int, default=8, help="samples at a time in each process")

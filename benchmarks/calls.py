@@ -27,10 +27,11 @@ from benchmarks.measures import Measures, measure_detail, measure_fidelity, meas
 from benchmarks.patch_distance import PatchDistance
 from benchmarks.quality import WEIGHTS
 from benchmarks.realism import Realism
-from benchmarks.solvers import DPMSolver, Heun, UniPC, half_log_snr
+from benchmarks.solvers import DPMSolver, Heun, UniPC
 from benchmarks.table import Row, row, write_csv
 from benchmarks.translation import FACTORS
-from diffusions import DDIM, DDPM, Process, Regions, Sampler
+from diffusions import DDIM, DDPM, Process, Regions, Sampler, SDEDPMSolver
+from diffusions.dpm_solver import half_log_snr
 from diffusions.schedule import Transition
 from models import Model, load_model, make_ready
 from utils.paths import PROJECT
@@ -40,7 +41,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {  # called with a process, the nu
     "DDPM": DDPM,
     "DDIM": DDIM,
     "DPM-Solver++(2M)": DPMSolver,
-    "SDE-DPM-Solver++(2M)": partial(DPMSolver, stochastic=True),
+    "SDE-DPM-Solver++(2M)": SDEDPMSolver,
     "UniPC-2": UniPC,
     "Heun": Heun,
 }

@@ -7,6 +7,7 @@ from typing import Any
 from diffusions.continuous import ContinuousProcess
 from diffusions.ddim import DDIM
 from diffusions.ddpm import DDPM
+from diffusions.dpm_solver import SDEDPMSolver
 from diffusions.ilvr import ILVR
 from diffusions.overview import Overview
 from diffusions.process import Process
@@ -15,11 +16,12 @@ from diffusions.sampler import Guide, Sampler, Step
 from diffusions.strength import noised_start
 
 __all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "ContinuousProcess", "Guide", "Overview", "Process"]
-__all__ += ["Regions", "Sampler", "Step", "make_sampler", "noised_start", "taken_options"]
+__all__ += ["Regions", "SDEDPMSolver", "Sampler", "Step", "make_sampler", "noised_start", "taken_options"]
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddpm": DDPM,
     "ddim": DDIM,
+    "dpmpp_2m_sde": SDEDPMSolver,
 }
 
 # what a reference steers: called with reference, downsample_factor, interp_method, range_t and way_up

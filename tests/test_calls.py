@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 
 from benchmarks import calls, measures
-from benchmarks.solvers import half_log_snr
 from diffusions import DDPM, Process
+from diffusions.dpm_solver import half_log_snr
 
 
 @pytest.mark.parametrize("steps", [2, 4, 10, 25])

@@ -1,0 +1,59 @@
+"""Whether the solver that looked best in calls.csv is better than DDPM, on samples that had no part in choosing it.
+
+    python -m benchmarks.few_calls --mixed_precision bf16
+
+The SDE form of DPM-Solver++(2M) against DDPM, at the same trailing timesteps, from the same noise, which is of another
+seed than in calls.csv. It prints the differences in patch distance, contrast of details and sliced Wasserstein distance
+(less is better in the first and the last), with 95 % intervals by a bootstrap over the samples. They are unconditional;
+and by regions after held-out portraits and foreign references, as in benchmarks/calls.py.
+"""
+
+import argparse
+from functools import partial
+
+from torch import Tensor
+
+from benchmarks.calls import REAL, Setting, make_sampler
+from benchmarks.draw import SEED, draw
+from benchmarks.foreign import load_foreign
+from benchmarks.held_out import load_held_out
+from benchmarks.measures import Measures, interval, measure_detail, measure_patches, measure_realism, resample
+from benchmarks.patch_distance import PatchDistance
+from benchmarks.quality import WEIGHTS
+from benchmarks.realism import Realism
+from diffusions import Regions
+from models import load_model, make_ready
+
+UNCONDITIONAL = 192  # samples
+CALLS = (10, 8, 6, 4)
+CONTENDERS = "DDPM", "SDE-DPM-Solver++(2M)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The SDE form of DPM-Solver++(2M) against DDPM, in few calls")
+    parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
+    args = parser.parse_args()
+    model = load_model(WEIGHTS)
+    make_ready(model.network, "cpu", args.mixed_precision)
+    real, others = load_held_out().tensor_split([REAL])
+    distance, realism = PatchDistance(real, others), Realism(real)
+    kinds = {"none": real[:UNCONDITIONAL], "in-domain": others, "foreign": load_foreign()}  # of the first, the shape
+
+    def measure(setting: Setting, references: Tensor) -> Measures:
+        guide = None if setting.references == "none" else partial(Regions, range_t=setting.calls // 5)
+        samples = draw(model, make_sampler(setting, model.process), references, guide, seed=SEED + 1)
+        weights = resample(len(references), SEED)
+        found = measure_patches(samples, weights, distance) | measure_detail(samples, weights, others)
+        return found | {"SWD": measure_realism(samples, weights, realism)["realism"]}
+
+    print(f"| references | samples | calls | patch distance | details | SWD |\n{'|---' * 6}|")
+    for name, references in kinds.items():
+        for calls in CALLS:
+            ddpm, sde = (measure(Setting(name, one, "uniform-trailing", calls), references) for one in CONTENDERS)
+            gaps = (interval(sde[key] - ddpm[key]) for key in ddpm)
+            cells = (f"{gap:.3f} ({low:.3f} … {high:.3f})" for gap, low, high in gaps)
+            print(f"| {name} | {len(references)} | {calls} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
