@@ -10,11 +10,9 @@ The gaps are those to DDPM, 250 steps, with a 95 % interval by a bootstrap over 
 number of calls at uniform timesteps, and 10, 6 and 4 calls at the others.
 """
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,17 +22,15 @@ from benchmarks.draw import SEED, draw
 from benchmarks.foreign import load_foreign
 from benchmarks.held_out import load_held_out
 from benchmarks.measures import Measures, measure_detail, measure_fidelity, measure_patches, measure_realism, resample
+from benchmarks.networks import load_embedded
 from benchmarks.patch_distance import PatchDistance
-from benchmarks.quality import WEIGHTS
 from benchmarks.realism import Realism
 from benchmarks.solvers import DPMSolver, Heun, UniPC
-from benchmarks.table import Row, row, write_csv
+from benchmarks.table import Row, row, table_folder, table_parser, write_csv
 from benchmarks.translation import FACTORS
 from diffusions import DDIM, DDPM, Process, Regions, Sampler, SDEDPMSolver
-from diffusions.dpm_solver import half_log_snr
-from diffusions.schedule import Transition
-from models import Model, load_model, make_ready
-from utils.paths import PROJECT
+from diffusions.schedule import Transition, half_log_snr
+from models import Model
 
 REAL, COUNT = 200, 48
 SAMPLERS: dict[str, Callable[..., Sampler]] = {  # called with a process, the number of calls, and a respace_type
@@ -87,6 +83,12 @@ def make_sampler(setting: Setting, process: Process) -> Sampler:
     return SAMPLERS[setting.sampler](process, setting.calls, respace_type=setting.timesteps)
 
 
+def draw_setting(model: Model, setting: Setting, references: Tensor, seed: int = SEED) -> Tensor:
+    """A sample per reference, [M, C, H, W]; unconditional ones take of it the shape only."""
+    guide = None if setting.references == "none" else partial(Regions, range_t=setting.calls // 5)
+    return draw(model, make_sampler(setting, model.process), references, guide, seed=seed)
+
+
 def settings_after(
     references: str, most: int = MOST, timesteps: Mapping[str, Sequence[int]] = TIMESTEPS
 ) -> list[Setting]:
@@ -111,7 +113,7 @@ class Bench:
 
     def setting_row(self, setting: Setting) -> Row:
         """The first setting of each kind of references is what the others are compared with."""
-        samples = self._draw(setting)
+        samples = draw_setting(self.model, setting, self.references[setting.references])
         measures = measure_patches(samples, self.weights, self.distance)
         measures |= measure_detail(samples, self.weights, self.others)
         measures |= measure_realism(samples, self.weights, self.realism)
@@ -123,23 +125,12 @@ class Bench:
         gaps = {f"{name}_gap": measures[name] - base[name] for name in ("patch_distance", "realism")}
         return row("samples", asdict(setting), measures | gaps)
 
-    def _draw(self, setting: Setting) -> Tensor:
-        sampler = make_sampler(setting, self.model.process)
-        guide = None if setting.references == "none" else partial(Regions, range_t=setting.calls // 5)
-        return draw(self.model, sampler, self.references[setting.references], guide)
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How few calls lose nothing, by sampler and timesteps")
-    parser.add_argument("--quick", action="store_true", help="a smoke test, not for reading")
-    parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
-    parser.add_argument("--save_dir", type=Path, help="assets/, or results/ with --quick, if left out")
-    args = parser.parse_args()
-    folder = args.save_dir or PROJECT / ("results" if args.quick else "assets")
-    folder.mkdir(parents=True, exist_ok=True)
+    args = table_parser("How few calls lose nothing, by sampler and timesteps").parse_args()
+    folder = table_folder(args)
 
-    model = load_model(WEIGHTS)
-    make_ready(model.network, "cpu", args.mixed_precision)
+    model = load_embedded(args.mixed_precision)
     if args.quick:
         bench, settings = Bench(model, 2, 10), settings_after("foreign", 2, dict.fromkeys(TIMESTEPS, (2,)))
     else:

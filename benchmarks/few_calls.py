@@ -9,20 +9,17 @@ and by regions after held-out portraits and foreign references, as in benchmarks
 """
 
 import argparse
-from functools import partial
 
 from torch import Tensor
 
-from benchmarks.calls import REAL, Setting, make_sampler
-from benchmarks.draw import SEED, draw
+from benchmarks.calls import REAL, Setting, draw_setting
+from benchmarks.draw import SEED
 from benchmarks.foreign import load_foreign
 from benchmarks.held_out import load_held_out
 from benchmarks.measures import Measures, interval, measure_detail, measure_patches, measure_realism, resample
+from benchmarks.networks import load_embedded
 from benchmarks.patch_distance import PatchDistance
-from benchmarks.quality import WEIGHTS
 from benchmarks.realism import Realism
-from diffusions import Regions
-from models import load_model, make_ready
 
 UNCONDITIONAL = 192  # samples
 CALLS = (10, 8, 6, 4)
@@ -33,15 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The SDE form of DPM-Solver++(2M) against DDPM, in few calls")
     parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
     args = parser.parse_args()
-    model = load_model(WEIGHTS)
-    make_ready(model.network, "cpu", args.mixed_precision)
+    model = load_embedded(args.mixed_precision)
     real, others = load_held_out().tensor_split([REAL])
     distance, realism = PatchDistance(real, others), Realism(real)
     kinds = {"none": real[:UNCONDITIONAL], "in-domain": others, "foreign": load_foreign()}  # of the first, the shape
 
     def measure(setting: Setting, references: Tensor) -> Measures:
-        guide = None if setting.references == "none" else partial(Regions, range_t=setting.calls // 5)
-        samples = draw(model, make_sampler(setting, model.process), references, guide, seed=SEED + 1)
+        samples = draw_setting(model, setting, references, seed=SEED + 1)
         weights = resample(len(references), SEED)
         found = measure_patches(samples, weights, distance) | measure_detail(samples, weights, others)
         return found | {"SWD": measure_realism(samples, weights, realism)["realism"]}

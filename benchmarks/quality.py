@@ -16,10 +16,8 @@ two settings is judged reference by reference.
   and each of them; and how much longer it is than the first setting's, which takes the most calls.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 
 from torch import Tensor
 from tqdm import tqdm
@@ -27,16 +25,14 @@ from tqdm import tqdm
 from benchmarks.draw import SEED, draw
 from benchmarks.held_out import load_held_out
 from benchmarks.measures import Measures, measure_diversity, measure_fidelity, measure_realism, resample
+from benchmarks.networks import load_embedded
 from benchmarks.quality_plot import plot
 from benchmarks.realism import Realism
-from benchmarks.table import Row, row, write_csv
+from benchmarks.table import Row, row, table_folder, table_parser, write_csv
 from diffusions import ILVR, Guide, Process, make_sampler
 from diffusions.process import Denoiser
-from models import load_model, make_ready
-from utils.paths import PROJECT
 from utils.run.settings import share_walked
 
-WEIGHTS = PROJECT / "weights" / "openpeeps64"
 REAL = 176  # held-out images that realism is measured against; the references are others
 
 
@@ -142,24 +138,19 @@ def markdown(table: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Fidelity, diversity and realism of ILVR on the embedded model")
-    parser.add_argument("--quick", action="store_true", help="a smoke test, not for reading")
+    parser = table_parser("Fidelity, diversity and realism of ILVR on the embedded model")
     parser.add_argument("--references", type=int, default=48)
     parser.add_argument("--variations", type=int, default=2)
-    parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
-    parser.add_argument("--save_dir", type=Path, help="assets/, or results/ with --quick, if left out")
     args = parser.parse_args()
     count, variations = (2, 2) if args.quick else (args.references, args.variations)
     if count * (1 + variations) > len(load_held_out()) - REAL:
         parser.error("there are not that many held-out images")  # references, and as many for the floor as samples
     settings = quick_settings() if args.quick else all_settings()
-    folder = args.save_dir or PROJECT / ("results" if args.quick else "assets")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = table_folder(args)
 
     calls = sum(setting.calls for setting in settings) * count * variations
     print(f"{len(settings)} settings × {count} references × {variations} variations: {calls} network calls")
-    model = load_model(WEIGHTS)
-    make_ready(model.network, "cpu", args.mixed_precision)
+    model = load_embedded(args.mixed_precision)
     with tqdm(total=calls, unit="call") as bar:
 
         def counted(x: Tensor, t: Tensor) -> Tensor:

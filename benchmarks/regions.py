@@ -19,17 +19,13 @@ from torch import Tensor
 import diffusions.regions
 from benchmarks.foreign import load_foreign
 from benchmarks.held_out import load_held_out
-from benchmarks.quality import WEIGHTS
+from benchmarks.networks import load_embedded, load_large
 from benchmarks.samplers import timed
 from diffusions import Regions
 from diffusions.process import Denoiser
 from diffusions.regions import CONTRAST, WIDTH
 from diffusions.schedule import Transition
-from models import load_model, make_ready, new_network
-from models.config import read_config
-from utils.paths import PROJECT
 
-LARGE = PROJECT / "configs" / "google_ddpm_celebahq_256.yaml"
 REPEATS = 5
 EXACT = 64  # pixels per side of a grid that counts as all of them: at 64×64 it is
 LAST = Transition(0, 0, 0.9999, 1.0, 0)
@@ -93,9 +89,9 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="at 256×256 too")
     args = parser.parse_args()
     print("| size | way | error | share |\n|---|---|---|---|")
-    measure(make_ready(load_model(WEIGHTS).network, "cpu"), 64, 8)
+    measure(load_embedded().network, 64, 8)
     if args.large:
-        measure(make_ready(new_network(read_config(LARGE)).eval(), "cpu"), 256, 1)
+        measure(load_large(), 256, 1)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from diffusions.dpm_solver import Extrapolation, half_log_snr
+from diffusions.dpm_solver import Extrapolation
 from diffusions.process import Prediction, Process
 from diffusions.sampler import RandnLike, Sampler, StepRule
-from diffusions.schedule import Transition
+from diffusions.schedule import Transition, half_log_snr
 
 
 class DPMSolver(Sampler):

@@ -1,12 +1,30 @@
 """The tables of the benchmarks: a row per setting, of every measure the estimate and its interval."""
 
+import argparse
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.measures import Measures, interval
+from utils.paths import PROJECT
 
 Row = dict[str, str]
+
+
+def table_parser(description: str) -> argparse.ArgumentParser:
+    """What the commands that make a table take."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="a smoke test, not for reading")
+    parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
+    parser.add_argument("--save_dir", type=Path, help="assets/, or results/ with --quick, if left out")
+    return parser
+
+
+def table_folder(args: argparse.Namespace) -> Path:
+    """Where the table goes; made if it is not there."""
+    folder: Path = args.save_dir or PROJECT / ("results" if args.quick else "assets")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def row(name: str, settings: Mapping[str, object], measures: Measures) -> Row:

@@ -20,16 +20,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.held_out import load_held_out
+from benchmarks.networks import load_embedded, load_large
 from benchmarks.samplers import peak_bytes, timed
 from benchmarks.workers import Worker, machine, print_table, print_target, ratio
 from diffusions import DDPM, ILVR, Overview, Process
 from diffusions.process import Denoiser
-from models import Model, Network, load_model, make_ready, new_network
-from models.find import config_for
+from models import Model
 from models.tiles import Axis, Tiles, divide
 from utils.memory import keep_freed_memory
 from utils.noise import SampleNoise
-from utils.paths import PROJECT
 from utils.resize_right import resize
 
 SIZE, MULTIPLE, FACTOR = 64, 8, 8  # of the embedded model's images, and what binds there
@@ -37,7 +36,7 @@ SCALES = (1, 2, 4)
 OVERLAPS = {"none": 0, "an eighth": SIZE // 8, "a quarter": SIZE // 4, "a half": SIZE // 2}
 BATCH = 32  # windows at a time
 COST_BATCH = 128  # where cost is measured: of fewer, the memory is as little as the allocator's own
-LARGE, LARGE_SIZE, LARGE_BATCH = PROJECT / "configs" / "google_ddpm_celebahq_256.yaml", 256, 2
+LARGE_SIZE, LARGE_BATCH = 256, 2
 
 
 def main() -> None:
@@ -52,20 +51,7 @@ def main() -> None:
     costs(args.rounds, SCALES, large=False)
     costs(1, (1, 4), large=True)
     header = ["size", "windows draw", "overlap", "windows", "gradient across borders / elsewhere"]
-    print_table("Seams", header, seams(load_embedded(), args.count, args.steps))
-
-
-def load_embedded() -> Model:
-    """The embedded model in bfloat16, which is the faster on a processor that has it."""
-    model = load_model(PROJECT / "weights" / "openpeeps64")
-    make_ready(model.network, "cpu", "bf16")
-    return model
-
-
-def load_large() -> Network:
-    """The CelebA-HQ architecture in bfloat16."""
-    torch.manual_seed(0)
-    return make_ready(new_network(config_for(None, LARGE)).eval(), "cpu", "bf16")
+    print_table("Seams", header, seams(load_embedded("bf16"), args.count, args.steps))
 
 
 class Fixed(Tiles):
@@ -150,7 +136,7 @@ class Contender:
 
     def __init__(self, scale: int, large: bool = False) -> None:
         size, batch = (LARGE_SIZE, LARGE_BATCH) if large else (SIZE, COST_BATCH)
-        network = load_large() if large else load_embedded().network
+        network = load_large("bf16") if large else load_embedded("bf16").network
         self.call = Tiles(network, (size, size), size // 4, batch)
         count = max(1, batch // scale**2)
         self.x = torch.randn(count, 3, scale * size, scale * size)

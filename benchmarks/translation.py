@@ -19,11 +19,9 @@ every setting, so that the difference of two settings is judged reference by ref
 First come rows that say what the two see: real images with blur, fading, halo and noise; and the references themselves.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,14 +34,12 @@ from benchmarks.foreign import load_foreign
 from benchmarks.held_out import load_held_out
 from benchmarks.ideas import IDEAS, best_of, make_ideas
 from benchmarks.measures import Measures, measure_detail, measure_diversity, measure_fidelity, measure_patches, resample
+from benchmarks.networks import load_embedded
 from benchmarks.patch_distance import PatchDistance
-from benchmarks.quality import WEIGHTS
-from benchmarks.table import Row, row, write_csv
+from benchmarks.table import Row, row, table_folder, table_parser, write_csv
 from benchmarks.translation_plot import plot
 from diffusions import DDPM, GUIDES, Process
 from diffusions.process import Denoiser
-from models import load_model, make_ready
-from utils.paths import PROJECT
 
 REAL, IN_DOMAIN, VARIED = 200, 48, 24
 FACTORS = (8, 16, 32)
@@ -178,17 +174,11 @@ def markdown(table: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Patch distance against fidelity, for references of other styles")
-    parser.add_argument("--quick", action="store_true", help="a smoke test, not for reading")
-    parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
-    parser.add_argument("--save_dir", type=Path, help="assets/, or results/ with --quick, if left out")
-    args = parser.parse_args()
+    args = table_parser("Patch distance against fidelity, for references of other styles").parse_args()
     settings = quick_settings() if args.quick else all_settings()
-    folder = args.save_dir or PROJECT / ("results" if args.quick else "assets")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = table_folder(args)
 
-    model = load_model(WEIGHTS)
-    make_ready(model.network, "cpu", args.mixed_precision)
+    model = load_embedded(args.mixed_precision)
     sizes = (2, 10) if args.quick else (len(load_foreign()), REAL)
     bench = Bench(model, model.process, settings[0], *sizes)
     table = list(bench.real_rows())

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.draw import BATCH, SEED
 from benchmarks.foreign import load_foreign
 from benchmarks.held_out import load_held_out
-from benchmarks.quality import WEIGHTS
+from benchmarks.networks import WEIGHTS
 from benchmarks.translation import IN_DOMAIN, REAL
 from diffusions import DDPM, ILVR
 from models import Model, load_model

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from diffusions.process import Prediction
 from diffusions.sampler import RandnLike, Sampler, StepRule
-from diffusions.schedule import Transition
+from diffusions.schedule import Transition, half_log_snr
 
 
 class SDEDPMSolver(Sampler):
@@ -70,8 +70,3 @@ class Extrapolation:
             middle = pred_x0 + (pred_x0 - self.before[0]) * h / (2 * (here - self.before[1]))
         self.before = pred_x0, here
         return middle, h
-
-
-def half_log_snr(level: float) -> float:
-    """λ = log(√ᾱ/√(1-ᾱ)) of ᾱ in 0 … 1, 1 excluded; -∞ of pure noise."""
-    return math.log(level / (1 - level)) / 2 if level > 0 else -math.inf

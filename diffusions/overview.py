@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusions.process import Denoiser, Prediction, Process
-from diffusions.schedule import Transition
+from diffusions.schedule import Transition, half_log_snr
 from utils.resize_right import apply_matrices, resize
 
 PURE_NOISE = 1e-12  # ᾱ below which there is no image left
@@ -63,8 +63,8 @@ class Overview(Process):
         rows, columns = (area_matrix(length, self._shrunk(length / shrink)) for length in x.shape[2:])
         noise_left = math.prod(matrix.square().sum(1).mean().item() for matrix in (rows, columns))
         signal, noise = transition.alphas_cumprod, (1 - transition.alphas_cumprod) * noise_left
-        log_snr = _log_snr(signal / (signal + noise))
-        level = min(self.levels, key=lambda level: abs(_log_snr(level.alphas_cumprod) - log_snr))
+        log_snr = _finite_log_snr(signal / (signal + noise))
+        level = min(self.levels, key=lambda level: abs(_finite_log_snr(level.alphas_cumprod) - log_snr))
         shrunk = apply_matrices(x, rows.to(x), columns.to(x)) / math.sqrt(signal + noise)
         pred_x0, variance = (
             resize(seen, out_shape=x.shape[2:], pad_mode="symmetric")
@@ -88,5 +88,6 @@ def area_matrix(size: int, shrunk: int) -> Tensor:
     return (torch.minimum(new + width, old + 1) - torch.maximum(new, old)).clamp(min=0) / width
 
 
-def _log_snr(alphas_cumprod: float) -> float:
-    return math.log(max(alphas_cumprod, PURE_NOISE) / (1 - alphas_cumprod))
+def _finite_log_snr(level: float) -> float:
+    """Half the log-SNR of ᾱ; of pure noise a finite one too, so that it has a distance to others."""
+    return half_log_snr(max(level, PURE_NOISE))

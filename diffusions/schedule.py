@@ -43,6 +43,11 @@ class Transition:
         return self.index == 0
 
 
+def half_log_snr(level: float) -> float:
+    """λ = log(√ᾱ/√(1-ᾱ)) of ᾱ in 0 … 1, 1 excluded; -∞ of pure noise."""
+    return math.log(level / (1 - level)) / 2 if level > 0 else -math.inf
+
+
 def _linear(total_steps: int, start: float, end: float) -> Tensor:
     return torch.linspace(start, end, total_steps, dtype=torch.float64)
 

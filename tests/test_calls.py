@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import calls, measures
 from diffusions import DDPM, Process
-from diffusions.dpm_solver import half_log_snr
+from diffusions.schedule import half_log_snr
 
 
 @pytest.mark.parametrize("steps", [2, 4, 10, 25])

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.autoencoder import Autoencoder
 from models.families import pesser
-from models.families.family import Family
+from models.families.family import Family, autoencoder_names
 from models.params import check_params
 from utils.errors import InputError
 
@@ -43,10 +43,7 @@ def network_params(
 
 def module_names(autoencoder: Autoencoder) -> Iterator[tuple[str, str]]:
     """Our modules and theirs."""
-    yield "codebook", "quantize.embedding"
-    for half in ("encoder", "decoder"):
-        for ours, theirs in pesser.module_names(getattr(autoencoder, half)):
-            yield f"{half}.{ours}", f"{half}.{theirs}"
+    yield from autoencoder_names(autoencoder, pesser.module_names)
 
 
 FAMILY = Family(

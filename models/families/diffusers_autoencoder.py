@@ -8,7 +8,7 @@ from typing import Any
 
 from models.autoencoder import Autoencoder
 from models.families import diffusers
-from models.families.family import Family
+from models.families.family import Family, autoencoder_names
 from models.stages import Level
 from utils.errors import InputError
 
@@ -86,10 +86,7 @@ def network_params(
 
 def module_names(autoencoder: Autoencoder) -> Iterator[tuple[str, str]]:
     """Our modules and theirs."""
-    yield "codebook", "quantize.embedding"
-    for half in ("encoder", "decoder"):
-        for ours, theirs in diffusers.module_names(getattr(autoencoder, half)):
-            yield f"{half}.{ours}", f"{half}.{theirs}"
+    yield from autoencoder_names(autoencoder, diffusers.module_names)
 
 
 FAMILY = Family(

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,16 @@ class Family:
                 parts = (leaves,) if isinstance(leaves, str) else leaves
                 return tuple(".".join(filter(None, (theirs, part, kind))) for part in parts)
         return (name,)
+
+
+def autoencoder_names(
+    autoencoder: nn.Module, coder_names: Callable[[Any], Iterable[tuple[str, str]]]
+) -> Iterator[tuple[str, str]]:
+    """An autoencoder's modules and theirs, both halves being named as `coder_names` says of one."""
+    yield "codebook", "quantize.embedding"
+    for half in ("encoder", "decoder"):
+        for ours, theirs in coder_names(getattr(autoencoder, half)):
+            yield f"{half}.{ours}", f"{half}.{theirs}"
 
 
 def count(names: Iterable[str], pattern: str) -> int:
