@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 from statistics import median
 
 import numpy as np
@@ -20,7 +21,7 @@ from PIL import Image
 
 from benchmarks.browser import Browser, chromium
 from benchmarks.workers import machine, print_target
-from utils.run.page import Page, Row, Series, render
+from utils.run.page import render
 
 SIZE, VARIATIONS = 64, 8
 
@@ -53,18 +54,22 @@ def write_page(folder: Path, n_samples: int) -> Path:
     for file in files:
         pixels = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{file}.png", compress_level=0)
-    page = Page(
-        size=(SIZE, SIZE),
-        rows=[Row(name, f"{name}.png") for name in names],
-        stride=count,
-        n_samples=n_samples,
-        series=[Series(8.0, 0, "", "index_files/N8", range(n_samples))],
-        folder="index_files",
-        pictured=dict.fromkeys(folders, range(count)),
-        about="noise",
-        settings={},
-        command="",
-    )
+    page = {
+        "size": (SIZE, SIZE),
+        "references": [{"name": name, "stem": quote(name), "label": f"{name}.png"} for name in names],
+        "stride": count,
+        "samples": n_samples,
+        "bindings": [
+            {"factor": 8.0, "range": 0, "folder": "", "binds": "index_files/N8", "made": [(0, n_samples)], "film": False}
+        ],
+        "folder": "index_files",
+        "pictures": dict.fromkeys(folders, [(0, count)]),
+        "film": None,
+        "about": "noise",
+        "settings": [],
+        "command": "",
+        "running": False,
+    }
     (folder / "index.html").write_text(render(page), encoding="utf-8")
     return folder / "index.html"
 

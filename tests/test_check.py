@@ -5,6 +5,7 @@ import torch
 
 from benchmarks.check_model import WEIGHTS, WRONG, wrong_config
 from benchmarks.held_out import load_held_out
+from models import open_checkpoint
 from models.config import parse_config
 from tests import families
 from tests.commands import sample_ilvr
@@ -16,13 +17,13 @@ from utils.run.check import Checker, neighbours
 def test_the_right_setting_is_named(monkeypatch, name):
     """Among a few of its neighbours, with pictures of the model's domain."""
     config, right = wrong_config(name), WRONG[name][2]
-    few = [each for each in neighbours(config) if check.name_of(each[0]) in (right, "attention_head_dim 8")]
+    few = [each for each in neighbours(config) if check.Comparison(each[0], 0, 0, 0).name in (right, "attention_head_dim 8")]
     monkeypatch.setattr(check, "neighbours", lambda config: few)
     monkeypatch.setattr(check, "SAMPLE_STEPS", 1)
-    loss, (best, *_) = Checker(WEIGHTS, False, None, load_held_out()[:2], torch.device("cpu")).compare(config)
+    loss, (best, *_) = Checker(open_checkpoint(WEIGHTS), None, load_held_out()[:2], torch.device("cpu")).compare(config)
     assert 0 < loss < 10
     assert best.is_clearly_better
-    assert best.name() == right
+    assert best.name == right
 
 
 def test_neighbours_differ_in_one_thing_that_shapes_do_not_tell():
@@ -46,5 +47,5 @@ def test_the_command(tmp_path, tiny_model, input_dir):
     assert lines[0].startswith("as it is")
     assert any(line.startswith("objective pred_v") for line in lines)
     assert "learly better" in lines[-2]
-    assert lines[-1].startswith("This can be trusted if the references are of the kind that the model was trained on")
+    assert lines[-1].startswith("Trust this only if the references are of the kind that the model was trained on")
     assert not (tmp_path / "out").exists()

@@ -15,7 +15,6 @@ from PIL import Image
 from tests.commands import ENTRY, ENVIRONMENT, read_images, run_here, sample_ilvr, start
 from utils.files import write_atomically
 from utils.run import job as job_module
-from utils.run.folder_lock import FolderLock
 
 N = 45
 
@@ -153,7 +152,7 @@ def test_a_compiled_network_that_does_not_fit_says_so_before_the_first_step(job,
 
     monkeypatch.setattr(job_module, "Compiled", compiled)
     code, error = run_here(*job, "--save_dir", tmp_path / "out", "--compile", "--micro_batch", 2)
-    assert (code, error) == (1, "out of memory with 2 samples at a time; give a smaller micro_batch")
+    assert (code, error) == (1, "out of memory with 2 samples at a time; give a smaller --micro_batch")
     assert_clean(tmp_path / "out", range(1))
 
 
@@ -196,14 +195,6 @@ def test_files_are_whole_or_not_there(tmp_path):
     assert (tmp_path / "elsewhere").read_bytes() == b"old"  # no link leads a file out of its folder
     assert (tmp_path / "a.png").read_bytes() == b"new" and not (tmp_path / "a.png").is_symlink()
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_the_last_of_a_run_finds_itself_alone(tmp_path):
-    processes = [FolderLock(tmp_path, rank, 3) for rank in range(3)]
-    processes[0].take()
-    for process in processes:
-        process.share()
-    assert [process.is_last() for process in processes] == [False, False, True]
 
 
 @pytest.mark.parametrize("content", ["!!python/object/apply:os.system ['touch HACKED']", "a: !!python/name:os.system"])

@@ -9,12 +9,14 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
 
 from tests.commands import PROJECT, run_here
-from utils.run.page import Page, Row, Series, render
+from utils.run.page import render, spans
 
 pytest.importorskip("selenium", reason="no browser: selenium is not installed")
 from benchmarks.browser import Browser, chromium
@@ -47,47 +49,57 @@ def browser() -> Iterator[Browser]:
         pytest.skip(f"no browser: {missing}")
 
 
-def page(names: list[str], n_samples: int, factors=FACTORS, ranges=RANGES, **changes) -> Page:
-    """A page of a sweep, all of whose images are made."""
+def page(names: list[str], n_samples: int, factors=FACTORS, ranges=RANGES, **changes) -> dict[str, Any]:
+    """The data of a page of a sweep, all of whose images are made."""
     several = len(factors) > 1, len(ranges) > 1
-    series = [
-        Series(
-            n,
-            b,
-            "/".join([f"N{n:g}"] * several[0] + [f"range{b}"] * several[1]),
-            f"{PICTURES}/N{n:g}",
-            range(n_samples),
-        )
+    bindings = [
+        {
+            "factor": n,
+            "range": b,
+            "folder": "/".join([f"N{n:g}"] * several[0] + [f"range{b}"] * several[1]),
+            "binds": f"{PICTURES}/N{n:g}",
+            "made": spans(range(n_samples)),
+            "film": False,
+        }
         for n in factors
         for b in ranges
     ]
-    rows = [Row(name, f"{name}.jpg") for name in names]
-    pictured = {folder: range(len(names)) for folder in (PICTURES, *(f"{PICTURES}/N{n:g}" for n in factors))}
-    made = {
+    folders = (PICTURES, *(f"{PICTURES}/N{n:g}" for n in factors))
+    return {
         "size": (HEIGHT, WIDTH),
-        "rows": rows,
+        "references": [
+            {"name": name, "stem": quote(os.fsencode(name), safe=""), "label": f"{name}.jpg"} for name in names
+        ],
         "stride": len(names),
-        "n_samples": n_samples,
-        "series": series,
+        "samples": n_samples,
+        "bindings": bindings,
         "folder": PICTURES,
-        "pictured": pictured,
+        "pictures": {folder: spans(range(len(names))) for folder in folders},
+        "film": None,
         "about": "a model, seed 7",
-        "settings": {"seed": 7, "sampler": "DDPM"},
+        "settings": [["seed", "7"], ["sampler", "DDPM"]],
         "command": "python sample_ilvr.py --seed 7",
-    }
-    return Page(**(made | changes))
+        "running": False,
+    } | changes
 
 
-def write(folder: Path, page: Page) -> Path:
+def write(folder: Path, page: dict[str, Any]) -> Path:
     """The page, and a picture for whatever it says is there."""
     picture = folder / "picture"
     Image.new("RGB", (WIDTH, HEIGHT), "teal").save(picture, "PNG")
+    names = [reference["name"] for reference in page["references"]]
     files = [
-        Path(one.folder) / f"{page.rows[number % page.stride].name}_{number // page.stride}.png"
-        for one in page.series
-        for number in one.made
+        Path(one["folder"]) / f"{names[number % page['stride']]}_{number // page['stride']}.png"
+        for one in page["bindings"]
+        for first, end in one["made"]
+        for number in range(first, end)
     ]
-    files += [Path(place) / f"{page.rows[i].name}.png" for place, indices in page.pictured.items() for i in indices]
+    files += [
+        Path(place) / f"{name}.png"
+        for place, indices in page["pictures"].items()
+        for first, end in indices
+        for name in names[first:end]
+    ]
     for parent in {path.parent for path in files}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
     for path in files:
@@ -197,8 +209,9 @@ def test_keys_go_from_image_to_image(browser, sweep):
 
 def test_a_sample_is_seen_coming_into_being(browser, tmp_path):
     content = page(["anna"], 2, ranges=(0,), film=1)
-    series = [Series(**(vars(one) | {"has_film": one.downsample_factor > 2})) for one in content.series]
-    path = write(tmp_path, Page(**(vars(content) | {"series": series})))
+    for binding in content["bindings"]:
+        binding["film"] = binding["factor"] > 2
+    path = write(tmp_path, content)
     frames = [Image.new("RGB", (2 * WIDTH + 2, HEIGHT), colour) for colour in ("teal", "white")]
     for factor in ("N2.5", "N16"):
         frames[0].save(tmp_path / factor / "progress_grid.webp", save_all=True, append_images=frames[1:])
@@ -246,9 +259,10 @@ def test_hostile_names_are_text_and_nothing_else(browser, tmp_path):
     """As file names, as far as a file system allows them; and as labels, settings and command in any case."""
     names = [name.replace("/", "_") for name in HOSTILE]
     hostile = " ".join(HOSTILE[:6])
-    content = page(names, len(names), (8.0,), (0,), settings=dict.fromkeys(HOSTILE, hostile), command=hostile)
-    rows = [Row(name, label) for name, label in zip(names, HOSTILE, strict=True)]
-    browser.open(write(tmp_path, Page(**(vars(content) | {"rows": rows}))))
+    content = page(names, len(names), (8.0,), (0,), settings=[[name, hostile] for name in HOSTILE], command=hostile)
+    for reference, label in zip(content["references"], HOSTILE, strict=True):
+        reference["label"] = label
+    browser.open(write(tmp_path, content))
     shown = browser.run("return [...document.querySelectorAll('.row h2')].map(name => name.textContent.toWellFormed())")
     assert shown == [label.replace("\udcff", "\ufffd") for label in HOSTILE]
     browser.wait("[...document.images].filter(i => i.src).every(i => i.complete && i.naturalWidth == 8)")
@@ -344,9 +358,10 @@ def test_no_request_leaves_the_folder_and_none_is_in_vain(browser, sweep):
 
 def test_a_run_that_goes_on_is_looked_at_again(browser, tmp_path):
     def write_page(made: range, running: bool) -> Path:
-        series = Series(8.0, 0, "", f"{PICTURES}/N8", made)
-        there = dict.fromkeys((PICTURES, f"{PICTURES}/N8"), range(min(2, len(made))))
-        return write(tmp_path, page(["anna", "bert"], 4, series=[series], pictured=there, running=running))
+        content = page(["anna", "bert"], 4, (8.0,), (0,), running=running)
+        content["bindings"][0]["made"] = spans(made)
+        content["pictures"] = dict.fromkeys(content["pictures"], spans(range(min(2, len(made)))))
+        return write(tmp_path, content)
 
     browser.open(write_page(range(0), True))
     assert browser.one("#news").text.startswith("0 of 4 images") and len(browser.all(".missing")) == 8

@@ -16,8 +16,8 @@ from tests.commands import run_here, start
 from tests.test_resume import wait_for_images
 from utils.errors import RunError
 from utils.images import save_png
-from utils.run import engine, grid, share
-from utils.run.page import Page, Row, Series, _spans, render
+from utils.run import engine, figures, sampling
+from utils.run.page import render, spans
 from utils.sheet import draw_sheet
 from utils.shell import command_line
 
@@ -103,7 +103,7 @@ def test_the_page_of_a_killed_run_shows_what_is_there(tmp_path, job):
     assert len(shown(out)) >= made
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=30)[1]
-    assert f"{60 - len(there(out))} of 60 images are left" in errors
+    assert f"{len(there(out))} of 60 images are done" in errors
     assert not told(out)["running"]
     assert shown(out) == there(out)
 
@@ -114,7 +114,7 @@ def test_the_page_of_a_run_that_fails_says_so(tmp_path, job, monkeypatch):
             raise RunError("disk full")
         return save_png(*args)
 
-    monkeypatch.setattr(share, "save_png", fail_later)
+    monkeypatch.setattr(sampling, "save_png", fail_later)
     assert run_here(*job, "--n_samples", 3) == (1, "disk full")
     page = told(tmp_path / "out")
     assert not page["running"] and page["bindings"][0]["made"] == [[0, 1]]
@@ -128,7 +128,7 @@ def test_what_someone_else_wrote_is_not_replaced(tmp_path, job, place):
     content = path.read_bytes()
     code, error = run_here(*job)
     assert (code, error.count("\n")) == (2, 0)
-    assert f"out/{place}: is in the way, and not one of ours" in error
+    assert f"out/{place}: exists and was not written by this program" in error
     assert path.read_bytes() == content and not there(tmp_path / "out")
     assert run_here(*job, "--overwrite") == (0, "")
     assert path.read_bytes() != content
@@ -175,9 +175,9 @@ def test_open_shows_the_page_when_all_is_done(tmp_path, job, monkeypatch, capsys
 
 def test_the_grid_of_a_large_run_says_what_it_shows(job, monkeypatch):
     drawn: list[tuple] = []
-    monkeypatch.setattr(grid, "GRID_ROWS", 2)
-    monkeypatch.setattr(grid, "GRID_VARIATIONS", 1)
-    monkeypatch.setattr(grid, "draw_sheet", lambda *args: drawn.append(args) or draw_sheet(*args))
+    monkeypatch.setattr(figures, "GRID_ROWS", 2)
+    monkeypatch.setattr(figures, "GRID_VARIATIONS", 1)
+    monkeypatch.setattr(figures, "draw_sheet", lambda *args: drawn.append(args) or draw_sheet(*args))
     assert run_here(*job, "--n_samples", 6) == (0, "")
     blocks, labels, note = drawn[0]
     assert note == "2 of 3 references, 1 of 2 variations"
@@ -185,23 +185,17 @@ def test_the_grid_of_a_large_run_says_what_it_shows(job, monkeypatch):
     assert [[len(row) for row in rows] for rows in blocks] == [[1, 1]] * 3
 
 
-def a_page(**changes) -> Page:
-    series = Series(8.0, 0, "", "index_files/N8", range(2))
-    values = {"size": (4, 4), "rows": [Row("a", "a.png")], "stride": 1, "n_samples": 2, "series": [series]}
-    values |= {"folder": "index_files", "pictured": {}, "about": "", "settings": {}, "command": ""}
-    return Page(**(values | changes))
-
-
 def test_nothing_that_is_told_ends_the_data_block():
     hostile = "</script><script>alert(1)</script><!--<script>{{script}}"
-    page = render(a_page(rows=[Row("a", hostile)], command=hostile, about=hostile, settings={hostile: hostile}))
+    data = {"references": [{"name": "a", "stem": "a", "label": hostile}], "pictures": {}, "folder": "index_files"}
+    page = render(data | {"command": hostile, "about": hostile, "settings": [[hostile, hostile]]})
     assert page.count("<script") == 2 and page.count("</script") == 2 and "<!--" not in page
     assert json.loads(page.rpartition('application/json">')[2].partition("</script>")[0])["command"] == hostile
 
 
-def test_spans():
-    assert _spans([0, 1, 2, 5, 7, 8]) == [(0, 3), (5, 6), (7, 9)]
-    assert _spans([]) == []
+def testspans():
+    assert spans([0, 1, 2, 5, 7, 8]) == [(0, 3), (5, 6), (7, 9)]
+    assert spans([]) == []
 
 
 @pytest.mark.parametrize("word", ["a b", "it's", "new\nline", "\udcff.png", 'a"b$c`d\\', "\x1b[0m'", "ünï", ""])

@@ -9,10 +9,9 @@ import pytest
 from PIL import Image
 
 from tests.commands import run_here
-from utils.run import share
-from utils.run.batches import make_batches
+from utils.run import sampling
 from utils.run.references import Reference
-from utils.run.samples import Binding, Sample, Samples
+from utils.run.samples import Binding, Sample, Samples, make_batches
 
 NAMES = ("a", "B_1", "é", "a_0", "e\u0301")  # the last, of a second form, may lie beside the third
 BINDINGS = (Binding(4.0, 0, "N4"), Binding(8.0, 0, "N8"))
@@ -65,7 +64,6 @@ def test_samples_and_batches_are_those_of_the_lists(n_samples, skipped, num_bind
         its = batches_of(expected, wanted, size, num_processes)
         assert list(batches) == its
         assert list(batches[1::2]) == its[1::2] and batches[1::2].num_samples == sum(map(len, its[1::2]))
-        assert batches.largest == max(map(len, its), default=0)
         shapes = np.array([0, 1, 0, 2, 1])  # of the references
         alike = make_batches(samples, todo, size, num_processes, np.zeros(len(NAMES), dtype=int))
         assert list(alike) == its
@@ -91,15 +89,15 @@ def test_an_image_that_goes_during_the_run_is_missed(tmp_path, input_dir, tiny_m
     args = ("--weights", tiny_model, "--input_dir", input_dir, "--downsample_factor", 4, "--respace_steps", 1)
     args += ("--save_dir", tmp_path / "out", "--n_samples")
     assert run_here(*args, 3) == (0, "")
-    save = share._save
+    save = sampling._save
 
     def save_and_remove(*saved):
         save(*saved)
         (tmp_path / "out" / "a_0.png").unlink(missing_ok=True)
 
-    monkeypatch.setattr(share, "_save", save_and_remove)
+    monkeypatch.setattr(sampling, "_save", save_and_remove)
     code, error = run_here(*args, 6)
-    assert code == 1 and error.startswith("1 of 6 images are left; the same command goes on with them: ")
-    monkeypatch.setattr(share, "_save", save)
+    assert code == 1 and error == "images were removed during the run: 5 of 6 images are done; run the same command again to finish"
+    monkeypatch.setattr(sampling, "_save", save)
     assert run_here(*args, 6) == (0, "")
     assert Image.open(tmp_path / "out" / "a_0.png").size == (16, 16)

@@ -10,13 +10,13 @@ from models import Compiled, advise, load_network, make_ready
 from models.config import read_config
 from models.find import find_weights
 from models.unet import UNet
-from sample_ilvr import parse_args
 from tests.commands import PROJECT
 from utils.errors import InputError
 from utils.images import read_reference
 from utils.noise import SampleNoise
 from utils.run.references import find_references
-from utils.run.resolve import resolve
+from utils.run.arguments import parse_args
+from utils.run.settings import resolve
 
 CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")
 
@@ -88,10 +88,10 @@ def test_a_compiled_network_is_called_with_one_shape_only(monkeypatch):
 @pytest.mark.parametrize(("arguments", "precision"), [([], "bf16"), (["--mixed_precision", "no"], "no")])
 def test_accelerates_own_precision_holds_where_the_command_line_is_silent(monkeypatch, arguments, precision):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert resolve(vars(parse_args(arguments))).mixed_precision == precision
+    assert resolve(parse_args(arguments))[0].mixed_precision == precision
 
 
 def test_other_precisions_of_accelerates_are_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
     with pytest.raises(InputError, match="mixed_precision 'fp8' is none of no, fp16, bf16"):
-        resolve(vars(parse_args([])))
+        resolve(parse_args([]))

@@ -8,8 +8,7 @@ from tests.commands import run_here, sample_ilvr
 from tests.picture_files import chunk, cmyk_icc, encoded, png
 from utils.errors import InputError
 from utils.pictures import Tolerance
-from utils.run.preflight import examine
-from utils.run.references import find_references
+from utils.run.references import examine, find_references
 
 RED = Image.new("RGB", (16, 16), "red")
 KINDS = {
@@ -120,8 +119,8 @@ def test_huge_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     """As many at once as there are threads would take that many times the memory."""
     for i in range(6):
         put(tmp_path / f"{i}.png", encoded(RED, "PNG"))
-    monkeypatch.setattr("utils.run.preflight.HUGE", 0)
-    monkeypatch.setattr("utils.run.preflight.THREADS", 6)
+    monkeypatch.setattr("utils.run.references.HUGE_MEGAPIXELS", 0)
+    monkeypatch.setattr("utils.run.references.THREADS", 6)
     together, most = [], []
 
     def load(picture, size):

@@ -11,12 +11,12 @@ from PIL import Image
 
 from diffusions import GUIDES, SAMPLERS
 from diffusions.ddpm import VAR_TYPES
-from diffusions.low_pass import WAYS_UP
+from diffusions.low_pass import LOW_PASSES
 from diffusions.schedule import RESPACINGS
 from models import DTYPES
-from sample_ilvr import parse_args
 from tests.commands import PROJECT, contains, launch, read_images, sample_ilvr
 from utils.resize_right import KERNELS
+from utils.run.arguments import ARGUMENTS, parse_args
 
 FAST = ("--respace_steps", 3)
 
@@ -84,8 +84,8 @@ def test_samples_follow_their_reference(tmp_path, input_dir):
         (["--micro_batch", "0"], "--micro_batch must be at least 1, not 0"),
         (["--seed", "-1"], "--seed must be at least 0, not -1"),
         (["--ddim", "--ddim_eta", "2"], "--ddim_eta must be 0 … 1, not 2.0"),
-        (["--ddim_eta", "0.5"], "--ddim_eta has a meaning only with --ddim"),
-        (["--input_dir", "no/such/folder"], "input_dir no/such/folder: no such folder"),
+        (["--ddim_eta", "0.5"], "--ddim_eta needs --ddim"),
+        (["--input_dir", "no/such/folder"], "--input_dir no/such/folder: no such folder"),
         (["--weights", "no/such/file.pt", "-c", "configs/openpeeps64.yaml"], "no/such/file.pt"),
         (["-c", "no.yaml"], "config no.yaml: cannot be read: No such file or directory"),
         (["--save_dir", "/proc/results"], "save_dir /proc/results: cannot be written to"),
@@ -122,10 +122,10 @@ def test_a_size_that_the_model_cannot_halve_is_told(tmp_path, input_dir):
 def test_an_empty_input_folder_is_named(tmp_path):
     done = sample_ilvr("--input_dir", tmp_path, "--save_dir", tmp_path / "out")
     assert done.returncode == 2
-    assert "holds no image" in done.stderr
+    assert "contains no picture" in done.stderr
 
 
-@pytest.mark.parametrize("args", [["-h"], ["--unknown"], ["--downsample_factor", "eight"]])
+@pytest.mark.parametrize("args", [["-h"], ["--unknown"], ["--downsample_factor", "eight"], ["--sampler", "dpm"], ["--seed", "-1"]])
 def test_mistakes_are_told_before_torch_is_imported(args):
     code = "import sys; sys.modules['torch'] = None; import sample_ilvr; sys.exit(sample_ilvr.main())"
     done = subprocess.run([sys.executable, "-c", code, *args], cwd=PROJECT, capture_output=True, text=True)
@@ -133,10 +133,23 @@ def test_mistakes_are_told_before_torch_is_imported(args):
     assert "Traceback" not in done.stderr
 
 
-def test_the_help_names_all_that_the_library_knows(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "1000")
+def test_the_help_fits_two_screens(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
         parse_args(["-h"])
-    words = set(re.findall(r"[\w-]+", capsys.readouterr().out))
-    for names in (VAR_TYPES, RESPACINGS, KERNELS, WAYS_UP, SAMPLERS, GUIDES, DTYPES):
-        assert set(names) <= words
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) <= 100  # two screens
+    assert re.findall(r"^[a-z ]+:$", shown, re.M) == [
+        f"{group}:" for group in ("model", "references", "what binds", "images", "sampling", "running")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "table"),
+    [
+        ("var_type", VAR_TYPES), ("respace_type", RESPACINGS), ("interp_method", KERNELS), ("low_pass", LOW_PASSES),
+        ("sampler", SAMPLERS), ("refine", GUIDES), ("mixed_precision", DTYPES),
+    ],
+)  # fmt: skip
+def test_an_argument_has_the_choices_that_the_library_has(argument, table):
+    assert set(ARGUMENTS[argument].choices) == set(table)

@@ -5,20 +5,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.config import RUN_KEYS, parse_config, read_config
-from sample_ilvr import parse_args
+from models.config import parse_config, read_config
 from tests.commands import run_here
 from tests.test_config import GOOD
 from utils.errors import InputError
 from utils.paths import PROJECT
-from utils.run.resolve import resolve
-from utils.run.settings import Settings
+from utils.run.arguments import ARGUMENTS, parse_args
+from utils.run.settings import Settings, resolve
 
 OPENPEEPS = PROJECT / "configs" / "openpeeps64.yaml"
 
 
 def settings(*args: object) -> Settings:
-    return resolve(vars(parse_args([str(arg) for arg in args])))
+    return resolve(parse_args([str(arg) for arg in args]))[0]
 
 
 def with_sampling(folder: Path, **sampling: object) -> Path:
@@ -31,13 +30,13 @@ def with_sampling(folder: Path, **sampling: object) -> Path:
 def test_the_bare_command_takes_ten_calls_by_regions():
     found = settings()
     assert (found.refine, found.walk_steps, found.range_t, found.downsample_factor) == ("regions", 10, (2,), (8.0,))
-    assert found.image_settings["refine"] == "regions"
+    assert found.identity["refine"] == "regions"
 
 
 def test_the_command_line_has_the_last_word():
     found = settings("--refine", "sample", "--range_t", 0, "--respace_steps", 50, "--downsample_factor", 4, 8)
     assert (found.refine, found.walk_steps, found.range_t, found.downsample_factor) == ("sample", 50, (0,), (4, 8))
-    assert "refine" not in found.image_settings  # as in the records of images made before there was a choice
+    assert "refine" not in found.identity  # as in the records of images made before there was a choice
 
 
 def test_where_a_config_says_nothing_the_papers_defaults_hold():
@@ -55,7 +54,7 @@ def test_a_config_may_have_sweeps_and_each_argument_of_its_keys(tmp_path):
         tmp_path, downsample_factor=[4, 16], range_t=[0, "50%"], respace_steps=8, refine="sample", **values
     )
     found = settings("-c", path)
-    assert RUN_KEYS.keys() == read_config(path).sampling.keys()
+    assert {name for name, its in ARGUMENTS.items() if its.in_config} == read_config(path).sampling.keys()
     assert (found.downsample_factor, found.range_t, found.walk_steps) == ((4, 16), (0, 2), 4)
     assert (found.diffusion["respace_type"], found.interp_method, found.low_pass) == ("quad", "box", "projection")
 
@@ -63,21 +62,24 @@ def test_a_config_may_have_sweeps_and_each_argument_of_its_keys(tmp_path):
 @pytest.mark.parametrize(
     ("sampling", "message"),
     [
-        ({"guide": "regions"}, "here: unknown key sampling.guide; known are "),
-        ({"refine": 3}, "here: sampling.refine must be of type str, not 3"),
-        ({"range_t": 0.2}, "here: sampling.range_t must be of type int or str or list, not 0.2"),
-        ("regions", "here: sampling must be of type dict, not 'regions'"),
+        ({"guide": "regions"}, "unknown key sampling.guide; it must be one of "),
+        ({"refine": 3}, "sampling.refine must be of type str, not 3"),
+        ({"refine": "region"}, "sampling.refine must be one of sample, regions, not 'region'"),
+        ({"range_t": 0.2}, "sampling.range_t must be of type str, not 0.2"),
+        ({"downsample_factor": [8, "eight"]}, "sampling.downsample_factor must be of type float, not 'eight'"),
+        ({"strength": 2}, "sampling.strength must be 0.001 … 1, not 2"),
+        ({"seed": 3}, "unknown key sampling.seed"),
     ],
 )
-def test_what_sampling_cannot_be(sampling, message):
+def test_what_sampling_cannot_be(tmp_path, sampling, message):
     with pytest.raises(InputError) as raised:
-        parse_config(GOOD | {"sampling": sampling}, "here")
-    assert str(raised.value).startswith(message)
+        settings("-c", with_sampling(tmp_path, **sampling))
+    assert str(raised.value).startswith(f"config {tmp_path}/config.yaml: {message}")
 
 
-def test_a_factor_that_is_no_number_is_told(tmp_path):
-    with pytest.raises(InputError, match="--downsample_factor must be numbers, not 'eight'"):
-        settings("-c", with_sampling(tmp_path, downsample_factor=[8, "eight"]))
+def test_sampling_must_be_a_mapping():
+    with pytest.raises(InputError, match="here: sampling must be of type dict, not 'regions'"):
+        parse_config(GOOD | {"sampling": "regions"}, "here")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,7 @@ def test_a_range_may_be_a_share_of_the_steps_walked(given, strength, steps):
         ("20x%", "--range_t must be a number of steps or a share like 20%, not '20x%'"),
         ("2%0", "--range_t must be a number of steps or a share like 20%, not '2%0'"),
         ("0.2", "--range_t must be a number of steps or a share like 20%, not '0.2'"),
+        ("1e99999999%", "--range_t must be a number of steps or a share like 20%, not '1e99999999%'"),
         ("1/0%", "--range_t must be a number of steps or a share like 20%, not '1/0%'"),
         ("120%", "--range_t must be 0 … 10, not 12"),
         ("-1%", "--range_t must be 0 … 10, not -1"),
@@ -107,8 +110,8 @@ def test_what_a_range_cannot_be(given, message):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--range_t", 0, 3, 4), ["range_t 4 leaves every step alone: its images follow no reference"]),
-        (("--range_t", "100%"), ["range_t 4 leaves every step alone: its images follow no reference"]),
+        (("--range_t", 0, 3, 4), ["--range_t 4 leaves every step unrefined: its images follow no reference"]),
+        (("--range_t", "100%"), ["--range_t 4 leaves every step unrefined: its images follow no reference"]),
         (("--range_t", 3), []),
         (("--range_t", 4, "--strength", 0.5), []),
     ],

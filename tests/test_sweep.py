@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.commands import launch, read_images, sample_ilvr
 from utils.images import GRID_GAP
-from utils.run.figures import _spread
+from utils.run.figures import spread
 from utils.sheet import LABEL_HEIGHT
 
 FAST = ("--respace_steps", 3)
@@ -90,6 +90,6 @@ def test_bad_arguments(tmp_path, input_dir, args, message):
 
 
 def test_frames_are_spread_from_first_to_last():
-    assert _spread(3, 10) == [0, 1, 2]
-    assert _spread(1, 10) == [0]
-    assert _spread(100, 4) == [0, 33, 66, 99]
+    assert spread(3, 10) == [0, 1, 2]
+    assert spread(1, 10) == [0]
+    assert spread(100, 4) == [0, 33, 66, 99]

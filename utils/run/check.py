@@ -1,36 +1,38 @@
-"""Whether those settings of a model are right that the shapes in its file do not tell: its loss beside that of others.
+"""What can be asked of a model without sampling: its config, and whether its settings fit.
 
-Any value of these loads and draws something. With the right one, the network tells the noise in a picture best. How far
-that can be trusted, `python -m benchmarks.check_model` measures.
+Any value of those settings that the shapes in the file do not show loads and draws something. With the right one, the
+network predicts the noise in a picture best. How far that can be trusted, `python -m benchmarks.check_model` measures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusions import DDIM, Process
-from models import Network, choose_class, load_network
-from models.config import Config
+from models import Checkpoint, Config, Network, choose_class, load_model, load_network
 from models.families import FAMILIES
-from utils.errors import InputError
+from utils.errors import InputError, one_line
+from utils.files import write_atomically
+from utils.images import read_reference
+from utils.run.job import check_latents
+from utils.run.settings import Settings, find_model
 
-MOST_PICTURES, OWN_SAMPLES, SAMPLE_STEPS = 4, 2, 10
-SHARES = (0.05, 0.2)  # of T: the timesteps at which the loss is measured; later ones hardly tell settings apart
+MAX_PICTURES, OWN_SAMPLES, SAMPLE_STEPS = 4, 2, 10
+SHARES = (0.05, 0.2)  # of T: the timesteps at which the loss is measured; later ones hardly differ
 
 # a setting is clearly better if nearly all pictures and timesteps have a smaller loss with it, by this much on average
 CLEAR_SHARE, CLEAR_RATIO = 0.8, 0.98
 
-OBJECTIVES = ("pred_eps", "pred_v", "pred_x0")
-BETA_SCHEDULES = ("linear", "quad", "cosine")
+OBJECTIVES_TRIED = ("pred_eps", "pred_v", "pred_x0")
+BETA_SCHEDULES_TRIED = ("linear", "quad", "cosine")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How another setting does.
+    """How another setting does beside the model's own.
 
     Attributes:
         change: what differs from the settings as they are.
@@ -46,35 +48,35 @@ class Comparison:
 
     @property
     def is_clearly_better(self) -> bool:
-        """Whether the pictures speak for it."""
+        """Whether the pictures favour it."""
         return self.ratio < CLEAR_RATIO and self.share >= CLEAR_SHARE
 
+    @property
     def name(self) -> str:
         """The setting, in the words of a config."""
-        return name_of(self.change)
+        return ", ".join(f"{key} {'null' if v is None else str(v).lower()}" for key, v in self.change.items())
 
 
 class Checker:
     """Measures one checkpoint's denoising loss under several settings.
 
     Args:
-        weights, raw_weights: as for `load_model`.
+        checkpoint: the model's.
         class_id: of a class-conditional model.
         pictures: [B, C, H, W] in [-1, 1]; or their latents, of a model that works on those.
         device: where the network runs.
     """
 
     def __init__(
-        self, weights: Path, raw_weights: bool, class_id: int | None, pictures: Tensor, device: torch.device
+        self, checkpoint: Checkpoint, class_id: int | None, pictures: Tensor, device: torch.device
     ) -> None:
-        self.weights = weights
-        self.raw_weights = raw_weights
+        self.checkpoint = checkpoint
         self.class_id = class_id
-        self.pictures = pictures[:MOST_PICTURES].to(device)
+        self.pictures = pictures[:MAX_PICTURES].to(device)
         self.noise = torch.randn(len(SHARES), *self.pictures.shape, generator=torch.Generator().manual_seed(0))
 
     def compare(self, config: Config) -> tuple[float, list[Comparison]]:
-        """The loss with the settings as they are, and of the others how they compare, the best first."""
+        """Return the loss with the settings as they are, and how the others compare, the best first."""
         network = self._load(config)
         process = config.make_process()
         own = self._sample(network, process)
@@ -93,18 +95,18 @@ class Checker:
         return losses.mean().item(), sorted(found, key=lambda comparison: comparison.ratio)
 
     def _load(self, config: Config) -> Network:
-        network = load_network(self.weights, config, self.raw_weights)
+        network = load_network(self.checkpoint, config)
         return choose_class(network, self.class_id).to(self.pictures.device)
 
     def _sample(self, network: Network, process: Process) -> Tensor:
-        """A few quick samples of the model's own."""
+        """Return a few quick samples of the model's own."""
         start = self.noise[0, :OWN_SAMPLES].to(self.pictures)
         samples = DDIM(process, SAMPLE_STEPS).sample(network, start)
         return samples.clamp(-1, 1) if process.clip_denoised else samples
 
     @torch.no_grad()
     def _losses(self, network: Network, process: Process, pictures: Tensor) -> Tensor:
-        """Of each timestep and picture, the mean squared error of the noise that the network tells, [S, B]."""
+        """Return the mean squared error of the predicted noise, of each timestep and picture: [S, B]."""
         losses = []
         for share, noise in zip(SHARES, self.noise[:, : len(pictures)].to(pictures), strict=True):
             t = round(share * process.total_steps)
@@ -117,7 +119,7 @@ class Checker:
 
 
 def neighbours(config: Config) -> Iterator[tuple[Mapping[str, Any], Config]]:
-    """The settings that differ from a config's in one thing that its weights' shapes do not tell."""
+    """Yield the settings that differ from a config's in one thing that the shapes of its weights do not show."""
     family = FAMILIES[config.family]
     said = family.defaults() | dict(config.params)
     for change in family.alternatives:
@@ -125,8 +127,8 @@ def neighbours(config: Config) -> Iterator[tuple[Mapping[str, Any], Config]]:
             yield change, replace(config, params={**config.params, **change})
     if "objective" not in config.diffusion:  # of continuous noise levels, which have none of these
         return
-    changes: list[dict[str, Any]] = [{"objective": objective} for objective in OBJECTIVES]
-    changes += [{"beta_schedule": schedule} for schedule in BETA_SCHEDULES]
+    changes: list[dict[str, Any]] = [{"objective": objective} for objective in OBJECTIVES_TRIED]
+    changes += [{"beta_schedule": schedule} for schedule in BETA_SCHEDULES_TRIED]
     if config.total_steps != 1000:
         changes += [{"rescale_timesteps": rescale} for rescale in (False, True)]
     known = {"rescale_timesteps": False, **config.diffusion}
@@ -135,27 +137,57 @@ def neighbours(config: Config) -> Iterator[tuple[Mapping[str, Any], Config]]:
             yield change, replace(config, diffusion={**config.diffusion, **change})
 
 
-def name_of(change: Mapping[str, Any]) -> str:
-    """A change in the words of a config."""
-    return ", ".join(f"{key} {'null' if value is None else str(value).lower()}" for key, value in change.items())
-
-
 def report(loss: float, comparisons: Sequence[Comparison]) -> list[str]:
-    """What was found, in lines."""
-    width = max(len(comparison.name()) for comparison in comparisons) if comparisons else 0
+    """Return what was found, in lines."""
+    width = max(len(comparison.name) for comparison in comparisons) if comparisons else 0
     lines = [
-        f"{'as it is':{width}}   loss {loss:.3g} on the references; the others, times this (in brackets on samples):"
+        f"{'as it is':{width}}   loss {loss:.3g} on the references; others relative to it (on samples in brackets):"
     ]
-    lines += [f"{each.name():{width}}   × {each.ratio:<6.3g} (× {each.own_ratio:.3g})" for each in comparisons]
+    lines += [f"{each.name:{width}}   × {each.ratio:<6.3g} (× {each.own_ratio:.3g})" for each in comparisons]
     best = comparisons[0] if comparisons else None
     if best is not None and best.is_clearly_better:
         lines.append(
-            f"Clearly better is {best.name()}: its loss is {best.ratio:.2f} times that of the setting as it is."
+            f"{best.name} is clearly better: its loss is {best.ratio:.2f} times that of the setting as it is."
         )
     else:
         lines.append("No other setting is clearly better.")
     lines.append(
-        "This can be trusted if the references are of the kind that the model was trained on; with others it may fail. "
-        "The model's own samples tell no number of heads, and nothing where the settings are far off."
+        "Trust this only if the references are of the kind that the model was trained on. The model's own samples cannot "
+        "reveal the number of heads, nor anything if the settings are far off."
     )
     return lines
+
+
+def write_config(args: Mapping[str, Any]) -> None:
+    """Write the config that the weights go with, once they are seen to fit it; comments say where values are from.
+
+    Args:
+        args: those given on the command line.
+
+    Raises:
+        InputError: weights or a config that cannot be used, or a file that exists.
+    """
+    checkpoint, config = find_model(args)
+    for note in load_model(checkpoint, config).notes:
+        print(note)
+    path = args["write_config"]
+    if path.exists() and not args.get("overwrite"):
+        raise InputError(f"--write_config {path}: exists; choose another file or pass --overwrite")
+    config = replace(config, weights=config.weights or str(args["weights"]))
+    write_atomically(path, config.as_yaml().encode())
+    print(one_line(f"{path} is written; sample with -c {path}"))
+
+
+def check_model(settings: Settings, checkpoint: Checkpoint, device: torch.device) -> None:
+    """Print the denoising loss of a few references, and of samples of the model's own, under several settings.
+
+    Raises:
+        InputError: a reference or a checkpoint that cannot be read.
+    """
+    model = load_model(checkpoint, settings.config)
+    check_latents(model, settings)
+    few = settings.references[:: max(1, len(settings.references) // MAX_PICTURES)][:MAX_PICTURES]
+    images = [read_reference(each.path, model.image_size, model.channels, settings.limits) for each in few]
+    pictures = model.encode(torch.stack(images))
+    for line in report(*Checker(checkpoint, settings.class_id, pictures, device).compare(settings.config)):
+        print(line)

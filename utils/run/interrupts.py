@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: whatever the process is doing, it ends within seconds and says how to go on.
+"""Ctrl-C, SIGTERM and the like: whatever the process is doing, it ends within seconds and says how to go on.
 
 A signal raises `Interrupted` in the main thread, which unwinds as from any exception. Python cannot raise it
 while compiled code runs (a collective that waits for a dead process, say), nor in some of its own callbacks; so
@@ -6,21 +6,17 @@ a second thread ends the process if it has not ended itself after `GRACE` second
 """
 
 import os
-import re
 import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE = 3.0
-# `accelerate launch`, `accelerate-launch`, `torchrun`, and the same as `python -m` or by the module's path
-LAUNCHER = re.compile(rb"(.*/)?(accelerate|accelerate-launch|torchrun|(accelerate|torch)[./].*(launch|cli|run)(\.py)?)")
+GRACE = 3.0  # seconds
 
 
 class Interrupted(BaseException):
@@ -39,11 +35,12 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.last_words: Callable[[], str] | None = nothing_done if is_main() else None
+        is_main = os.environ.get("RANK", "0") in ("", "0")
+        self.last_words: Callable[[], str] | None = (lambda: "nothing was sampled") if is_main else None
         self._leaving = threading.Lock()
 
     def watch(self) -> None:
-        """From now on SIGINT and SIGTERM raise `Interrupted`; to be called in the main thread."""
+        """Raise `Interrupted` on SIGINT and SIGTERM from now on; to be called in the main thread."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer)
@@ -68,7 +65,7 @@ class Interrupts:
 
     def _see_it_through(self, reader: int, parent: int) -> NoReturn:
         """Wait for a signal, or for the launcher's death, which leaves its processes without one."""
-        launched = is_launcher(parent)
+        launched = "TORCHELASTIC_RUN_ID" in os.environ  # which nobody sets by hand
         number = 0
         while number not in SIGNALS:
             if select.select([reader], [], [], 1.0)[0]:
@@ -77,28 +74,6 @@ class Interrupts:
                 self.leave(signal.SIGTERM)
         time.sleep(GRACE)
         self.leave(number)
-
-
-def is_main() -> bool:
-    """Whether the launcher's environment makes this the run's main process, or there is no launcher."""
-    return os.environ.get("RANK", "0") in ("", "0")
-
-
-def is_launcher(parent: int) -> bool:
-    """Whether a process is a launcher of Accelerate's or torch's, by its command; not what a shell has in its own.
-
-    The environment does not tell: a user may have set the launcher's variables in the shell.
-    """
-    try:
-        command = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")[:3]
-    except OSError:  # no Linux: the variable of torch's launcher, which nobody sets by hand
-        return "TORCHELASTIC_RUN_ID" in os.environ
-    return any(LAUNCHER.fullmatch(word) for word in command)
-
-
-def nothing_done() -> str:
-    """The last words of a run that has not begun."""
-    return "nothing was sampled"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

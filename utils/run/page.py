@@ -1,4 +1,4 @@
-"""The page that shows a run, from plain data to HTML: everything in one file, and nothing from elsewhere."""
+"""index.html of a run, in one file that loads nothing from elsewhere: written as the run goes on, for whoever watches."""
 
 import base64
 import hashlib
@@ -6,91 +6,142 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from utils.errors import RunError, one_line
+from utils.files import write_atomically
+from utils.run.outputs import FILM, PREVIEWS, binds_folder, output_folders, preview_folders
+from utils.run.plan import Plan
+from utils.run.settings import Settings
+
 TEMPLATES = Path(__file__).parent / "templates"
-MARK = b'<meta name="generator" content="ILVR sampler">'
+MAX_SHARE_OF_TIME = 0.05  # that keeping the page up to date may take
+TOO_LONG = ("model", "autoencoder")  # settings that the page leaves to run.yaml
 
 
-@dataclass(frozen=True)
-class Row:
-    """A reference on the page: the name its files bear, and the label people know it by."""
-
-    name: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Series:
-    """The samples of one binding.
-
-    Attributes:
-        downsample_factor: N.
-        range_t: how many last steps are left to the model.
-        folder: where the samples lie, "" beside the page.
-        binds_folder: where the pictures lie of what binds.
-        made: the numbers of the samples that are made.
-        has_film: whether the page's `film` lies there too.
-    """
-
-    downsample_factor: float
-    range_t: int
-    folder: str
-    binds_folder: str
-    made: Iterable[int]
-    has_film: bool = False
-
-
-@dataclass(frozen=True)
 class Page:
-    """All that the page says.
+    """The page of one run. Used in a `with`, it is written a last time where an error ends the run.
 
-    Attributes:
-        size: height and width that hold any of its images.
-        rows: the references that have samples; None for one that cannot be read.
-        stride: how many references there are in all: sample i follows reference i mod stride.
-        n_samples: per binding.
-        series: one per binding: every factor, with every range.
-        folder: where the pictures of the references lie.
-        pictured: per folder of pictures, the indices of the references it has pictures of.
-        about: the run in a line.
-        settings: name → value.
-        command: makes the images again.
-        running: whether images are still being made.
-        film: the number of the sample that has an animation.
+    Args:
+        plan: the run's.
+        live: whether this process keeps the page up to date while the run goes on: one of them does.
     """
 
-    size: tuple[int, int]
-    rows: Sequence[Row | None]
-    stride: int
-    n_samples: int
-    series: Sequence[Series]
-    folder: str
-    pictured: Mapping[str, Iterable[int]]
-    about: str
-    settings: Mapping[str, object]
-    command: str
-    running: bool = False
-    film: int | None = None
+    def __init__(self, plan: Plan, live: bool = True) -> None:
+        self.plan, self.live = plan, live
+        self._next = 0.0  # not before then, in seconds of the monotonic clock
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Page":
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if self.live and failure is not None and issubclass(failure, Exception):
+            with suppress(RunError):  # the disk may be full; what is wrong is being said
+                self.write(running=False)
+
+    def write(self, running: bool) -> None:
+        """Write the page of what is there now.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        with self._lock:
+            begun = time.monotonic()
+            try:
+                path = self.plan.settings.save_dir / "index.html"
+                write_atomically(path, render(page_data(self.plan, running)).encode())
+            finally:
+                now = time.monotonic()
+                self._next = now + (now - begun) / MAX_SHARE_OF_TIME
+
+    def refresh(self) -> None:
+        """Write the page while the run goes on, as often as takes no time worth mentioning.
+
+        The images come first: if the page cannot be written, the run goes on.
+        """
+        if self.live and time.monotonic() >= self._next:
+            with suppress(RunError):
+                self.write(running=True)
+
+    def last_words(self) -> str:
+        """Return how far the run has come, which the page says too from now on."""
+        with suppress(RunError):
+            self.write(running=False)
+        return self.plan.progress()
 
 
-def is_page(content: bytes) -> bool:
-    """Whether a file is a page that this module wrote."""
-    return MARK in content
+def page_data(plan: Plan, running: bool) -> dict[str, Any]:
+    """Return what the page says of a run now, as its script reads it.
+
+    Args:
+        plan: the run's.
+        running: whether images are still being made.
+
+    Returns:
+        size: height and width that hold any of the images; references: name, URL and label of each that has samples,
+        {} for one that cannot be read; stride: the number of references: sample i follows reference i mod stride;
+        samples: per binding; bindings: every factor with every range, and which samples are made, as spans of their
+        numbers; folder: of the references' previews; pictures: per folder of previews, the indices of the references
+        it has, as spans; film: the number of the sample that has an animation; and words.
+    """
+    settings, samples = plan.settings, plan.settings.samples
+    files = {folder: _files(settings.save_dir / folder) for folder in output_folders(settings)}
+    references = [
+        {"name": each.name, "stem": _url(each.name), "label": one_line(_label(settings.input_dir, each.path))}
+        if each.name not in settings.skipped
+        else {}
+        for each in settings.references[: settings.n_samples]
+    ]
+    bindings = []
+    for binding in settings.bindings:
+        found = [samples.find(binding, name) for name in files[binding.folder]]
+        bindings.append(
+            {
+                "factor": binding.downsample_factor,
+                "range": binding.range_t,
+                "folder": binding.folder,
+                "binds": binds_folder(binding.downsample_factor),
+                "made": spans(samples[index].number for index in found if index is not None),
+                "film": f"{FILM}.webp" in files[binding.folder],
+            }
+        )
+    heights, widths = zip(*settings.all_shapes, strict=True)
+    return {
+        "size": (max(heights), max(widths)),
+        "references": references,
+        "stride": len(settings.references),
+        "samples": settings.n_samples,
+        "bindings": bindings,
+        "folder": PREVIEWS,
+        "pictures": {
+            folder: spans(i for i, each in enumerate(references) if each and f"{each['name']}.png" in files[folder])
+            for folder in preview_folders(settings)
+        },
+        "film": None if running else settings.progress_grid,  # until then, it may be of an earlier run
+        "about": _about(settings),
+        "settings": [[name, str(value)] for name, value in _listed(plan).items()],
+        "command": settings.command,
+        "running": running,
+    }
 
 
-def render(page: Page) -> str:
-    """The page in HTML.
+def render(data: Mapping[str, Any]) -> str:
+    """Return the page in HTML, see `page_data`.
 
     What comes from outside stands in a JSON block and in one attribute, both escaped. The page's own policy lets no
     script run and no style apply but those written here, and loads nothing but images beside it.
     """
-    style = _template("page.css")
-    script = "".join(map(_template, ("rows.js", "viewer.js", "page.js")))
+    style, script = (
+        "".join((TEMPLATES / name).read_text("utf-8") for name in names)
+        for names in (["page.css"], ["rows.js", "viewer.js", "page.js"])
+    )
     policy = [
         "default-src 'none'",
         "img-src 'self' file:",  # on disk, 'self' is no one
@@ -100,76 +151,67 @@ def render(page: Page) -> str:
         "form-action 'none'",
         "require-trusted-types-for 'script'",
     ]
+    pictured = data["pictures"].get(data["folder"])
+    icon = f"{data['folder']}/{data['references'][pictured[0][0]]['stem']}.png" if pictured else "data:,"
     parts = {
         "policy": "; ".join(policy),
-        "icon": html.escape(_icon(page)),
+        "icon": html.escape(icon),
         "style": style,
         "script": script,
-        "data": _json_block(_data(page)),
+        # JSON that HTML reads as text whatever it contains: no character can end the block or begin a comment
+        "data": json.dumps(data, separators=(",", ":")).replace("<", r"\u003c"),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _template("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], (TEMPLATES / "page.html").read_text("utf-8"))
 
 
-def _icon(page: Page) -> str:
-    """The first reference's picture; without any, what no browser asks for."""
-    pictured = set(page.pictured.get(page.folder, ()))
-    names = (row.name for index, row in enumerate(page.rows) if row and index in pictured)
-    return next((f"{page.folder}/{_url(name)}.png" for name in names), "data:,")
+def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return numbers as spans [first, end): 0, 1, 2, 5 → (0, 3), (5, 6)."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        first = found.pop()[0] if found and found[-1][1] == number else number
+        found.append((first, number + 1))
+    return found
 
 
-def _template(name: str) -> str:
-    return (TEMPLATES / name).read_text("utf-8")
+def _label(input_dir: Path, path: Path) -> Path:
+    """Return a reference's path in the input folder; its name, if it is the whole input."""
+    return Path(path.name) if path == input_dir else path.relative_to(input_dir)
 
 
-def _data(page: Page) -> dict[str, Any]:
-    """The page's content as its script reads it."""
+def _files(folder: Path) -> frozenset[str]:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return frozenset(entry.name for entry in entries)
+    return frozenset()
+
+
+def _about(settings: Settings) -> str:
+    """Return the run in a line."""
+    factors, ranges = (", ".join(f"{n:g}" for n in sweep) for sweep in (settings.downsample_factor, settings.range_t))
+    parts = [settings.sampler.upper(), f"{settings.walk_steps} steps", f"N = {factors}"]
+    parts += [f"range {ranges}"] if any(settings.range_t) else []
+    parts += [f"seed {settings.seed}"]
+    return " · ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)
+
+
+def _listed(plan: Plan) -> Mapping[str, object]:
+    """Return the settings that the page lists; run.yaml has all of them."""
+    settings = plan.settings
+    values = dict(settings.identity)
+    values |= values.pop("diffusion")
     return {
-        "size": page.size,
-        "references": [
-            {"name": row.name, "stem": _url(row.name), "label": row.label} if row else {} for row in page.rows
-        ],
-        "stride": page.stride,
-        "samples": page.n_samples,
-        "bindings": [
-            {
-                "factor": one.downsample_factor,
-                "range": one.range_t,
-                "folder": one.folder,
-                "binds": one.binds_folder,
-                "made": _spans(one.made),
-                "film": one.has_film,
-            }
-            for one in page.series
-        ],
-        "folder": page.folder,
-        "pictures": {folder: _spans(indices) for folder, indices in page.pictured.items()},
-        "film": page.film,
-        "about": page.about,
-        "settings": [[name, str(value)] for name, value in page.settings.items()],
-        "command": page.command,
-        "running": page.running,
+        "weights": one_line(settings.weights),
+        "weights_sha256": plan.outputs.weights_sha256,
+        "input_dir": one_line(settings.input_dir),
+        "n_samples": settings.n_samples,
+        **{name: value for name, value in values.items() if name not in TOO_LONG and value is not None},
     }
-
-
-def _json_block(data: object) -> str:
-    """JSON that HTML reads as text whatever it holds: no character of it can end the block or begin a comment."""
-    return json.dumps(data, separators=(",", ":")).replace("<", r"\u003c")
 
 
 def _url(name: str) -> str:
-    """A file's name as a segment of a URL: no character has a meaning of its own, and every byte is kept."""
+    """Return a file's name as a segment of a URL: no character has a meaning of its own, and every byte is kept."""
     return quote(os.fsencode(name), safe="")
 
 
-def _spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Numbers as spans [first, end): 0, 1, 2, 5 → (0, 3), (5, 6)."""
-    spans: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        first = spans.pop()[0] if spans and spans[-1][1] == number else number
-        spans.append((first, number + 1))
-    return spans
-
-
 def _source_hash(text: str) -> str:
-    """How a policy names the one script or style that it allows."""
+    """Return how a policy names the one script or style that it allows."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

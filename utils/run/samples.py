@@ -1,4 +1,4 @@
-"""The samples of a run: which images there are to make, from numbers alone."""
+"""The samples of a run and their micro-batches, from numbers alone: there may be millions."""
 
 import unicodedata
 from bisect import bisect_left
@@ -25,7 +25,7 @@ class Binding:
 class Sample:
     """One image to make: its number, the reference it follows, which variation of it this is, and what binds it.
 
-    Its noise is its number's, so that the images of a sweep differ by what binds them only.
+    Its noise is its number's, so that the images of a sweep differ only by what binds them.
     """
 
     number: int
@@ -35,16 +35,16 @@ class Sample:
 
     @property
     def file_name(self) -> str:
-        """Under which it is written in the run's folder."""
+        """Its path in the run's folder."""
         return (PurePath(self.binding.folder) / f"{self.reference.name}_{self.variation}.png").as_posix()
 
 
 class Samples(Sequence[Sample]):
-    """A run's samples, each made when it is asked for: there may be millions.
+    """A run's samples, each made when it is asked for.
 
     Sample i follows reference i mod R and is its variation i div R; all of them for each binding. References that
-    cannot be read are counted too, so that the others' numbers, and with them their noise, stay what they are when the
-    file is mended; only their own samples are left out.
+    cannot be read are counted too, so that the others keep their numbers, and with them their noise, when the file is
+    mended; only their own samples are left out.
 
     Args:
         references: all R.
@@ -61,13 +61,12 @@ class Samples(Sequence[Sample]):
         bindings: Sequence[Binding],
     ) -> None:
         self.references, self.bindings = references, bindings
-        followed = [i for i, reference in enumerate(references) if reference.name not in skipped]
+        self._followed = [i for i, reference in enumerate(references) if reference.name not in skipped]
         rounds, rest = divmod(n_samples, len(references))
-        self.per_binding = rounds * len(followed) + bisect_left(followed, rest)
-        self._followed = followed
-        names = [references[i].name for i in followed]
-        self._places = {_alike(name): place for place, name in enumerate(names)}
-        self._places |= {name: place for place, name in enumerate(names)}  # where both are there, the name itself holds
+        self.per_binding = rounds * len(self._followed) + bisect_left(self._followed, rest)
+        names = [references[i].name for i in self._followed]
+        self._places = {_folded(name): place for place, name in enumerate(names)}
+        self._places |= {name: place for place, name in enumerate(names)}  # where both exist, the exact name wins
 
     def __len__(self) -> int:
         return self.per_binding * len(self.bindings)
@@ -93,34 +92,109 @@ class Samples(Sequence[Sample]):
         return variation * len(self.references) + np.array(self._followed, dtype=np.int64)[place]
 
     def variations(self, binding: Binding, count: int) -> list[Sample]:
-        """The first `count` variations of every reference, as far as there are."""
+        """Return the first `count` variations of every reference, or as many as there are."""
         first = self.bindings.index(binding) * self.per_binding
         return self[first : first + min(self.per_binding, count * len(self._followed))]
 
     def numbered(self, number: int | None) -> list[Sample]:
-        """The samples of this number, one per binding; none for None, or where its reference is left out."""
+        """Return the samples of this number, one per binding; none for None, or where its reference is left out."""
         at = np.flatnonzero(self.numbers == number)
         return [self[int(i) + binding * self.per_binding] for binding in range(len(self.bindings)) for i in at]
 
     def position(self, sample: Sample) -> int:
-        """Where in the sequence a sample stands."""
+        """Return a sample's index in the sequence."""
         within = sample.variation * len(self._followed) + self._places[sample.reference.name]
         return self.bindings.index(sample.binding) * self.per_binding + within
 
     def find(self, binding: Binding, file_name: str) -> int | None:
-        """Where the sample stands that a file in the binding's folder is named after; None if there is none.
+        """Return the index of the sample that a file in the binding's folder is named after; None if there is none.
 
-        File systems may be blind to case, and store accents in a form of their own.
+        File systems may ignore case, and store accents in a form of their own.
         """
         stem, ending = file_name[:-4], file_name[-4:]
         name, _, digits = stem.rpartition("_")
-        place = self._places.get(name, self._places.get(_alike(name)))
+        place = self._places.get(name, self._places.get(_folded(name)))
         if ending.lower() != ".png" or place is None or not digits.isdecimal() or str(int(digits)) != digits:
             return None
         within = int(digits) * len(self._followed) + place
         return self.bindings.index(binding) * self.per_binding + within if within < self.per_binding else None
 
 
-def _alike(name: str) -> str:
-    """The same for names that a file system may hold to be one."""
+class Batches(Sequence[list[Sample]]):
+    """Micro-batches, whose samples are made when they are asked for.
+
+    Args:
+        samples: the run's.
+        order: [N] int, indices of samples, those of a batch one after the other.
+        starts: [M] int, where in `order` each batch begins.
+        sizes: [M] int, how many samples each has.
+    """
+
+    def __init__(self, samples: Samples, order: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> None:
+        self.samples, self.order, self.starts, self.sizes = samples, order, starts, sizes
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> list[Sample]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Batches": ...
+
+    def __getitem__(self, index: int | slice) -> "list[Sample] | Batches":
+        start, size = self.starts[index], self.sizes[index]
+        if isinstance(index, slice):
+            return Batches(self.samples, self.order, start, size)
+        return [self.samples[position] for position in self.order[start : start + size].tolist()]
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples all batches have together."""
+        return int(self.sizes.sum())
+
+
+def make_batches(
+    samples: Samples, todo: np.ndarray, micro_batch: int, num_processes: int, shapes: np.ndarray | None = None
+) -> Batches:
+    """Return the batches of a run that contain a sample to make, the first of each process first.
+
+    They are those of a whole run, finished samples included: the device's rounding may depend on a batch's size. Sample
+    i belongs to process i mod `num_processes` in a run that begins. Each batch is of one binding, since it has one
+    filter, as if each binding had a run of its own; and of one shape.
+
+    Args:
+        samples: the run's.
+        todo: [N] bool, whether each is to be made.
+        micro_batch: samples in a batch at most.
+        num_processes: the processes that share the work.
+        shapes: [R] int, of each reference, the number of its images' shape; None if all have one.
+    """
+    process = samples.numbers % num_processes
+    shape = 0 if shapes is None else shapes[samples.numbers % len(samples.references)]
+    num_shapes = 1 if shapes is None else 1 + shapes.max()
+    bindings = np.arange(len(samples.bindings))[:, None]
+    group = ((process * len(bindings) + bindings) * num_shapes + shape).ravel()
+    order = np.argsort(group, kind="stable")
+    first = np.flatnonzero(np.diff(group[order], prepend=-1))  # of each group
+    lengths = np.diff(first, append=len(samples))
+    within = np.arange(len(samples)) - np.repeat(first, lengths)
+    starts = np.flatnonzero(within % min(micro_batch, len(samples)) == 0)
+    sizes = np.diff(starts, append=len(samples))
+
+    process = group[order[starts]] // (len(bindings) * num_shapes)
+    count = np.bincount(process, minlength=num_processes)
+    turn = np.arange(len(starts)) - (count.cumsum() - count)[process]  # of a batch among its process's own
+    in_turn = np.lexsort((process, turn))
+    unfinished = np.logical_or.reduceat(todo[order], starts)[in_turn]
+    return Batches(samples, order, starts[in_turn][unfinished], sizes[in_turn][unfinished])
+
+
+def largest_batch(samples: Samples, micro_batch: int, num_processes: int) -> int:
+    """Return how many samples the largest batch of a whole run has; at least 1."""
+    return min(micro_batch, int(np.bincount(samples.numbers % num_processes).max(initial=1)))
+
+
+def _folded(name: str) -> str:
+    """Return the same text for names that a file system may take for one."""
     return unicodedata.normalize("NFC", name).casefold()

@@ -1,34 +1,47 @@
-"""Everything a run is told, and what of it is recorded."""
+"""The settings of a run: the command line and the config, resolved against each other."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from models.config import Config
+from diffusions import taken_options
+from models import Checkpoint, Config, config_for, open_checkpoint, size_multiple
+from utils.errors import InputError
+from utils.files import parse_yaml
 from utils.images import Shape
-from utils.pictures import Tolerance
-from utils.run.references import Reference
+from utils.pictures import PictureLimits
+from utils.run.arguments import ARGUMENTS, MAX_SAMPLES, OMITTED_AT, check_bounds, with_defaults
+from utils.run.references import Reference, find_references
 from utils.run.samples import Binding, Samples
-from utils.run.shapes import canvas_of
-
-# settings that came later, and their values in all images made before: left out of the record at those, so that
-# finished images stay valid
-CAME_LATER: dict[str, Any] = {"refine": "sample", "raw_weights": False, "autoencoder": None}
-CAME_LATER |= {"keep_aspect": False, "tile_overlap": None, "detail": None}
+from utils.run.sizes import canvas_of, check_shape
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A run, whole: the command line and the config, resolved against each other.
+    """Everything a run is told. The fields are the arguments of their names, but for these.
 
-    `diffusion` is the config's, with the command line's values in place of its own, `respace_steps` among them.
-    `sampler_options` are those of the sampler alone. `command` is what was typed. `skipped` are the references that
-    cannot be read, and why; `input_notes` what else there is to be said of the input folder. `shapes` are the
-    references' own, by their names, where they keep their aspect: their short side is `image_size`'s.
+    Attributes:
+        config: the model's.
+        weights: the file or folder of the checkpoint.
+        references: the reference pictures.
+        image_size: height and width of the images, enlarged by `upscale`.
+        size_multiple: heights and widths of images are multiples of it.
+        diffusion: the config's, with the command line's values in place of its own, `respace_steps` among them.
+        sampler_options: those that the sampler alone takes.
+        downsample_factor: each N, in pixels of the (enlarged) image.
+        range_t: each range, in steps.
+        command: reproduces the run.
+        input_notes: what there is to say of the input folder.
+        skipped: the references that cannot be read, and why.
+        shapes: the references' own shapes, by their names, where they keep their aspect.
     """
 
     config: Config
@@ -63,43 +76,43 @@ class Settings:
     allow_truncated: bool
     max_megapixels: float
     dry_run: bool
-    open: bool = False
-    command: str = ""
+    open: bool
+    command: str
     input_notes: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
-    def tolerance(self) -> Tolerance:
+    def limits(self) -> PictureLimits:
         """What a reference may cost and lack."""
-        return Tolerance(self.max_megapixels, self.allow_truncated)
+        return PictureLimits(self.max_megapixels, self.allow_truncated)
 
     @property
     def walk_steps(self) -> int:
-        """The network calls that a sample takes: S, or its share that `strength` leaves."""
+        """The network calls of a sample: S, or the share of it that `strength` leaves."""
         return share_walked(self.strength, self.diffusion["respace_steps"])
 
     @property
     def detail_steps(self) -> int:
-        """The last so many of the S steps look at an image larger than the model's itself, in windows."""
+        """How many of the last steps look at a larger image itself, in windows."""
         return share_walked(self.detail, self.diffusion["respace_steps"]) if self.detail else 0
 
     @property
     def is_larger(self) -> bool:
-        """Whether there may be images that are larger than the model's own."""
+        """Whether there may be images larger than the model's own."""
         return self.keep_aspect or max(self.image_size) > self.config.image_size
 
     @property
     def all_shapes(self) -> list[Shape]:
-        """Of the run's images, each once."""
+        """The shapes of the run's images, each once."""
         return sorted(set(self.shapes.values()) or {self.image_size})
 
     def shape_of(self, reference: Reference) -> Shape:
-        """Of the images that follow a reference."""
+        """Return the shape of the images that follow a reference."""
         return self.shapes.get(reference.name, self.image_size)
 
     def canvas(self, shape: Shape) -> Shape:
-        """What is made for an image of this shape, which is the middle of it."""
+        """Return the shape that is sampled for an image of this shape, which is the middle of it."""
         return canvas_of(shape) if max(shape) > self.config.image_size and self.detail < 1 else shape
 
     @cached_property
@@ -115,12 +128,12 @@ class Settings:
 
     @cached_property
     def samples(self) -> Samples:
-        """All samples, see `Samples`."""
+        """All samples of the run."""
         return Samples(self.references, self.skipped, self.n_samples, self.bindings)
 
     @property
-    def image_settings(self) -> dict[str, Any]:
-        """What an image depends on, apart from its number, its reference and the weights' content."""
+    def identity(self) -> dict[str, Any]:
+        """What an image depends on, apart from its number, its reference and the content of the weights."""
         options = [f"{key} {value}" for key, value in self.sampler_options.items()]
         values = {
             "model": self.config.words(),
@@ -132,7 +145,7 @@ class Settings:
             "tile_overlap": self.tile_overlap if self.is_larger else None,
             "detail": self.detail if self.is_larger else None,
             "image_channels": self.config.image_channels,
-            "diffusion": {key: _brief(value) for key, value in self.diffusion.items()},
+            "diffusion": {key: _shortened(value) for key, value in self.diffusion.items()},
             "sampler": ", ".join([self.sampler.upper(), *options]),
             "downsample_factor": _one_or_all(self.downsample_factor),
             "interp_method": self.interp_method,
@@ -143,16 +156,139 @@ class Settings:
             "seed": self.seed,
             "mixed_precision": self.mixed_precision,
         }
-        return {key: value for key, value in values.items() if key not in CAME_LATER or value != CAME_LATER[key]}
+        omitted_at = {"autoencoder": None, **OMITTED_AT}
+        return {key: value for key, value in values.items() if key not in omitted_at or value != omitted_at[key]}
+
+
+def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
+    """Check the arguments against each other and against what they name.
+
+    Args:
+        args: those that were given, see `parse_args`.
+
+    Returns:
+        The settings, and the checkpoint that they name.
+
+    Raises:
+        InputError: the first argument, config or folder that cannot be used.
+    """
+    checkpoint, config = find_model(args)
+    args = with_defaults(args, config.sampling, config.source)
+    save_dir, input_dir = args["save_dir"], args["input_dir"]
+    _check_working_directory(input_dir, save_dir)
+    diffusion = {**config.diffusion, **_present(args, "var_type", "respace_type", "respace_steps")}
+    steps = diffusion.setdefault("respace_steps", config.total_steps)
+    check_bounds(steps, 1, config.total_steps, "--respace_steps")
+    for name in ("var_type", "respace_type"):  # the config's own have not been checked yet
+        ARGUMENTS[name].check(diffusion.get(name, "uniform"), f"{config.source}: diffusion.{name}")
+    # Accelerate's launcher passes its own setting on in the environment.
+    precision = args["mixed_precision"] or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
+    ARGUMENTS["mixed_precision"].check(precision, "ACCELERATE_MIXED_PRECISION")
+
+    sampler = args["sampler"] or ("ddim" if args["ddim"] else "ddpm")
+    sampler_options = taken_options(sampler, {"eta": args["ddim_eta"]})
+    if args["ddim"] and sampler != "ddim":
+        raise InputError(f"--ddim contradicts --sampler {sampler}: give one of them")
+    if args["ddim_eta"] and "eta" not in sampler_options:
+        raise InputError("--ddim_eta needs --ddim")
+
+    unreadable: list[OSError] = []
+    on_unreadable = unreadable.append if args["skip_bad_inputs"] else None
+    references, input_notes = find_references(input_dir, save_dir, on_unreadable)
+    n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
+    check_bounds(n_samples, 1, MAX_SAMPLES, "--n_samples")
+    if args["progress_grid"] is not None:
+        check_bounds(args["progress_grid"], 0, n_samples - 1, "--progress_grid")
+
+    sides = args["image_size"] or [config.image_size]
+    if len(sides) > 2:
+        raise InputError("--image_size takes a height and a width, or one number for both")
+    if args["keep_aspect"] and len(sides) == 2:
+        raise InputError("--keep_aspect takes one number as --image_size, the short side")
+    upscale = args["upscale"]
+    shape = upscale * sides[0], upscale * sides[-1]
+    multiple = size_multiple(config) if args["image_size"] or args["keep_aspect"] else 1
+    check_shape(shape, multiple)
+
+    factors = tuple(map(float, _unique(args["downsample_factor"])))
+    for factor in factors:
+        check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
+    ranges = _unique([_steps(given, share_walked(args["strength"], steps)) for given in _unique(args["range_t"])])
+    for range_t in ranges:
+        check_bounds(range_t, 0, steps, "--range_t")
+
+    resolved = {
+        "config": config,
+        "weights": checkpoint.path,
+        "references": references,
+        "image_size": shape,
+        "size_multiple": multiple,
+        "n_samples": n_samples,
+        "diffusion": diffusion,
+        "sampler": sampler,
+        "sampler_options": sampler_options,
+        "downsample_factor": tuple(upscale * factor for factor in factors),
+        "range_t": ranges,
+        "strength": float(args["strength"]),
+        "mixed_precision": precision,
+        "input_notes": input_notes,
+        "skipped": {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable},
+    }
+    values = {name: args[name] for name in Settings.__dataclass_fields__ if name in args}
+    return Settings(**(values | resolved)), checkpoint
+
+
+def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
+    """Open the weights, and find the config that they go with.
+
+    Raises:
+        InputError: weights or a config that cannot be found or used.
+    """
+    given = {}
+    for pair in args.get("set") or ():
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise InputError(f"--set {pair!r} must be NAME=VALUE")
+        given[name] = parse_yaml(value.encode("utf-8", "surrogateescape"), f"--set {name}")
+    return open_model(args.get("weights"), args.get("config"), args.get("raw_weights", False), given)
 
 
 def share_walked(strength: float, respace_steps: int) -> int:
-    """How many of the S steps a strength s walks: s·S in whole steps, at least one."""
+    """Return how many of the S steps a strength s walks: s·S in whole steps, at least one."""
     return max(1, round(strength * respace_steps))
 
 
-def _brief(value: object) -> Any:
-    """The value itself; of a long list, as a schedule of betas is one, a hash: every image carries it."""
+def _check_working_directory(*folders: Path) -> None:
+    """Raise InputError if the working directory no longer exists, and one of the folders is in it."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        for name, folder in zip(("input_dir", "save_dir"), folders, strict=True):
+            if not folder.is_absolute():
+                raise InputError(f"{name} {folder}: the working directory, which it is in, was removed") from None
+
+
+def _present(args: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: args[name] for name in names if args[name] is not None}
+
+
+def _unique(values: Any) -> tuple[Any, ...]:
+    """Return one value or several, each once."""
+    return tuple(dict.fromkeys(values if isinstance(values, Sequence) and not isinstance(values, str) else [values]))
+
+
+def _steps(given: int | str, walked: int) -> int:
+    """Return a number of steps; of a share, `20%`, that of the steps walked, rounded down."""
+    share = re.fullmatch(r"(-?\d{1,9}(?:\.\d{1,9})?)%", str(given))
+    if share:
+        return math.floor(Fraction(share[1]) * walked / 100)
+    if re.fullmatch(r"-?\d{1,9}", str(given)):
+        return int(given)
+    raise InputError(f"--range_t must be a number of steps or a share like 20%, not {given!r}")
+
+
+def _shortened(value: object) -> Any:
+    """Return the value; of a long list, as a schedule of betas is one, a hash: every image carries it."""
     if not isinstance(value, list):
         return value
     return f"{len(value)} numbers, SHA-256 {hashlib.sha256(json.dumps(value).encode()).hexdigest()}"

@@ -1,0 +1,237 @@
+"""Every argument of a run, declared once. This module is read before torch is imported."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.errors import InputError
+from utils.files import PROJECT, command_line
+
+DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
+ONE_OFF_FLAGS = {"--open", "--overwrite", "--dry_run"}  # not recorded in the command that reproduces a run
+NEVER = object()
+
+MAX_SAMPLES = 10_000_000  # planned in 11 s and 0.7 GB; more are better made in several runs
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of the command line.
+
+    Attributes:
+        name: without dashes.
+        group: the heading it has in the help.
+        help: one line.
+        type: of one value.
+        default: the value where neither the command line nor the config says another.
+        choices: the values it may take; empty for any.
+        bounds: the least and the greatest value; None where there is no bound.
+        nargs: as argparse has it.
+        metavar: what stands for the value in the help.
+        in_config: whether a config may give its own default, under `sampling`.
+        identity: whether an image depends on it, so that another value makes another image.
+        omitted_at: for an argument added later, the value at which the record leaves it out, so that images made
+            before it existed stay valid.
+    """
+
+    name: str
+    group: str
+    help: str
+    type: type = str
+    default: Any = None
+    choices: Sequence[str] = ()
+    bounds: tuple[float | None, float | None] = (None, None)
+    nargs: str | None = None
+    metavar: str | None = None
+    in_config: bool = False
+    identity: bool = False
+    omitted_at: Any = NEVER
+
+    def check(self, given: Any, where: str) -> None:
+        """Raise if a value cannot be this argument's.
+
+        Args:
+            given: one value, or several where the argument takes several.
+            where: what the message calls the argument.
+
+        Raises:
+            InputError: a value of another type, outside of the bounds, or not one of the choices.
+        """
+        values = given if self.nargs and isinstance(given, (list, tuple)) else [given]
+        types = {float: (int, float), str: (str, int) if self.name == "range_t" else (str,)}.get(self.type, self.type)
+        for value in values:
+            if not isinstance(value, types) or (isinstance(value, bool) and self.type is not bool):
+                raise InputError(f"{where} must be of type {self.type.__name__}, not {value!r}")
+            if self.choices and value not in self.choices:
+                raise InputError(f"{where} must be one of {', '.join(self.choices)}, not {value!r}")
+            check_bounds(value, *self.bounds, where)
+
+
+def check_bounds(value: Any, low: float | None, high: float | None, where: str) -> None:
+    """Raise InputError if a number is outside of low … high, or no number; None is no bound."""
+    inside = (low is None or low <= value) and (high is None or value <= high)
+    if not inside:
+        limits = f"at least {low}" if high is None else f"{low} … {high}"
+        raise InputError(f"{where} must be {limits}, not {value}")
+
+
+MODEL, REFERENCES, BINDING = "model", "references", "what binds"
+IMAGES, SAMPLING, RUNNING = "images", "sampling", "running"
+RESPACINGS = ("uniform", "uniform-leading", "uniform-trailing", "uniform-linspace", "quad")
+RESPACINGS += ("diffusers-leading", "diffusers-leading-1", "diffusers-trailing", "diffusers-linspace")
+
+ARGUMENTS = {
+    argument.name: argument
+    for argument in (
+        Argument("config", MODEL, "YAML of the model; without --weights, the embedded model's", Path),
+        Argument("weights", MODEL, "checkpoint file, diffusers folder or hub id owner/name[@revision]"),
+        Argument(
+            "raw_weights", MODEL, "the last weights of training, not their average", bool, False,
+            identity=True, omitted_at=False,
+        ),
+        Argument("set", MODEL, "what the weights don't say: image_size=64 num_heads=4 …", nargs="+", metavar="K=V"),
+        Argument("class_id", MODEL, "the class to draw", int, identity=True),
+        Argument("write_config", MODEL, "write the model's config to this file and stop", Path, metavar="FILE"),
+        Argument("check_model", MODEL, "compare the model's settings with others and stop", bool, False),
+        Argument(
+            "input_dir", REFERENCES, "folder of reference pictures, or one picture", Path,
+            PROJECT / "assets" / "references", metavar="DIR",
+        ),
+        Argument("skip_bad_inputs", REFERENCES, "go on without references that cannot be read", bool, False),
+        Argument("allow_truncated", REFERENCES, "read pictures that are cut short; the rest is black", bool, False),
+        Argument("max_megapixels", REFERENCES, "the largest reference to read", float, 512.0, bounds=(0.001, None)),
+        Argument(
+            "downsample_factor", BINDING, "N: 1 copies the reference, more leaves more freedom; several are a sweep",
+            float, 8.0, nargs="+", metavar="N", in_config=True, identity=True,
+        ),
+        Argument(
+            "refine", BINDING, "sample, the paper's; regions, cleaner where references are of another style",
+            default="sample", choices=("sample", "regions"), in_config=True, identity=True, omitted_at="sample",
+        ),
+        Argument(
+            "range_t", BINDING, "leave the last steps, or such a share (20%), unrefined; several are a sweep",
+            default=0, nargs="+", metavar="STEPS", in_config=True, identity=True,
+        ),
+        Argument(
+            "low_pass", BINDING, "resize, the paper's filter, or projection, the exact one",
+            default="resize", choices=("resize", "projection"), in_config=True, identity=True,
+        ),
+        Argument(
+            "interp_method", BINDING, "the filter's kernel", default="cubic",
+            choices=("cubic", "lanczos2", "lanczos3", "linear", "box"), in_config=True, identity=True,
+        ),
+        Argument("n_samples", IMAGES, "images in all, shared by the references; else one each", int,
+                 bounds=(1, MAX_SAMPLES), metavar="COUNT"),
+        Argument("save_dir", IMAGES, "folder for the images and index.html", Path, Path("results"), metavar="DIR"),
+        Argument("seed", IMAGES, "noise follows from this and the image's number", int, 2022, bounds=(0, None),
+                 identity=True),
+        Argument("image_size", IMAGES, "height and width, or one number for both; else the model's", int, nargs="+",
+                 metavar="PIXELS", identity=True),
+        Argument("keep_aspect", IMAGES, "keep each reference's shape; image_size is its short side", bool, False,
+                 identity=True, omitted_at=False),
+        Argument("upscale", IMAGES, "this many times as large, and N with it", int, 1, bounds=(1, None)),
+        Argument("detail", IMAGES, "share of the steps, the last, that draw larger images in windows", float, 0.02,
+                 bounds=(0, 1), identity=True, omitted_at=None),
+        Argument("tile_overlap", IMAGES, "overlap of the windows, as a share of one", float, 0.25, bounds=(0, 0.9),
+                 identity=True, omitted_at=None),
+        Argument("progress_grid", IMAGES, "show this image over its steps: a strip, an animation", int, nargs="?",
+                 bounds=(0, None), metavar="NUMBER"),
+        Argument("overwrite", IMAGES, "replace images of other settings, and files of others", bool, False),
+        Argument("open", IMAGES, "show the images in the browser when done", bool, False),
+        Argument("respace_steps", SAMPLING, "network calls per image; else the config's", int, bounds=(1, None),
+                 in_config=True, metavar="S", identity=True),
+        Argument("respace_type", SAMPLING, "which timesteps; else the config's", choices=RESPACINGS, in_config=True,
+                 metavar="TYPE", identity=True),
+        Argument("var_type", SAMPLING, "DDPM's variance; else the config's",
+                 choices=("fixed_small", "fixed_large", "learned_range"), identity=True),
+        Argument("sampler", SAMPLING, "dpmpp_2m_sde is best with few, uniform-trailing steps",
+                 choices=("ddpm", "ddim", "dpmpp_2m_sde"), identity=True),
+        Argument("ddim", SAMPLING, "short for --sampler ddim", bool, False, identity=True),
+        Argument("ddim_eta", SAMPLING, "noise of DDIM: 0 for none, 1 for as much as DDPM", float, 0.0, bounds=(0, 1), identity=True),
+        Argument("strength", SAMPLING, "walk this share of the steps, from the noised reference", float, 1.0,
+                 bounds=(0.001, 1), in_config=True, identity=True),
+        Argument("micro_batch", RUNNING, "images at a time in each process", int, 8, bounds=(1, None)),
+        Argument("mixed_precision", RUNNING, "precision of the network; else accelerate's setting, else no",
+                 choices=("no", "bf16", "fp16"), identity=True),
+        Argument("compile", RUNNING, "torch.compile the network (about a minute; GPUs only)", bool, False),
+        Argument("dry_run", RUNNING, "check everything, say what would be done, write nothing", bool, False),
+    )
+}  # fmt: skip
+DEFAULTS = {name: argument.default for name, argument in ARGUMENTS.items()}
+OMITTED_AT = {name: argument.omitted_at for name, argument in ARGUMENTS.items() if argument.omitted_at is not NEVER}
+
+
+def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read the command line.
+
+    Args:
+        argv: the arguments; None for `sys.argv`'s.
+
+    Returns:
+        The arguments that were given, by name, each checked by itself; and `command`, which reproduces the run.
+
+    Raises:
+        InputError: a value that its argument cannot have.
+        SystemExit: an unknown argument, or -h.
+    """
+    usage = "sample_ilvr.py [-c CONFIG] [--weights WEIGHTS] [--input_dir DIR] [--save_dir DIR] [options]"
+    parser = argparse.ArgumentParser(
+        usage=usage,
+        description="Sample images that follow reference pictures (ILVR, Choi et al., ICCV 2021).",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=25),
+        argument_default=argparse.SUPPRESS,
+        add_help=False,
+    )
+    groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(a.group for a in ARGUMENTS.values())}
+    for argument in ARGUMENTS.values():
+        _declare(groups[argument.group], argument)
+    groups[RUNNING].add_argument("-h", "--help", action="help", help="show this and stop")
+    args = vars(parser.parse_args(argv))
+    for name, value in args.items():
+        if value is not None:
+            ARGUMENTS[name].check(value, f"--{name}")
+    words = sys.argv[1:] if argv is None else argv
+    args["command"] = command_line(["python", "sample_ilvr.py", *(word for word in words if word not in ONE_OFF_FLAGS)])
+    if "config" not in args and "weights" not in args:
+        args["config"] = DEMO_CONFIG
+    return args
+
+
+def _declare(group: Any, argument: Argument) -> None:
+    names = ["-c", "--config"] if argument.name == "config" else [f"--{argument.name}"]
+    text = argument.help.replace("%", "%%")
+    if argument.type is bool:
+        group.add_argument(*names, action="store_true", help=text)
+        return
+    notes = [", ".join(argument.choices)] if argument.choices else []
+    if argument.default is not None:
+        default = argument.default
+        shown = default.relative_to(PROJECT) if isinstance(default, Path) and default.is_absolute() else default
+        notes.append(f"default {shown:g}" if isinstance(shown, float) else f"default {shown}")
+    text += f" ({'; '.join(notes)})" if notes else ""
+    options: dict[str, Any] = {"nargs": "?", "const": 0} if argument.nargs == "?" else {"nargs": argument.nargs}
+    metavar = argument.metavar or {int: "NUMBER", float: "NUMBER", Path: "FILE"}.get(argument.type, "NAME")
+    group.add_argument(*names, type=argument.type, metavar=metavar, help=text, **options)
+
+
+def with_defaults(args: Mapping[str, Any], sampling: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Complete the arguments: the command line's, else the config's under `sampling`, else the defaults.
+
+    Args:
+        args: those given on the command line.
+        sampling: those that the config gives.
+        source: the config, for messages.
+
+    Raises:
+        InputError: the config gives an argument that it may not, or a value that the argument cannot have.
+    """
+    known = [name for name, argument in ARGUMENTS.items() if argument.in_config]
+    for name, value in sampling.items():
+        if name not in known:
+            raise InputError(f"{source}: unknown key sampling.{name}; it must be one of {', '.join(known)}")
+        ARGUMENTS[name].check(value, f"{source}: sampling.{name}")
+    return {**DEFAULTS, **sampling, **args}
+

@@ -1,0 +1,294 @@
+"""What lies in save_dir: what a run writes there, whose a file is, and whether an image is finished."""
+
+import hashlib
+import json
+import os
+import platform
+import reprlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import ExifTags, Image
+
+from utils.errors import InputError, one_line
+from utils.files import MAX_YAML_BYTES, check_replaceable, open_regular, parse_yaml, write_atomically
+from utils.images import PngText, read_png_text
+from utils.run.references import Reference
+from utils.run.samples import Sample
+from utils.run.settings import Settings
+
+SOFTWARE = "ILVR sampler"
+FIGURE_EXIF = {int(ExifTags.Base.Software): SOFTWARE}  # marks an animation as ours, as text chunks mark a PNG
+PAGE_MARK = b'<meta name="generator" content="ILVR sampler">'  # in the first bytes of a page of ours
+PAGE_START = 4096  # bytes
+PREVIEWS = "index_files"  # the folder beside index.html
+FILM = "progress_grid"  # a strip and an animation of one sample's steps
+ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
+PACKAGES = ("torch", "accelerate", "numpy", "pillow")
+# a picture edited since its samples were made is not another setting: its samples are made anew
+OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256", "shape"}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The picture that the page shows of a reference as the model sees it; or, given a factor, of what of it binds."""
+
+    reference: Reference
+    downsample_factor: float | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Its path in save_dir."""
+        folder = PREVIEWS if self.downsample_factor is None else binds_folder(self.downsample_factor)
+        return f"{folder}/{self.reference.name}.png"
+
+
+def binds_folder(downsample_factor: float) -> str:
+    """Return the folder of the previews of what binds at a factor."""
+    return f"{PREVIEWS}/N{downsample_factor!r}".removesuffix(".0")
+
+
+def preview_folders(settings: Settings) -> list[str]:
+    """Return all folders of a run's previews, the references' own first."""
+    return [PREVIEWS, *map(binds_folder, settings.downsample_factor)]
+
+
+def output_folders(settings: Settings) -> list[str]:
+    """Return all folders that a run writes to, relative to save_dir."""
+    return list(dict.fromkeys(["", *(binding.folder for binding in settings.bindings), *preview_folders(settings)]))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files of one run.
+
+    Attributes:
+        settings: the run's.
+        weights_sha256: of the checkpoint.
+        reference_sha256s: of each reference's content, by its name.
+    """
+
+    settings: Settings
+    weights_sha256: str
+    reference_sha256s: Mapping[str, str]
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What all images of the run have in common; a folder holds images of one such record."""
+        return {"weights_sha256": self.weights_sha256, **self.settings.identity}
+
+    def path(self, image: Sample | Preview) -> Path:
+        """Return where a sample or a preview is written."""
+        return self.settings.save_dir / image.file_name
+
+    def text(self, image: Sample | Preview) -> dict[str, str]:
+        """Return the text chunks of an image: what it depends on, nothing that it does not, and their fingerprint."""
+        reference = image.reference
+        values: dict[str, Any] = {
+            "reference": one_line(reference.path.name),
+            "reference_sha256": self.reference_sha256s[reference.name],
+        }
+        if isinstance(image, Sample):
+            values = {"sample": image.number, **values, "variation": image.variation, **self.record}
+            values |= {"downsample_factor": image.binding.downsample_factor, "range_t": image.binding.range_t}
+        else:
+            values |= {**self.record, "downsample_factor": image.downsample_factor, "range_t": None}
+        if self.settings.keep_aspect:
+            values["shape"] = self.settings.shape_of(reference)
+        return signed({name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()})
+
+    def existing(self) -> list[int]:
+        """Return the indices of the samples that have a file in their place, whatever it contains.
+
+        Raises:
+            InputError: a folder that cannot be read.
+        """
+        settings = self.settings
+        found: set[int | None] = set()
+        for binding in settings.bindings:
+            folder = settings.save_dir / binding.folder
+            try:
+                found.update(settings.samples.find(binding, name) for name in os.listdir(folder))
+            except FileNotFoundError:  # a dry run makes none
+                continue
+            except OSError as error:
+                raise InputError(f"--save_dir {folder}: cannot be read: {error.strerror or error}") from None
+        return sorted(index for index in found if index is not None)
+
+    def is_finished(self, image: Sample | Preview) -> bool:
+        """Return whether the file in an image's place is this image, whole.
+
+        Raises:
+            InputError: it is something else, which may not be replaced.
+        """
+        path, wanted = self.path(image), self.text(image)
+        found = read_png_text(path)
+        if found and found.is_whole and found.text.get("fingerprint") == wanted["fingerprint"]:
+            return True
+        if not found or self.settings.overwrite:
+            return False
+        if not is_ours(found):
+            raise not_ours(path)
+        if isinstance(image, Sample) and found.is_whole:
+            keep = wanted.keys() - OF_THE_REFERENCE
+            differences = name_differences({k: found.text.get(k) for k in keep}, {k: wanted[k] for k in keep})
+            if differences:
+                raise InputError(
+                    f"{path}: was made with other settings ({differences}); choose another --save_dir or pass --overwrite"
+                )
+        return False
+
+    def figures(self) -> list[Path]:
+        """Return the pictures that the run draws of its images."""
+        settings = self.settings
+        folders = [] if settings.progress_grid is None else [settings.save_dir / b.folder for b in settings.bindings]
+        return [
+            settings.save_dir / "grid.png",
+            *(folder / f"{FILM}{ending}" for folder in folders for ending in (".png", ".webp")),
+        ]
+
+    def writes(self, path: Path) -> bool:
+        """Return whether the run writes a file of this path."""
+        settings = self.settings
+        if path.name in ("run.yaml", "index.html") or path in self.figures():
+            return True
+        if path.parent in [settings.save_dir / folder for folder in preview_folders(settings)]:
+            return path.suffix == ".png"
+        bindings = [binding for binding in settings.bindings if settings.save_dir / binding.folder == path.parent]
+        return any(settings.samples.find(binding, path.name) is not None for binding in bindings)
+
+    def check(self) -> None:
+        """Raise if the run would replace a file of somebody else, or mix its images with those of other settings.
+
+        Raises:
+            InputError: it would, and may not.
+        """
+        folder, overwrite = self.settings.save_dir, self.settings.overwrite
+        check_replaceable(folder / "run.yaml")
+        if not overwrite and os.path.lexists(folder / "run.yaml"):
+            self._check_record(folder / "run.yaml")
+        for path in self.figures():
+            check_figure(path, overwrite)
+        check_replaceable(folder / "index.html")
+        if not overwrite:
+            check_page(folder / "index.html")
+
+    def _check_record(self, path: Path) -> None:
+        """Raise InputError if a run.yaml is not ours, or there are images beside it of other settings."""
+        folder = path.parent
+        try:
+            with open_regular(path) as file:
+                # The settings come first; the references after them may be very many.
+                content = file.read(MAX_YAML_BYTES + 1).partition(b"\nreferences:")[0]
+        except OSError as error:
+            raise InputError(f"run record {path}: cannot be read: {error.strerror or error}") from None
+        try:
+            found = parse_yaml(content, f"run record {path}") if len(content) <= MAX_YAML_BYTES else None
+        except InputError as error:
+            raise InputError(f"{error}; choose another --save_dir or pass --overwrite") from None
+        if not isinstance(found, dict) or not found.keys() >= ALWAYS_RECORDED:
+            raise not_ours(path)
+        if not any(image.relative_to(folder).parts[0] != PREVIEWS for image in folder.rglob("*.png")):
+            return
+        wanted = dict(self.record)
+        for swept in ("downsample_factor", "range_t"):
+            if isinstance(found.get(swept), list) or isinstance(wanted[swept], list):
+                del wanted[swept]  # a sweep has a folder for each, and may grow by others
+        if differences := name_differences(found, wanted):
+            raise InputError(
+                f"--save_dir {folder}: contains images of other settings ({differences}); choose another --save_dir or "
+                "pass --overwrite"
+            )
+
+    def write_record(self, num_processes: int) -> None:
+        """Write run.yaml: every setting, the versions, and the checkpoint's hash.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        settings = self.settings
+        record = {
+            "config": one_line(settings.config.source),
+            "weights": one_line(settings.weights),
+            "input_dir": one_line(settings.input_dir),
+            "save_dir": one_line(settings.save_dir),
+            "n_samples": settings.n_samples,
+            **self.record,
+            "micro_batch": settings.micro_batch,
+            "compile": settings.compile,
+            "allow_truncated": settings.allow_truncated,
+            "max_megapixels": settings.max_megapixels,
+            "num_processes": num_processes,
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "references": {reference.name: one_line(reference.path) for reference in settings.references},
+            "skipped_inputs": {name: one_line(fault) for name, fault in settings.skipped.items()},
+        }
+        content = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+        write_atomically(settings.save_dir / "run.yaml", content.encode())
+
+
+def signed(text: Mapping[str, str]) -> dict[str, str]:
+    """Return the text of a PNG of ours: it, who made it, and a fingerprint of both."""
+    text = {"Software": SOFTWARE, **text}
+    return text | {"fingerprint": _fingerprint(text)}
+
+
+def is_ours(found: PngText) -> bool:
+    """Return whether a PNG is of this program; one that is cut short need not say everything."""
+    text = dict(found.text)
+    fingerprint = text.pop("fingerprint", None)
+    return text.get("Software") == SOFTWARE and (not found.is_whole or fingerprint == _fingerprint(text))
+
+
+def not_ours(path: Path) -> InputError:
+    """Return the error for a file of somebody else in the place of one of ours."""
+    return InputError(
+        f"{path}: exists and was not written by this program; choose another --save_dir or pass --overwrite"
+    )
+
+
+def check_figure(path: Path, overwrite: bool) -> None:
+    """Raise InputError if something else than a figure of ours is in a figure's place, unless it may be replaced."""
+    found = read_png_text(path)
+    if found is None or overwrite or is_ours(found):
+        return
+    try:
+        with Image.open(path, formats=["WEBP"]) as image:
+            if image.getexif().get(ExifTags.Base.Software) == SOFTWARE:
+                return
+    except Exception:  # whatever it is, it is not ours
+        pass
+    raise not_ours(path)
+
+
+def check_page(path: Path) -> None:
+    """Raise InputError if a page of somebody else is in the place of ours."""
+    if path.is_file():
+        with open_regular(path) as file:
+            if PAGE_MARK not in file.read(PAGE_START):
+                raise not_ours(path)
+
+
+def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 5) -> str:
+    """Return which settings differ, and how: "seed 1, now 2; diffusion.respace_steps 50, now 100"."""
+
+    def flat(record: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+        for key, value in record.items():
+            if isinstance(value, Mapping) and not prefix:
+                yield from flat(value, f"{key}.")
+            else:
+                yield prefix + str(key), value
+
+    before, now = dict(flat(old)), dict(flat(new))
+    differing = [key for key in now if key not in before or before[key] != now[key]]
+    shown = [f"{key} {reprlib.repr(before.get(key))}, now {reprlib.repr(now[key])}" for key in differing[:most]]
+    return "; ".join(shown + ([f"{len(differing) - most} more"] if len(differing) > most else []))
+
+
+def _fingerprint(text: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
