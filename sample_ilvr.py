@@ -11,11 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.errors import InputError, RunError, SaidByAnotherError
-from utils.output import make_output_unfailing
-from utils.paths import PROJECT
+from utils.errors import InputError, ReportedByOtherRankError, RunError
+from utils.files import PROJECT, command_line
 from utils.run.interrupts import Interrupted, Interrupts
-from utils.shell import command_line
 
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
 DEMO_INPUTS = PROJECT / "assets" / "references"
@@ -44,7 +42,7 @@ def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None
     except (InputError, RunError) as error:
         print(f"sample_ilvr: error: {error}", file=sys.stderr)
         return error.exit_code
-    except SaidByAnotherError as error:
+    except ReportedByOtherRankError as error:
         return error.exit_code
     return 0
 
@@ -113,7 +111,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    make_output_unfailing()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="backslashreplace")  # what cannot be shown must not end a run
     if sys.platform == "win32":
         print("sample_ilvr: error: this runs on Linux and macOS; on Windows, in its Linux (WSL)", file=sys.stderr)
         sys.exit(2)

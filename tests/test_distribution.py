@@ -22,7 +22,7 @@ from utils.run.interrupts import is_launcher
 # what a process imports before its own code; it impatiently plays the run that PLAY says, as RANK of WORLD_SIZE
 PLAY = """
 import datetime, os, sys
-from utils.errors import InputError, RunError, SaidByAnotherError
+from utils.errors import InputError, RunError, ReportedByOtherRankError
 from utils.run import processes
 processes.SILENCE, processes.BEAT = 1.0, 0.2
 processes.PATIENCE = datetime.timedelta(seconds=3)
@@ -31,7 +31,7 @@ try:
         {play}
 except (InputError, RunError) as error:
     print(error)
-except SaidByAnotherError:
+except ReportedByOtherRankError:
     pass
 """
 QUIET = ENVIRONMENT | {"TORCH_CPP_LOG_LEVEL": "ERROR"}  # as the entry script has it

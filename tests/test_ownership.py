@@ -12,8 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tests.commands import run_here
-from utils.images import save_png
-from utils.png import read_text
+from utils.images import read_png_text, save_png
 from utils.run import engine, share
 from utils.run.ownership import is_ours, signed
 
@@ -159,13 +158,13 @@ def test_a_flipped_bit_in_an_image_is_seen(tmp_path, job):
 
 def test_text_is_told_apart_from_nothing_and_from_something_else(tmp_path):
     save_png(PIXELS, tmp_path / "a.png", signed({"seed": "7", "reference": "ä.png"}))
-    found = read_text(tmp_path / "a.png")
+    found = read_png_text(tmp_path / "a.png")
     assert found and found.is_whole and is_ours(found) and found.text["reference"] == "ä.png"
     save_png(PIXELS, tmp_path / "b.png", signed({"seed": "7"}) | {"seed": "8"})
-    found = read_text(tmp_path / "b.png")
+    found = read_png_text(tmp_path / "b.png")
     assert found and found.is_whole and not is_ours(found)
-    assert read_text(tmp_path / "none.png") is None
-    found = read_text(Path(__file__))
+    assert read_png_text(tmp_path / "none.png") is None
+    found = read_png_text(Path(__file__))
     assert found and not found.is_whole and not found.text
 
 
@@ -206,12 +205,12 @@ def test_a_reference_that_is_replaced_during_the_run(tmp_path, job, input_dir, m
     assert "during the run" in error or how in ("removed", "a pipe")
     made = sorted((tmp_path / "out").glob("*_*.png"))
     assert 1 <= len(made) < 9
-    assert all(read_text(made_of_a).text["reference_sha256"] == first for made_of_a in made if made_of_a.name[0] == "a")
+    assert all(read_png_text(path).text["reference_sha256"] == first for path in made if path.name[0] == "a")
     if how in ("removed", "a pipe"):
         return
     second = hashlib.sha256(path.read_bytes()).hexdigest()
     assert run_here(*job) == (0, "")
-    found = [read_text(path) for path in (tmp_path / "out").glob("a_*.png")]
+    found = [read_png_text(path) for path in (tmp_path / "out").glob("a_*.png")]
     assert [its.text["reference_sha256"] for its in found] == [second] * 3
 
 

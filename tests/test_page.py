@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from utils.sheet import draw_sheet
 
 from tests.commands import run_here, start
 from tests.test_resume import wait_for_images
 from utils.errors import RunError
+from utils.files import command_line
 from utils.images import save_png
 from utils.run import engine, grid, share
 from utils.run.page import Page, Row, Series, _spans, render
-from utils.sheet import draw_sheet
-from utils.shell import command_line
 
 
 @pytest.fixture

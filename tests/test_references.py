@@ -7,7 +7,7 @@ from PIL import Image
 from tests.commands import run_here, sample_ilvr
 from tests.picture_files import chunk, cmyk_icc, encoded, png
 from utils.errors import InputError
-from utils.pictures import Tolerance
+from utils.pictures import PictureLimits
 from utils.run.preflight import examine
 from utils.run.references import find_references
 
@@ -33,7 +33,7 @@ def put(path, content: bytes = b"") -> None:
 def test_formats_that_were_passed_over(tmp_path, ending):
     put(tmp_path / f"A.{ending.upper()}", encoded(RED, KINDS[ending]))
     references, notes = find_references(tmp_path)
-    found = examine(references, 16, Tolerance())
+    found = examine(references, 16, PictureLimits())
     assert [reference.name for reference in references] == ["A"]
     assert list(found.hashes) == ["A"] and not found.faults and notes == ()
 
@@ -131,5 +131,5 @@ def test_huge_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
         together.pop()
 
     monkeypatch.setattr("utils.pictures.Picture.load", load)
-    assert len(examine(find_references(tmp_path)[0], 16, Tolerance()).hashes) == 6
+    assert len(examine(find_references(tmp_path)[0], 16, PictureLimits()).hashes) == 6
     assert max(most) == 1

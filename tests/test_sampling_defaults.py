@@ -10,7 +10,7 @@ from sample_ilvr import parse_args
 from tests.commands import run_here
 from tests.test_config import GOOD
 from utils.errors import InputError
-from utils.paths import PROJECT
+from utils.files import PROJECT
 from utils.run.resolve import resolve
 from utils.run.settings import Settings
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from utils.sheet import LABEL_HEIGHT
 
 from tests.commands import launch, read_images, sample_ilvr
 from utils.images import GRID_GAP
 from utils.run.figures import _spread
-from utils.sheet import LABEL_HEIGHT
 
 FAST = ("--respace_steps", 3)
 

@@ -5,9 +5,9 @@ import webbrowser
 from collections.abc import Mapping
 from typing import Any
 
+from utils.batching import keep_freed_memory
 from utils.errors import RunError, one_line
 from utils.images import save_png
-from utils.memory import keep_freed_memory
 from utils.run.batch import make_guide
 from utils.run.figures import Progress
 from utils.run.folder_lock import FolderLock

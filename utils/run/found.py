@@ -6,7 +6,7 @@ from pathlib import Path
 
 from utils.errors import InputError
 from utils.files import check_replaceable, open_regular
-from utils.png import PngText
+from utils.images import PngText
 from utils.run.differences import name_differences
 from utils.run.ownership import is_ours, not_ours
 from utils.run.page import is_page

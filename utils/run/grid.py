@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from utils.images import read_pixels
+from utils.images import make_labelled_grid, read_pixels
 from utils.run.pictures import Picture
 from utils.run.references import Reference
 from utils.run.samples import Binding, Sample
 from utils.run.settings import Settings
-from utils.sheet import draw_sheet
 
 GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
 
@@ -30,16 +29,22 @@ def grid_of(settings: Settings) -> np.ndarray:
 
     references = [first.reference for first in settings.samples.variations(settings.bindings[0], 1)]
     shown = references[:GRID_ROWS]
-    blocks = {"reference": [[read(Picture(reference))] for reference in shown]}
+    labels: list[str] = ["reference"]
+    rows: list[list[np.ndarray | None]] = [[read(Picture(reference))] for reference in shown]
     if len(settings.bindings) == 1:
         (factor,) = settings.downsample_factor
-        blocks[f"what binds at N = {factor:g}"] = [[read(Picture(reference, factor))] for reference in shown]
-    for binding, rows in _samples(settings, shown).items():
-        blocks[_label(settings, binding)] = [[read(sample) for sample in row] for row in rows]
+        labels.append(f"what binds at N = {factor:g}")
+        for row, reference in zip(rows, shown, strict=True):
+            row.append(read(Picture(reference, factor)))
+    for binding, samples in _samples(settings, shown).items():
+        most = max(map(len, samples))
+        labels += [_label(settings, binding), *[""] * (most - 1)]
+        for row, its in zip(rows, samples, strict=True):
+            row += [*map(read, its), *[None] * (most - len(its))]
     variations = 1 + settings.samples[-1].variation
     limits = ((GRID_ROWS, len(references), "references"), (GRID_VARIATIONS, variations, "variations"))
     note = ", ".join(f"{most} of {count:,} {noun}" for most, count, noun in limits if count > most)
-    return draw_sheet(list(blocks.values()), list(blocks), note)
+    return make_labelled_grid(rows, labels, note)
 
 
 def _samples(settings: Settings, shown: list[Reference]) -> dict[Binding, list[list[Sample]]]:

@@ -11,8 +11,8 @@ from diffusions import Overview, Sampler, make_sampler
 from diffusions.process import Denoiser
 from models import Compiled, Model, Network, Tiles, advise, choose_class, load_model, make_ready
 from models.tiles import WHOLE
+from utils.batching import is_out_of_memory
 from utils.errors import InputError, RunError
-from utils.memory import is_out_of_memory
 from utils.run.batch import check_latents
 from utils.run.batches import largest_batch
 from utils.run.plan import Plan

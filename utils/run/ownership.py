@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from utils.errors import InputError
-from utils.png import PngText, read_text
+from utils.images import PngText, read_png_text
 from utils.run.settings import Settings
 
 SOFTWARE = "ILVR sampler"
@@ -47,7 +47,7 @@ def check_figure(path: Path, overwrite: bool) -> None:
     Raises:
         InputError: there is something else in its place.
     """
-    found = read_text(path)
+    found = read_png_text(path)
     if found and not (overwrite or is_ours(found) or (path.suffix == ".webp" and _is_our_animation(path))):
         raise not_ours(path)
 

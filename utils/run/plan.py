@@ -11,8 +11,7 @@ from torch import Tensor
 
 from utils.errors import InputError, RunError, one_line
 from utils.files import check_replaceable, remove_leftovers
-from utils.images import read_reference
-from utils.png import PngText, read_text
+from utils.images import PngText, read_png_text, read_reference
 from utils.run.batches import Batches, make_batches
 from utils.run.folder_lock import FolderLock
 from utils.run.found import check_image, check_ours, check_page, check_record, present
@@ -182,10 +181,10 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
         for start in range(0, len(at), READ_AT_ONCE):
             here = at[start : start + READ_AT_ONCE]
             samples = [settings.samples[i] for i in here]
-            texts = pool.map(read_text, map(plan.path, samples))
+            texts = pool.map(read_png_text, map(plan.path, samples))
             todo[here] = [not plan.is_finished(*pair) for pair in zip(samples, texts, strict=True)]
         pictures = pictures_of(settings)
-        texts = pool.map(read_text, map(plan.path, pictures))
+        texts = pool.map(read_png_text, map(plan.path, pictures))
         unfinished = [
             picture for picture, text in zip(pictures, texts, strict=True) if not plan.is_finished(picture, text)
         ]

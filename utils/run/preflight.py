@@ -10,7 +10,7 @@ from functools import partial
 from threading import Lock
 
 from utils.errors import InputError
-from utils.pictures import HUGE, Tolerance, open_picture
+from utils.pictures import HUGE, PictureLimits, open_picture
 from utils.run.references import Reference
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -34,7 +34,7 @@ class Examination:
     notes: list[str] = field(default_factory=list)
 
 
-def examine(references: Iterable[Reference], size: int, tolerance: Tolerance) -> Examination:
+def examine(references: Iterable[Reference], size: int, tolerance: PictureLimits) -> Examination:
     """Decode every reference once.
 
     Args:
@@ -58,7 +58,7 @@ def examine(references: Iterable[Reference], size: int, tolerance: Tolerance) ->
 
 
 def _decode(
-    reference: Reference, size: int, tolerance: Tolerance, alone: Lock
+    reference: Reference, size: int, tolerance: PictureLimits, alone: Lock
 ) -> tuple[str, tuple[int, int], list[str]] | InputError:
     """A picture's hash, shape and notes, or why it cannot be read. Of huge ones, one is decoded at a time."""
     try:

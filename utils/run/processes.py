@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch.distributed import DistError, PrefixStore, Store, TCPStore
 
-from utils.errors import InputError, RunError, SaidByAnotherError
+from utils.errors import InputError, ReportedByOtherRankError, RunError
 from utils.run.place import Place, own_place
 
 PATIENCE = timedelta(hours=1)  # the longest that processes wait for one that has not come yet
@@ -86,7 +86,7 @@ class Processes:
 
         Raises:
             InputError, RunError: raised by `make` here, and by none of a lower rank with the same words.
-            SaidByAnotherError: raised by it elsewhere.
+            ReportedByOtherRankError: raised by it elsewhere.
         """
         made: T | None = None
         error: InputError | RunError | None = None
@@ -99,7 +99,7 @@ class Processes:
         if error is not None and words.index(str(error)) == self.rank:
             raise error
         if failed := next((its for its in errors if its), None):
-            raise SaidByAnotherError(failed.exit_code)
+            raise ReportedByOtherRankError(failed.exit_code)
         return made  # type: ignore[return-value]
 
     def agree(self, make: Callable[[], T]) -> T:
@@ -107,7 +107,7 @@ class Processes:
 
         Raises:
             InputError, RunError: raised by `make`, in the main process.
-            SaidByAnotherError: the same, in the others.
+            ReportedByOtherRankError: the same, in the others.
         """
         made = self.each(lambda: make() if self.is_main else None)
         if self._store is None:
@@ -197,7 +197,7 @@ class Processes:
         if sign != GONE and time.monotonic() - self._signs[rank][1] < SILENCE:
             return
         if rank and not self.is_main:  # the main process waits for the same, and says so
-            raise SaidByAnotherError(RunError.exit_code)
+            raise ReportedByOtherRankError(RunError.exit_code)
         raise RunError(
             f"rank {rank} of {self.count} has ended before the first sample: see what it said, and start all again"
         )

@@ -13,8 +13,7 @@ import yaml
 from models.diffusers_folder import weight_files
 from models.pipelines import autoencoder_folder
 from utils.errors import InputError, one_line
-from utils.files import open_regular, write_atomically
-from utils.plain_yaml import LARGEST, parse_yaml
+from utils.files import MAX_YAML_BYTES, open_regular, parse_yaml, write_atomically
 from utils.run.ownership import not_ours, signed
 from utils.run.pictures import Picture
 from utils.run.references import Reference
@@ -63,11 +62,11 @@ def read_run_record(path: Path) -> dict[str, Any]:
     try:
         with open_regular(path) as file:
             # The settings come first; the references after them may be very many.
-            content = file.read(LARGEST + 1).partition(b"\nreferences:")[0]
+            content = file.read(MAX_YAML_BYTES + 1).partition(b"\nreferences:")[0]
     except OSError as error:
         raise InputError(f"{source}: cannot be read: {error.strerror or error}") from None
     try:
-        record = parse_yaml(content, source) if len(content) <= LARGEST else None
+        record = parse_yaml(content, source) if len(content) <= MAX_YAML_BYTES else None
     except InputError as error:
         raise InputError(f"{error}; choose another save_dir, or --overwrite") from None
     if not isinstance(record, dict) or not record.keys() >= ALWAYS_RECORDED:

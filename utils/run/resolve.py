@@ -16,7 +16,7 @@ from models.autoencoder import Autoencoder
 from models.config import Config
 from models.find import config_for, find_weights
 from utils.errors import InputError
-from utils.plain_yaml import parse_yaml
+from utils.files import parse_yaml
 from utils.resize_right import KERNELS
 from utils.run.references import find_references
 from utils.run.settings import Settings, share_walked

@@ -10,7 +10,7 @@ from typing import Any
 
 from models.config import Config
 from utils.images import Shape
-from utils.pictures import Tolerance
+from utils.pictures import PictureLimits
 from utils.run.references import Reference
 from utils.run.samples import Binding, Samples
 from utils.run.shapes import canvas_of
@@ -70,9 +70,9 @@ class Settings:
     shapes: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
-    def tolerance(self) -> Tolerance:
+    def tolerance(self) -> PictureLimits:
         """What a reference may cost and lack."""
-        return Tolerance(self.max_megapixels, self.allow_truncated)
+        return PictureLimits(self.max_megapixels, self.allow_truncated)
 
     @property
     def walk_steps(self) -> int:

@@ -1,12 +1,12 @@
 """How large images are made, and what around them is made along with them."""
 
 import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from utils.batching import available_memory
 from utils.errors import InputError
 from utils.images import Shape
 
@@ -62,19 +62,10 @@ def check_memory(shapes: Iterable[Shape], batch: int, channels: int, device: tor
     height, width = max(shapes, key=math.prod)
     needed = TENSORS * 4 * batch * channels * height * width
     words = f"{batch} images of {height}×{width} take about {_gib(needed)}"
-    free = free_bytes(device)
-    if free is not None and needed > free:
+    free = available_memory(device)
+    if needed > free:
         raise InputError(f"{words}, and {_gib(free)} are free: give a smaller image_size, upscale or micro_batch")
     return words
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that could be had, of the accelerator or of the machine; None where nobody says."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    info = Path("/proc/meminfo")
-    lines: Mapping[str, str] = dict(line.split(":") for line in info.read_text().splitlines()) if info.exists() else {}
-    return 1024 * int(lines["MemAvailable"].split()[0]) if "MemAvailable" in lines else None
 
 
 def _gib(size: float) -> str:

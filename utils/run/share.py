@@ -9,11 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusions import Step
+from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, read_ahead
 from utils.errors import NotFiniteError
-from utils.finite import FiniteWatch
 from utils.images import save_png, to_pixels
-from utils.micro_batches import for_each_batch
-from utils.overlap import Background, ahead
 from utils.run.batch import make_guide, sample_batch
 from utils.run.gallery import Gallery, save_pictures
 from utils.run.job import Job
@@ -54,7 +52,7 @@ def sample_share(job: Job, gallery: Gallery, rank: int, num_processes: int) -> N
         disable=rank > 0 or not share,
     )
     veil = Veil(job)
-    with bar, Background() as writer:
+    with bar, BackgroundWriter() as writer:
 
         def work(read: Sequence[tuple[Sample, Future[Tensor]]]) -> None:
             batch = [sample for sample, _ in read]
@@ -68,7 +66,7 @@ def sample_share(job: Job, gallery: Gallery, rank: int, num_processes: int) -> N
             sampled = sample(job, batch, references, on_step)
             writer.submit(_save, batch, references, sampled, gallery)
 
-        read = ahead(lambda sample: plan.read(sample.reference), share)
+        read = read_ahead(lambda sample: plan.read(sample.reference), share)
         for_each_batch(read, work, may_halve=not plan.settings.compile)
 
 
