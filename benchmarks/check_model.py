@@ -17,8 +17,8 @@ from torch import Tensor
 from benchmarks.held_out import load_held_out
 from models.config import Config
 from models.find import config_for
+from utils.files import PROJECT
 from utils.images import read_reference
-from utils.paths import PROJECT
 from utils.run.check import MOST_PICTURES, Checker
 from utils.run.references import find_references
 

@@ -20,9 +20,8 @@ from benchmarks.held_out import load_held_out
 from benchmarks.measures import measure_detail, measure_fidelity, measure_patches
 from benchmarks.patch_distance import PatchDistance
 from benchmarks.translation import FACTORS, REAL
-from utils.images import from_pixels, read_pixels, read_reference, save_png, to_pixels
-from utils.paths import PROJECT
-from utils.sheet import draw_sheet
+from utils.files import PROJECT
+from utils.images import from_pixels, make_labelled_grid, read_pixels, read_reference, save_png, to_pixels
 
 FOREIGN = sorted({path.stem for path in REFERENCES.iterdir()} - {path.stem for path in REFERENCES.glob("openpeeps-*")})
 WAYS: dict[str, tuple[Sequence[object], Sequence[object]]] = {  # the method, and what is changed of it
@@ -38,7 +37,7 @@ def main() -> None:
     distance = PatchDistance(held_out, others)
     paths = chosen(FOREIGN)
     references = torch.stack([read_reference(path, SIZE) for path in paths])
-    blocks = [[[to_pixels(reference)] for reference in references]]
+    columns = [[to_pixels(reference) for reference in references]]
     print("| | patch distance | detail | fidelity at 8 | 16 | 32 | seconds |\n|---|---|---|---|---|---|---|")
     for name, (method, args) in WAYS.items():
         with tempfile.TemporaryDirectory() as work:
@@ -52,8 +51,9 @@ def main() -> None:
         cells = [f"{looks[measure].item():.2f}" for measure in ("patch_distance", "detail")]
         cells += [f"{measure_fidelity(samples, references, n, alike)['fidelity'].item():.1f}" for n in FACTORS]
         print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
-        blocks.append([[picture] for picture in pictures])
-    save_png(draw_sheet(blocks, ["reference", *WAYS]), PROJECT / "assets" / "regions.png")
+        columns.append(pictures)
+    grid = make_labelled_grid(list(zip(*columns, strict=True)), ["reference", *WAYS])
+    save_png(grid, PROJECT / "assets" / "regions.png")
 
 
 if __name__ == "__main__":

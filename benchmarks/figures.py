@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.images import make_grid, read_pixels, read_reference, save_png, to_pixels
-from utils.paths import PROJECT
-from utils.sheet import draw_sheet
+from utils.files import PROJECT
+from utils.images import make_grid, make_labelled_grid, read_pixels, read_reference, save_png, to_pixels
 
 REFERENCES = PROJECT / "assets" / "references"
 SIZE = 64  # of the embedded model's images
@@ -69,13 +68,15 @@ def range_t(work: Path, save_dir: Path) -> None:
 
 def strength(work: Path, save_dir: Path) -> None:
     """The same with columns of strengths, at N = 8; the last tenth of the steps is the model's own."""
-    references = [[to_pixels(read_reference(path, SIZE))] for path in chosen(FEW)]
-    blocks = [references]
+    rows = [[to_pixels(read_reference(path, SIZE))] for path in chosen(FEW)]
+    labels = [""]
     for share in STRENGTHS:
         walk = ("--strength", share, "--range_t", LAST_TENTH)
         out = run(work, FEW, *walk, "--n_samples", 3 * len(FEW), save_dir=f"{share}")
-        blocks.append([[read_pixels(out / f"{path.stem}_{i}.png") for i in range(3)] for path in chosen(FEW)])
-    save_png(draw_sheet(blocks, ["", *(f"strength {share}" for share in STRENGTHS)]), save_dir / "strength.png")
+        labels += [f"strength {share}", "", ""]
+        for row, path in zip(rows, chosen(FEW), strict=True):
+            row += [read_pixels(out / f"{path.stem}_{i}.png") for i in range(3)]
+    save_png(make_labelled_grid(rows, labels), save_dir / "strength.png")
 
 
 def translation(work: Path, save_dir: Path) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffusions.low_pass import WAYS_UP, downsample_matrix
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 SIZE = 64
 FACTORS = (2, 4, 8, 16)

@@ -19,7 +19,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from benchmarks.sheet import SIZE, read_sheet, write_sheet
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 SHEET = Path(__file__).with_suffix(".webp")
 CREDITS = Path(__file__).with_suffix(".csv")

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 
 def launcher(processes: int) -> list[object]:

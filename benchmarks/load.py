@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.memory import peak_bytes
 from benchmarks.module_pickles import saved_network, write_pickle
 from models import Network, load_network
 from models.checkpoints import build_network, convert
@@ -27,8 +28,7 @@ from models.config import Architecture, Config, read_config
 from models.containers import read_checkpoint
 from models.families import FAMILIES, is_network
 from models.find import config_for
-from utils.memory import peak_bytes
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 CONFIG = PROJECT / "configs" / "adm_imagenet_256.yaml"
 EDM = {"model_type": "SongUNet", "img_resolution": 64, "channel_mult": [1, 2, 2, 2]}

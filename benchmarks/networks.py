@@ -4,7 +4,7 @@ import torch
 
 from models import Model, Network, load_model, make_ready, new_network
 from models.config import read_config
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 WEIGHTS = PROJECT / "weights" / "openpeeps64"
 LARGE = PROJECT / "configs" / "google_ddpm_celebahq_256.yaml"

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.workers import machine, print_table, print_target
+from utils.files import PROJECT
 from utils.images import save_png
-from utils.paths import PROJECT
 from utils.run.plan import make_plan
 from utils.run.resolve import resolve
 

@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from utils.files import PROJECT
 from utils.images import read_pixels
-from utils.paths import PROJECT
 
 
 def main() -> None:

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.held_out import load_held_out
+from benchmarks.memory import peak_bytes
 from diffusions import DDPM, ILVR
 from diffusions.process import Denoiser
 from models import DTYPES, Compiled, load_network, make_ready, new_network
 from models.find import config_for
-from utils.memory import keep_freed_memory, peak_bytes
+from utils.batching import keep_freed_memory
 from utils.noise import SampleNoise
 from utils.resize_right import resize
 

@@ -19,7 +19,7 @@ import torch
 from benchmarks.launches import launch
 from benchmarks.samplers import Ours
 from benchmarks.workers import Worker, machine, print_table, print_target, ratio
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 WEIGHTS, SIZE = PROJECT / "weights" / "openpeeps64", 64
 BATCH, FEW, MANY = 8, 8, 24

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.browser import Browser, chromium
 from benchmarks.figures import LAST_FIFTH, run
+from utils.files import PROJECT
 from utils.images import read_pixels, save_png
-from utils.paths import PROJECT
 
 WIDE, NARROW = (1280, 800), (360, 740)
 DENSITY = 2  # a phone's pixels per CSS pixel, at least

@@ -24,7 +24,7 @@ from benchmarks.workers import Worker, machine, print_table, print_target, ratio
 from models.config import read_config
 from models.find import find_weights
 from models.ready import DTYPES, emulates_bf16
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 CUDA = torch.cuda.is_available()
 EMBEDDED, CELEBAHQ, P2 = (

@@ -14,7 +14,7 @@ import time
 from statistics import median
 
 from benchmarks.workers import machine, print_table, print_target, ratio
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 WEIGHTS = PROJECT / "weights" / "openpeeps64" / "diffusion_pytorch_model.safetensors"
 LEAVE = "\nimport os; os._exit(0)"  # without clearing up, which is no part of starting

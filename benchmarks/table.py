@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.measures import Measures, interval
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 Row = dict[str, str]
 

@@ -20,14 +20,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.held_out import load_held_out
+from benchmarks.memory import peak_bytes
 from benchmarks.networks import load_embedded, load_large
-from benchmarks.samplers import peak_bytes, timed
+from benchmarks.samplers import timed
 from benchmarks.workers import Worker, machine, print_table, print_target, ratio
 from diffusions import DDPM, ILVR, Overview, Process
 from diffusions.process import Denoiser
 from models import Model
 from models.tiles import Axis, Tiles, divide
-from utils.memory import keep_freed_memory
+from utils.batching import keep_freed_memory
 from utils.noise import SampleNoise
 from utils.resize_right import resize
 

@@ -13,7 +13,7 @@ from diffusions import Process
 from diffusions.continuous import ContinuousProcess
 from models.research_yaml import is_research_yaml, read_research_yaml
 from utils.errors import InputError
-from utils.plain_yaml import read_yaml
+from utils.files import read_yaml
 
 LARGEST_IMAGE, MOST_STEPS = 8192, 100_000  # beyond any model known; a slip is told rather than computed
 

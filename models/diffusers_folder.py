@@ -24,7 +24,7 @@ from models.pipelines import (
 )
 from models.scheduler_config import BETA_SCHEDULES, OBJECTIVES, VAR_TYPES, read_scheduler
 from utils.errors import InputError
-from utils.plain_json import read_json
+from utils.files import read_json
 
 SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
 CONFIG_FILES = (

@@ -16,8 +16,7 @@ from models.families import is_network
 from models.hub import fetch, is_hub_id
 from models.module_pickle import is_module_pickle
 from utils.errors import InputError
-from utils.files import check_access
-from utils.paths import PROJECT
+from utils.files import PROJECT, check_access
 
 
 def find_weights(weights: str | Path) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError
-from utils.plain_json import read_json
+from utils.files import read_json
 
 UNETS = ("unet_ema", "unet")
 AUTOENCODER_FOLDER, AUTOENCODERS = "vqvae", ("VQModel", "AutoencoderKL")

@@ -15,7 +15,7 @@ from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
 from diffusions.process import Denoiser
-from utils.memory import is_out_of_memory
+from utils.batching import is_out_of_memory
 
 WHOLE = 2  # images of up to so many times a window's area are seen whole: the embedded model draws better so
 CODER_OVERLAP = 1 / 4  # of an autoencoder's windows, as a share of a window

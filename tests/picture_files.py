@@ -4,11 +4,12 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from utils.pictures import PictureLimits, open_picture
 
 
 def icc(space: bytes, tags: Mapping[bytes, bytes], connection: bytes = b"XYZ ") -> bytes:
@@ -102,3 +103,10 @@ def tiff(
 
     start = len(head([0] * len(strips)))
     return head([start + sum(map(len, strips[:i])) for i in range(len(strips))]) + b"".join(strips)
+
+
+def decode(path: Path, channels: int = 3, limits: PictureLimits | None = None) -> np.ndarray:
+    """A picture file as a person sees it, [H, W, channels] uint8."""
+    with open_picture(path, limits) as picture:
+        picture.load()
+        return picture.turn(picture.pixels(slice(0, picture.height), slice(0, picture.width), channels))

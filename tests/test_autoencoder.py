@@ -17,7 +17,7 @@ from models.config import read_config
 from models.families import compvis, diffusers_autoencoder
 from models.families.family import Family
 from utils.errors import InputError
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 CODER = {"z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "num_res_blocks": 2, "dropout": 0.0}
 

@@ -14,7 +14,7 @@ from diffusions import Process
 from models.config import PROCESS_KEYS, parse_config, read_config
 from models.find import config_for, find_weights
 from utils.errors import InputError
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 GOOD: dict[str, Any] = {
     "image_size": 32,

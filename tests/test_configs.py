@@ -8,7 +8,7 @@ import torch
 
 from models.checkpoints import build_network, convert
 from models.config import read_config
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 DATA = Path(__file__).parent / "data"
 

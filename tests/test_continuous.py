@@ -12,7 +12,7 @@ from diffusions import DDIM, DDPM
 from diffusions.continuous import PRECONDITIONINGS, ContinuousProcess
 from models import load_model
 from tests.families import apart
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 SIGMA_DATA = 0.5
 

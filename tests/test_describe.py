@@ -19,7 +19,7 @@ from tests.commands import read_images, run_here
 from tests.families import apart
 from tests.test_checkpoints import run_main
 from utils.errors import InputError
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 CONFIGS = {path.stem: read_config(path) for path in sorted((PROJECT / "configs").glob("*.yaml"))}
 KNOWN = list(CONFIGS.values())

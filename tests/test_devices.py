@@ -19,9 +19,8 @@ from models.checkpoints import build_network
 from models.config import read_config
 from tests.commands import PROJECT, run_here
 from utils import resize_right
+from utils.batching import FiniteWatch, for_each_batch
 from utils.errors import RunError
-from utils.finite import FiniteWatch
-from utils.micro_batches import for_each_batch
 from utils.run import job as job_module
 
 META = torch.device("meta")

@@ -19,7 +19,7 @@ from tests import families
 from tests.commands import run_here
 from tests.families import apart
 from utils.errors import InputError
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 CONFIGS = sorted((PROJECT / "configs").glob("*.yaml"))
 # what neither names nor shapes tell; of pesser's resolutions, the levels are known, and with the images' size all

@@ -17,8 +17,7 @@ import yaml
 from models.find import find_weights
 from tests.commands import read_images, run_here
 from utils.errors import InputError
-from utils.files import open_regular
-from utils.plain_yaml import LARGEST, parse_yaml, read_yaml
+from utils.files import MAX_YAML_BYTES, open_regular, parse_yaml, read_yaml
 from utils.run.references import find_references
 
 SECONDS = 20
@@ -145,8 +144,8 @@ def test_a_checkpoint_packed_to_burst(tmp_path, job):
 
 
 def test_yaml_is_bounded(tmp_path):
-    (tmp_path / "config.yaml").write_text("a: [" + "[]," * LARGEST)
-    with pytest.raises(InputError, match=f"is larger than {LARGEST // 2**10} KB"):
+    (tmp_path / "config.yaml").write_text("a: [" + "[]," * MAX_YAML_BYTES)
+    with pytest.raises(InputError, match=f"is larger than {MAX_YAML_BYTES // 2**10} KB"):
         read_yaml(tmp_path / "config.yaml", "config")
 
 

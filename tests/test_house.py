@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 # what each room may import of the project, besides itself
 MAY_IMPORT = {

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.picture_files import decode
 from utils.errors import InputError
 from utils.images import from_pixels, make_grid, read_reference, save_png, to_pixels
-from utils.pictures import decode
 from utils.resize_right import resize
 from utils.run.references import find_references
 

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, LDMPipeline, UNet2DModel, VQ
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from PIL import Image
 from torch import Tensor
+from utils.sheet import TILE
 
 from diffusions import DDIM, ILVR
 from models import load_model, load_network
@@ -23,10 +24,9 @@ from models.diffusers_folder import needed_files, read_diffusers_folder
 from models.families import AUTOENCODERS, FAMILIES
 from tests.commands import contains, launch, read_images, run_here, sample_ilvr
 from utils.errors import InputError
+from utils.files import PROJECT
 from utils.images import read_reference, to_pixels
-from utils.paths import PROJECT
 from utils.run.record import hash_weights
-from utils.sheet import TILE
 
 KINDS = {VQModel: {"num_vq_embeddings": 60}, AutoencoderKL: {"latent_channels": 3}}
 SIZE = 32  # of the images; the latents are 8×8

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from utils.overlap import Background, ahead
+from utils.batching import BackgroundWriter, read_ahead
 
 
 def fail(*_: object) -> None:
@@ -12,14 +12,14 @@ def fail(*_: object) -> None:
 
 
 def test_ahead_keeps_the_batches_and_their_order():
-    results = [[(item, made.result()) for item, made in batch] for batch in ahead(str, [(0, 1), (2, 3), (4,)])]
+    results = [[(item, made.result()) for item, made in batch] for batch in read_ahead(str, [(0, 1), (2, 3), (4,)])]
     assert results == [[(0, "0"), (1, "1")], [(2, "2"), (3, "3")], [(4, "4")]]
-    assert list(ahead(str, [])) == []
+    assert list(read_ahead(str, [])) == []
 
 
 def test_ahead_works_on_one_batch_more_than_was_asked_for():
     begun = [threading.Event() for _ in range(4)]
-    batches = ahead(lambda i: begun[i].set(), [(0,), (1,), (2,), (3,)])
+    batches = read_ahead(lambda i: begun[i].set(), [(0,), (1,), (2,), (3,)])
     next(batches)
     assert begun[1].wait(10)
     assert not begun[2].is_set()
@@ -27,7 +27,7 @@ def test_ahead_works_on_one_batch_more_than_was_asked_for():
 
 
 def test_ahead_raises_where_the_result_is_asked_for():
-    batches = ahead(lambda i: 1 / i, [(1, 0)])
+    batches = read_ahead(lambda i: 1 / i, [(1, 0)])
     [(_, good), (_, bad)] = next(batches)
     assert good.result() == 1
     with pytest.raises(ZeroDivisionError):
@@ -36,7 +36,7 @@ def test_ahead_raises_where_the_result_is_asked_for():
 
 def test_background_does_everything_in_order():
     done: list[int] = []
-    with Background() as writer:
+    with BackgroundWriter() as writer:
         for i in range(20):
             writer.submit(done.append, i)
     assert done == list(range(20))
@@ -44,25 +44,25 @@ def test_background_does_everything_in_order():
 
 def test_background_runs_beside_its_caller():
     called = threading.Event()
-    with Background() as writer:
+    with BackgroundWriter() as writer:
         writer.submit(called.wait, 10)
         called.set()
 
 
 def test_errors_surface_at_the_next_job():
     done: list[int] = []
-    with pytest.raises(OSError, match="no space left"), Background() as writer:
+    with pytest.raises(OSError, match="no space left"), BackgroundWriter() as writer:
         writer.submit(fail)
         writer.submit(done.append, 1)
     assert not done
 
 
 def test_errors_of_the_last_job_surface_on_leaving():
-    with pytest.raises(OSError, match="no space left"), Background() as writer:
+    with pytest.raises(OSError, match="no space left"), BackgroundWriter() as writer:
         writer.submit(fail)
 
 
 def test_the_callers_own_error_goes_first():
-    with pytest.raises(KeyError), Background() as writer:
+    with pytest.raises(KeyError), BackgroundWriter() as writer:
         writer.submit(fail)
         raise KeyError

@@ -205,7 +205,7 @@ def test_a_reference_that_is_replaced_during_the_run(tmp_path, job, input_dir, m
     assert "during the run" in error or how in ("removed", "a pipe")
     made = sorted((tmp_path / "out").glob("*_*.png"))
     assert 1 <= len(made) < 9
-    assert all(read_png_text(made_of_a).text["reference_sha256"] == first for made_of_a in made if made_of_a.name[0] == "a")
+    assert all(read_png_text(path).text["reference_sha256"] == first for path in made if path.name[0] == "a")
     if how in ("removed", "a pipe"):
         return
     second = hashlib.sha256(path.read_bytes()).hexdigest()

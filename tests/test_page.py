@@ -15,11 +15,10 @@ from PIL import Image
 from tests.commands import run_here, start
 from tests.test_resume import wait_for_images
 from utils.errors import RunError
+from utils.files import command_line
 from utils.images import save_png
 from utils.run import engine, figures, sampling
 from utils.run.page import render, spans
-from utils.sheet import draw_sheet
-from utils.shell import command_line
 
 
 @pytest.fixture

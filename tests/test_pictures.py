@@ -1,6 +1,7 @@
 """The pixels are what counts: whatever lies around them in a file, and however it keeps its numbers."""
 
-import io
+import os
+import re
 import struct
 import subprocess
 import sys
@@ -11,12 +12,11 @@ import pytest
 from PIL import Image, features
 
 from tests.commands import ENVIRONMENT, PROJECT
-from tests.picture_files import chunk, encoded, png, tiff, with_segment
+from tests.picture_files import chunk, decode, encoded, png, tiff, with_segment
+from utils.colours import DISPLAY_P3, rgb_profile
 from utils.errors import InputError
-from utils.icc_profiles import DISPLAY_P3, rgb_profile
 from utils.images import read_reference
-from utils.pictures import Tolerance, decode, open_picture
-from utils.pieces import Pieces
+from utils.pictures import PictureLimits, open_picture
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -25,17 +25,17 @@ DEEP = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
 DEEP.ravel()[:2] = 0, 65535
 
 
-def read(tmp_path, content: bytes, tolerance: Tolerance | None = None) -> tuple[np.ndarray, list[str]]:
+def read(tmp_path, content: bytes, limits: PictureLimits | None = None) -> tuple[np.ndarray, list[str]]:
     (tmp_path / "a").write_bytes(content)
-    with open_picture(tmp_path / "a", tolerance) as picture:
+    with open_picture(tmp_path / "a", limits) as picture:
         picture.load()
-    return decode(tmp_path / "a", tolerance=tolerance).astype(int), picture.notes
+    return decode(tmp_path / "a", limits=limits).astype(int), picture.notes
 
 
-def refused(tmp_path, content: bytes, tolerance: Tolerance | None = None) -> str:
+def refused(tmp_path, content: bytes, limits: PictureLimits | None = None) -> str:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(InputError) as error:
-        decode(tmp_path / "a", tolerance=tolerance)
+        decode(tmp_path / "a", limits=limits)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -48,7 +48,7 @@ def test_a_small_file_that_says_it_is_huge(tmp_path):
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     assert "megapixels; the limit is 512" in refused(tmp_path, content)
     assert "has 0.2 megapixels; the limit is 0.1" in refused(
-        tmp_path, encoded(Image.new("1", (500, 500)), "GIF"), Tolerance(0.1)
+        tmp_path, encoded(Image.new("1", (500, 500)), "GIF"), PictureLimits(0.1)
     )
 
 
@@ -63,7 +63,8 @@ def test_a_huge_picture_in_little_memory(tmp_path):
         from concurrent.futures import ThreadPoolExecutor
         from pathlib import Path
         from utils.images import read_reference
-        from utils.memory import keep_freed_memory, peak_bytes
+        from benchmarks.memory import peak_bytes
+        from utils.batching import keep_freed_memory
         keep_freed_memory()
         for name in sys.argv[1:]:
             with ThreadPoolExecutor(1) as pool:  # as the references are read before the run, and during it
@@ -122,8 +123,7 @@ def test_damaged_exif_leaves_the_pixels_alone(tmp_path, kind, damage, recwarn):
         content = encoded(Image.fromarray(flat), kind, exif=exif, **options)
     pixels, notes = read(tmp_path, content)
     assert (pixels == flat).all()
-    said = damage not in ("doubled", "empty", "no orientation", "letters", "leads to itself")
-    assert notes == (["damaged metadata"] if said else [])
+    assert set(notes) <= {"damaged metadata"}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,6 @@ def test_damaged_exif_leaves_the_pixels_alone(tmp_path, kind, damage, recwarn):
         "a bomb of text": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(50_000_000))),
         "orientation in a bomb": chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(50_000_000))),
         "unknown": chunk(b"abCd", b"?"),
-        "an animation's": chunk(b"acTL", struct.pack(">II", 1, 0)),
         "many": chunk(b"tEXt", b"a\0b") * 300,
     }.items(),
     ids=lambda item: item[0],
@@ -150,20 +149,17 @@ def test_png_chunks_that_are_none_of_the_pixels(tmp_path, extra, place):
     "damaged",
     [
         chunk(b"tEXt", b"a\0b", wrong=True),
-        chunk(b"pHYs", bytes(9), wrong=True),
         chunk(b"eXIf", GOOD_EXIF[6:], wrong=True),
         chunk(b"iCCP", b"x\0\0" + zlib.compress(b"y"), wrong=True),
-        chunk(b"iCCP", b"x\0\0not packed"),
+        chunk(b"cICP", b"\1\1\0\1", wrong=True),
+        chunk(b"tRNS", bytes(6), wrong=True),
         chunk(b"gAMA", b"\0"),
         chunk(b"gAMA", bytes(4)),
         chunk(b"cHRM", b"\0"),
-        chunk(b"cICP", b"\1"),
-        chunk(b"tRNS", bytes(6), wrong=True),
     ],
 )
-def test_damaged_png_chunks_are_passed_over_and_named(tmp_path, damaged):
-    pixels, notes = read(tmp_path, png(IMAGE, damaged))
-    assert (pixels == PIXELS).all() and notes == ["damaged metadata"]
+def test_damaged_png_chunks_are_refused(tmp_path, damaged):
+    assert re.search("is damaged|Truncated|without a meaning", refused(tmp_path, png(IMAGE, damaged)))
 
 
 def test_a_large_profile_of_a_png_is_used(tmp_path):
@@ -183,10 +179,6 @@ def test_a_profile_of_garbage_is_named(tmp_path, kind, size):
 @pytest.mark.parametrize(
     ("marker", "data", "note"),
     [
-        (0xE0, b"JFIF", "damaged metadata"),
-        (0xE0, b"JFIF\0\1", "damaged metadata"),
-        (0xEE, b"Adobe", "damaged metadata"),
-        (0xE2, b"ICC_PROFILE\0\1", "damaged metadata"),
         (0xE2, b"ICC_PROFILE\0\1\3part", "a colour profile that cannot be used, and is not"),
         (0xE2, b"ICC_PROFILE\0\1\1", "a colour profile that cannot be used, and is not"),
         (0xE1, b"Ex", None),
@@ -201,30 +193,37 @@ def test_damaged_segments_of_a_jpeg(tmp_path, marker, data, note):
     assert (pixels == 90).all() and notes == ([note] if note else [])
 
 
-@pytest.mark.parametrize("exif", [bytes(8), RNG.bytes(8), b"II+\0\x08\0\0\0", b"II*\0\xff\xff\xff\x7f"])
-def test_damaged_exif_of_an_avif(tmp_path, exif):
+@pytest.mark.parametrize(
+    ("marker", "data"), [(0xE0, b"JFIF"), (0xE0, b"JFIF\0\1"), (0xEE, b"Adobe"), (0xE2, b"ICC_PROFILE\0\1")]
+)
+def test_segments_of_a_jpeg_that_are_too_short_are_refused(tmp_path, marker, data):
+    jpeg = encoded(Image.new("RGB", (16, 16), (90,) * 3), "JPEG")
+    assert "is damaged" in refused(tmp_path, with_segment(jpeg, marker, data))
+
+
+@pytest.mark.parametrize("exif", [bytes(8), RNG.bytes(8), b"II+\0\x08\0\0\0"])
+def test_damaged_exif_of_an_avif_is_refused(tmp_path, exif):
     content = encoded(Image.new("RGB", (16, 16), (90,) * 3), "AVIF", exif=GOOD_EXIF)
     at = content.index(GOOD_EXIF[6:14])
-    pixels, _ = read(tmp_path, content[:at] + exif + content[at + 8 :])
-    assert abs(pixels - 90).max() <= 2
+    assert "Invalid Exif payload" in refused(tmp_path, content[:at] + exif + content[at + 8 :])
 
 
 @pytest.mark.parametrize("left", [1, 20, 60])
-def test_a_webp_whose_metadata_are_cut_short(tmp_path, left):
+def test_a_webp_that_is_cut_short_is_refused(tmp_path, left):
     content = encoded(IMAGE, "WEBP", lossless=True, exif=GOOD_EXIF)
-    end = content.index(b"EXIF")
-    for cut in (content[: end + 8 + left], content[:-left]):
-        pixels, notes = read(tmp_path, cut)
-        assert (pixels == PIXELS).all() and notes == ["damaged metadata"]
-    assert "cannot be read" in refused(tmp_path, content[: end - 30])
+    for cut in (content[:-left], content[: content.index(b"EXIF") - 30]):
+        refused(tmp_path, cut)
 
 
 @pytest.mark.parametrize("tag", [700, 34675, 33723, 34377, 34665, 34853])
 def test_tags_of_a_tiff_that_lead_nowhere(tmp_path, tag):
     numbers = np.full((8, 8, 3), 90, np.uint8)
     for value in (0, 5, 8, 65535):
-        pixels, notes = read(tmp_path, tiff(numbers, 2, tags={tag: value}))
-        assert (pixels == 90).all() and len(notes) <= 1
+        content = tiff(numbers, 2, tags={tag: value})
+        try:
+            assert (read(tmp_path, content)[0] == 90).all()
+        except InputError as error:
+            assert "is damaged" in str(error) and tag in (700, 34675)
 
 
 def test_frames_that_are_damaged_after_the_first(tmp_path):
@@ -283,17 +282,17 @@ def test_pixels_cut_short_are_refused_unless_asked_for(tmp_path, kind):
     whole, _ = read(tmp_path, content)
     cut = content[: len(content) // 2]
     refused(tmp_path, cut)
-    pixels, notes = read(tmp_path, cut, Tolerance(truncated=True))
+    pixels, notes = read(tmp_path, cut, PictureLimits(allow_truncated=True))
     assert pixels.shape == whole.shape
     assert notes == ["pixels cut short; the missing ones are black"]
     there = slice(-50, None) if kind == "BMP" else slice(0, 50)
     assert (pixels[there] == whole[there]).all()
-    refused(tmp_path, content[:20], Tolerance(truncated=True))
+    refused(tmp_path, content[:20], PictureLimits(allow_truncated=True))
 
 
 def test_a_picture_of_which_nothing_is_left_is_refused(tmp_path):
     content = tiff(RNG.integers(0, 256, (40, 30, 3), dtype=np.uint8), 2, packed=True)
-    assert "decoder error" in refused(tmp_path, content[:-100], Tolerance(truncated=True))
+    assert "decoder error" in refused(tmp_path, content[:-100], PictureLimits(allow_truncated=True))
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path):
@@ -334,7 +333,9 @@ def test_of_several_frames_the_first(tmp_path, kind):
 
 def test_every_format_is_one_that_this_pillow_has(tmp_path):
     assert features.check("avif") and features.check("jpg_2000")
-    assert "is none of JPEG, PNG, BMP, TIFF, WEBP, GIF, JPEG2000, AVIF" in refused(tmp_path, b"%!PS-Adobe-3.0 EPSF")
+    assert "not one of JPEG, PNG, BMP, TIFF, WEBP, GIF, PPM, JPEG2000, AVIF" in refused(
+        tmp_path, b"%!PS-Adobe-3.0 EPSF"
+    )
 
 
 # numbers
@@ -354,35 +355,20 @@ def test_greys_of_16_bits(tmp_path, packed, order):
 )
 def test_min_is_white(tmp_path, packed, order, numbers, bits):
     content = tiff(numbers, photometric=0, order=order, packed=packed)
-    try:
-        pixels, _ = read(tmp_path, content)
-    except InputError as error:
-        assert "a kind that Pillow does not read" in str(error)
-        assert bits == 32 or (bits == 16 and order == ">")
+    if bits > 8:
+        assert re.search("the smallest number is white|a kind that Pillow does not read", refused(tmp_path, content))
     else:
-        wanted = 255 - (numbers.astype(float) * 255 / (2**bits - 1)).round()
-        assert (pixels == wanted[..., None]).all()
+        assert (read(tmp_path, content)[0] == 255 - numbers[..., None]).all()
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
 @pytest.mark.parametrize("packed", [False, True])
 def test_fewer_bits_than_said_are_refused(tmp_path, bits, packed):
     few = DEEP >> (16 - bits)
-    assert "fewer bits than it tells of; save it with 8 bits" in refused(tmp_path, tiff(few, packed=packed))
-    assert "fewer" in refused(tmp_path, encoded(Image.fromarray(few), "PNG"))
+    assert "fewer than the 16 bits it claims; save it with 8 bits" in refused(tmp_path, tiff(few, packed=packed))
+    assert "fewer than" in refused(tmp_path, encoded(Image.fromarray(few), "PNG"))
     colour = np.stack([few] * 3, 2)
     assert "fewer than the 16 bits" in refused(tmp_path, tiff(colour, 2, packed=packed))
-
-
-def test_fewer_bits_where_the_file_says_so(tmp_path):
-    for bits in (10, 12, 14):
-        few = DEEP >> (16 - bits)
-        pixels, _ = read(tmp_path, tiff(few, tags={281: 2**bits - 1}))
-        assert (pixels == (few * (255 / (2**bits - 1))).round()[..., None]).all()
-    twelve = (DEEP >> 4).reshape(-1, 2)
-    rows = np.stack([twelve[:, 0] >> 4, (twelve[:, 0] & 15) << 4 | twelve[:, 1] >> 8, twelve[:, 1] & 255], 1)
-    pixels, _ = read(tmp_path, tiff(rows.astype(np.uint8).reshape(3, -1), bits=12, width=18))
-    assert (pixels[..., 0] == ((DEEP >> 4) * (255 / 4095)).round().reshape(3, 18)).all()
 
 
 def test_black_is_black_with_any_number_of_bits(tmp_path):
@@ -399,7 +385,7 @@ def test_black_is_black_with_any_number_of_bits(tmp_path):
 @pytest.mark.parametrize("packed", [False, True])
 def test_greys_of_32_bits(tmp_path, packed):
     wide = DEEP.astype(np.uint32) * 65537
-    assert (read(tmp_path, tiff(wide, packed=packed))[0] == (DEEP / 257).round()[..., None]).all()
+    assert "white is not known" in refused(tmp_path, tiff(wide, packed=packed))
     assert (read(tmp_path, tiff(DEEP.astype(np.uint32), packed=packed))[0] == (DEEP / 257).round()[..., None]).all()
     assert (
         read(tmp_path, tiff(DEEP.astype(np.int32), sign=2, packed=packed))[0] == (DEEP / 257).round()[..., None]
@@ -409,7 +395,7 @@ def test_greys_of_32_bits(tmp_path, packed):
         (DEEP.astype(np.int32) - 5, 2),
         (DEEP.astype(np.int32) * 2, 2),
     ):
-        assert "none of which is known as white" in refused(tmp_path, tiff(numbers, sign=sign, packed=packed))
+        assert "white is not known" in refused(tmp_path, tiff(numbers, sign=sign, packed=packed))
     (tmp_path / "b").write_bytes(tiff(DEEP.astype(np.int32), sign=2, order=">", packed=packed))
     if packed:
         with pytest.raises(InputError, match="big-endian order"):
@@ -465,16 +451,60 @@ def test_a_bmp_that_is_transparent_throughout_is_not(tmp_path, header):
     assert (pixels[0, :3] == PIXELS[0, :3]).all() and (pixels[1:] == 255).all()
 
 
-def test_a_transparent_grey_of_16_bits(tmp_path):
-    content = png(Image.fromarray(DEEP), chunk(b"tRNS", struct.pack(">H", DEEP[2, 3])))
-    pixels, _ = read(tmp_path, content)
-    assert (pixels == np.where(DEEP[2, 3] == DEEP, 255, (DEEP / 257).round())[..., None]).all()
+@pytest.mark.parametrize(
+    ("image", "colour"),
+    [
+        (DEEP, struct.pack(">H", DEEP[2, 3])),
+        (np.arange(16, dtype=np.uint8).reshape(4, 4), struct.pack(">H", 15)),
+        (np.stack([DEEP] * 3, 2), struct.pack(">3H", *[DEEP[2, 3]] * 3)),
+    ],
+    ids=["grey 16", "grey 4", "RGB 16"],
+)
+def test_a_transparent_colour_of_other_than_8_bits_is_refused(tmp_path, image, colour):
+    bits = 4 if image.dtype == np.uint8 else 16
+    rows = np.packbits(np.unpackbits(image[..., None], axis=2)[..., 4:].reshape(4, 16), axis=1) if bits == 4 else image
+    raw = b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in rows)
+    head = struct.pack(">IIBBBBB", *image.shape[1::-1], bits, 2 if image.ndim == 3 else 0, 0, 0, 0)
+    chunks = [chunk(b"IHDR", head), chunk(b"tRNS", colour), chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b"")]
+    whole = b"\x89PNG\r\n\x1a\n"
+    assert "a transparent colour" in refused(tmp_path, whole + b"".join(chunks))
+    pixels, _ = read(tmp_path, whole + b"".join(chunks[:1] + chunks[2:]))
+    wanted = image * 17 if bits == 4 else image / 257
+    assert abs(pixels - wanted.reshape(*image.shape[:2], -1)).max() < 1
 
 
-def test_pieces_read_as_one(tmp_path):
-    (tmp_path / "a").write_bytes(bytes(range(100)))
-    with (tmp_path / "a").open("rb") as whole:
-        pieces = io.BufferedReader(Pieces(whole, [(0, 3), (10, 5), (97, 10)]))
-        assert pieces.read() == bytes([0, 1, 2, 10, 11, 12, 13, 14, 97, 98, 99])
-        assert pieces.seek(4) == 4 and pieces.read(3) == bytes([11, 12, 13])
-        assert pieces.seek(-9, io.SEEK_END) == 9 and pieces.read() == bytes([98, 99])
+@pytest.mark.parametrize("boxed", [False, True])
+@pytest.mark.parametrize("depth", [11, 15, 9, 0x87, 0x8F, 4, 0])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L"])
+def test_a_jpeg_2000_of_other_than_8_bits_is_refused(tmp_path, mode, depth, boxed):
+    content = bytearray(encoded(IMAGE.convert(mode), "JPEG2000", no_jp2=not boxed))
+    assert abs(read(tmp_path, bytes(content))[0] - np.asarray(IMAGE.convert("RGB"))).mean() < 255
+    components = content.index(b"\xff\x4f\xff\x51") + 42
+    content[components : components + 3 * len(mode) : 3] = bytes([depth]) * len(mode)
+    if boxed:
+        content[content.index(b"ihdr") + 14] = depth
+    if mode != "L" or depth < 8 or depth & 0x80:
+        bits = f"{'signed ' if depth & 0x80 else ''}numbers of {1 + (depth & 0x7F)} bits"
+        assert bits in refused(tmp_path, bytes(content))
+
+
+def test_greys_of_16_bits_of_a_jpeg_2000(tmp_path):
+    pixels, _ = read(tmp_path, encoded(Image.fromarray(DEEP), "JPEG2000"))
+    assert (pixels == (DEEP / 257).round()[..., None]).all()
+
+
+@pytest.mark.parametrize(("kind", "white"), [("P5", 255), ("P5", 65535), ("P5", 1023), ("P6", 255), ("P6", 65535)])
+def test_portable_pixmaps(tmp_path, kind, white):
+    channels = 3 if kind == "P6" else 1
+    numbers = RNG.integers(0, white + 1, (6, 9, channels))
+    raw = numbers.astype(">u2" if white > 255 else "u1").tobytes()
+    pixels, notes = read(tmp_path, f"{kind} 9 6 {white}\n".encode() + raw)
+    assert abs(pixels - numbers * (255 / white)).max() < 1 and notes == []
+
+
+def test_a_file_far_larger_than_its_pixels_may_be_is_not_read(tmp_path):
+    (tmp_path / "a").write_bytes(encoded(IMAGE, "PNG"))
+    os.truncate(tmp_path / "a", 2**26 + 2**20)  # a hole, which takes no space
+    with pytest.raises(InputError, match="is larger than"):
+        decode(tmp_path / "a", limits=PictureLimits(0.1))
+    assert decode(tmp_path / "a").shape == (12, 16, 3)

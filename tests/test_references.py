@@ -7,7 +7,7 @@ from PIL import Image
 from tests.commands import run_here, sample_ilvr
 from tests.picture_files import chunk, cmyk_icc, encoded, png
 from utils.errors import InputError
-from utils.pictures import Tolerance
+from utils.pictures import PictureLimits
 from utils.run.references import examine, find_references
 
 RED = Image.new("RGB", (16, 16), "red")
@@ -32,7 +32,7 @@ def put(path, content: bytes = b"") -> None:
 def test_formats_that_were_passed_over(tmp_path, ending):
     put(tmp_path / f"A.{ending.upper()}", encoded(RED, KINDS[ending]))
     references, notes = find_references(tmp_path)
-    found = examine(references, 16, Tolerance())
+    found = examine(references, 16, PictureLimits())
     assert [reference.name for reference in references] == ["A"]
     assert list(found.hashes) == ["A"] and not found.faults and notes == ()
 
@@ -119,7 +119,7 @@ def test_huge_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     """As many at once as there are threads would take that many times the memory."""
     for i in range(6):
         put(tmp_path / f"{i}.png", encoded(RED, "PNG"))
-    monkeypatch.setattr("utils.run.references.HUGE_MEGAPIXELS", 0)
+    monkeypatch.setattr("utils.run.references.HUGE", 0)
     monkeypatch.setattr("utils.run.references.THREADS", 6)
     together, most = [], []
 
@@ -130,5 +130,5 @@ def test_huge_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
         together.pop()
 
     monkeypatch.setattr("utils.pictures.Picture.load", load)
-    assert len(examine(find_references(tmp_path)[0], 16, Tolerance()).hashes) == 6
+    assert len(examine(find_references(tmp_path)[0], 16, PictureLimits()).hashes) == 6
     assert max(most) == 1

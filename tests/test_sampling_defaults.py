@@ -9,7 +9,7 @@ from models.config import parse_config, read_config
 from tests.commands import run_here
 from tests.test_config import GOOD
 from utils.errors import InputError
-from utils.paths import PROJECT
+from utils.files import PROJECT
 from utils.run.arguments import ARGUMENTS, parse_args
 from utils.run.settings import Settings, resolve
 

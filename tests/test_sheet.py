@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from utils.sheet import LABEL_HEIGHT, NARROWEST, TILE, WIDEST, draw_sheet
 
 from tests.commands import contains
-from utils.sheet import LABEL_HEIGHT, NARROWEST, TILE, WIDEST, draw_sheet
 
 
 def pictures(count: int, height: int = 8, width: int = 8) -> list[np.ndarray]:

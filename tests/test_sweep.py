@@ -10,7 +10,6 @@ from PIL import Image
 from tests.commands import launch, read_images, sample_ilvr
 from utils.images import GRID_GAP
 from utils.run.figures import spread
-from utils.sheet import LABEL_HEIGHT
 
 FAST = ("--respace_steps", 3)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from models import UNet, load_network
 from tests.test_golden_ilvr import DATA, WEIGHTS, tiny_config
 from utils.errors import InputError
-from utils.paths import PROJECT
+from utils.files import PROJECT
 
 EMBEDDED = PROJECT / "weights" / "openpeeps64"
 

@@ -1,15 +1,15 @@
-"""What ends a run without being the program's fault: wrong input, or a machine that gives out."""
+"""What ends a run: wrong input, or a machine that gives out."""
 
-MOST_LINES = 20
+MAX_LINES = 20
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; its text says what, where, and what to do.
+    """Something the user gave cannot be used; the text says what, where, and what to do.
 
     The command line prints the text without a traceback and exits with code 2.
 
     Args:
-        faults: one text each; `str` gives one line each, at most `MOST_LINES` of them and the count of the others.
+        faults: one text each; `str` gives one line each, at most `MAX_LINES` of them and the count of the others.
     """
 
     exit_code = 2
@@ -19,8 +19,8 @@ class InputError(ValueError):
 
     def __str__(self) -> str:
         lines = [one_line(fault) for fault in self.args]
-        if len(lines) > MOST_LINES:
-            lines[MOST_LINES - 1 :] = [f"… and {len(lines) - MOST_LINES + 1} more"]
+        if len(lines) > MAX_LINES:
+            lines[MAX_LINES - 1 :] = [f"… and {len(lines) - MAX_LINES + 1} more"]
         return "\n".join(lines)
 
 
@@ -42,11 +42,11 @@ class NotFiniteError(RunError):
     exit_code = 2
 
 
-class SaidByAnotherError(Exception):
-    """The run ends by a fault that another of its processes has put into words.
+class ReportedByOtherRankError(Exception):
+    """The run ends because of a fault that another of its processes has already reported.
 
     Args:
-        exit_code: of that fault.
+        exit_code: the one for that fault.
     """
 
     def __init__(self, exit_code: int) -> None:
@@ -55,5 +55,5 @@ class SaidByAnotherError(Exception):
 
 
 def one_line(text: object) -> str:
-    """`text` with whatever does not print, such as a newline in a file's name, written as its escape."""
+    """Return `text` with whatever does not print, such as a newline in a file's name, written as its escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))

@@ -1,51 +1,61 @@
-"""Files that are whole or not there, and nothing but files."""
+"""Files on disk: written whole or not at all, and read only if they are regular and small enough."""
 
 import errno
+import json
 import os
 import re
 import secrets
+import shlex
 import stat
 from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from utils.errors import InputError, RunError
 
-# a temporary file's name: the file's own, and random digits or, of older versions, a process's number
+PROJECT = Path(__file__).resolve().parent.parent  # the checkout that the project runs from
+MAX_JSON_BYTES = 2**25  # the index of many shards has some millions
+MAX_YAML_BYTES = 2**17  # PyYAML takes about a second for them; no config has a tenth
+
+# a temporary file's name: the file's own, and random digits or, in older versions, a process's number
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp", re.DOTALL)
 
 
-def temporary_name(name: str = "") -> str:
-    """A hidden name that no other process chooses; not even one of another machine or container."""
-    return f".{name}.{secrets.token_hex(8)}.tmp"
-
-
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it, so that no partial file ever bears its name.
+    """Write a file beside its place and rename it, so that a partial file never has its name.
 
     Raises:
-        RunError: it cannot be written (disk full, folder gone, …); nothing of it is left behind.
+        RunError: the file cannot be written (disk full, folder gone, …); no part of it is left behind.
     """
-    temporary = path.with_name(temporary_name(path.name))
+    temporary = _temporary(path)
     try:
         try:
-            with temporary.open("xb") as file:  # x: never through a link that lies there
+            with temporary.open("xb") as file:  # x: never through a link that exists there
                 file.write(content)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
-            f"{path}: cannot be written: {error.strerror or error}; what is finished is kept, and the same command "
+            f"{path}: cannot be written: {error.strerror or error}; finished images are kept, and the same command "
             "goes on with the rest"
         ) from None
 
 
+def _temporary(path: Path) -> Path:
+    """Return a hidden path beside `path` that no other process chooses, not even one on another machine."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
 def remove_leftovers(folders: Iterable[Path], is_output: Callable[[Path], bool]) -> None:
-    """Remove the temporary files of runs that were killed while writing; nobody else's.
+    """Remove the temporary files of runs that were killed while writing, and no others.
 
     Args:
-        is_output: whether a run writes a file of this path.
+        folders: where to look.
+        is_output: returns whether a run writes a file of this path.
     """
     for folder in folders:
         for path in folder.glob(".*.tmp"):
@@ -55,7 +65,7 @@ def remove_leftovers(folders: Iterable[Path], is_output: Callable[[Path], bool])
 
 
 def make_save_dir(folder: Path, dry_run: bool = False) -> None:
-    """Make an output folder and see that files can be written there; in a dry run, only see whether they could.
+    """Make an output folder and check that files can be written there; in a dry run, only check that they could.
 
     Raises:
         InputError: they cannot.
@@ -65,7 +75,7 @@ def make_save_dir(folder: Path, dry_run: bool = False) -> None:
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise InputError(f"save_dir {folder}: cannot be written to")
         return
-    probe = folder / temporary_name()
+    probe = _temporary(folder / "probe")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
@@ -75,16 +85,16 @@ def make_save_dir(folder: Path, dry_run: bool = False) -> None:
 
 
 def check_access(path: Path) -> None:
-    """See that a folder, and those in it, can be looked into; of a file, nothing.
+    """Check that a folder and its subfolders can be searched; nothing is checked for a file.
 
     Raises:
-        InputError: one cannot.
+        InputError: one of them cannot.
     """
     if not os.path.isdir(path):
         return
     try:
         with os.scandir(path) as entries:
-            for entry in entries:  # asking what they are already needs the permission
+            for entry in entries:  # asking what an entry is already needs the permission
                 if entry.is_dir():
                     os.stat(os.path.join(entry.path, "."))
         os.stat(os.path.join(path, "."))
@@ -93,42 +103,130 @@ def check_access(path: Path) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """See that an output file may be written there: nothing is there, or a file, or a link, which is not followed.
+    """Check that an output file may be written to `path`: there is nothing, a file, or a link, which is not followed.
 
     Raises:
-        InputError: something else is.
+        InputError: there is something else.
     """
     if os.path.lexists(path) and not os.path.islink(path) and not os.path.isfile(path):
-        kind = "a folder" if os.path.isdir(path) else "something that is no file"
+        kind = "a folder" if os.path.isdir(path) else "something other than a file"
         raise InputError(f"{path}: is in the way: {kind} where a file is to be written")
 
 
-def open_regular(path: Path, most_bytes: int | None = None) -> BufferedReader:
-    """Open a file for reading; a pipe or a device, which may never end or never answer, is not opened.
+def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
+    """Open a file for reading, but no pipe or device, which may never end or never answer.
 
     Args:
         path: the file, or a link to it.
-        most_bytes: the largest that is wanted.
+        max_bytes: the largest size accepted.
 
     Raises:
-        OSError: it cannot be opened, is no regular file, or is larger.
+        OSError: it cannot be opened, is not a regular file, or is larger.
     """
-    _check_regular(os.stat(path), most_bytes)
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    # opening a pipe would wait for its other end
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and (max_bytes is None or status.st_size <= max_bytes):
+        return file
+    file.close()
+    if max_bytes is not None and stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EFBIG, f"is larger than {max_bytes // 1024} KB")
+    raise OSError(errno.EINVAL, "is not a file")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        InputError: it cannot be read, is not JSON, or holds something else.
+    """
     try:
-        _check_regular(os.fstat(file.fileno()), most_bytes)  # it may have been replaced
-    except OSError:
-        file.close()
-        raise
-    return file
+        with open_regular(path, MAX_JSON_BYTES) as file:
+            content = json.loads(file.read().decode("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold a JSON object")
+    return content
 
 
-def _check_regular(status: os.stat_result, most_bytes: int | None) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is not a file" if not stat.S_ISDIR(status.st_mode) else "is a folder")
-    if most_bytes is not None and status.st_size > most_bytes:
-        raise OSError(errno.EFBIG, f"is larger than {most_bytes // 2**10} KB")
+class PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader with the numbers of YAML 1.2, without merge keys (`<<`) and repeated keys.
+
+    In YAML 1.1, which PyYAML reads, 1e-6 is a string, 020 is 16 and 1:30 is 90. Here 1e-6 is a number, and the other
+    two are strings, which are refused wherever a number is expected.
+
+    Merge keys double the work at each level of nesting. libyaml's faster loader overflows its stack on deep nesting.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("int", "float", "merge")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct a mapping, each key of which must be given once."""
+        mapping = yaml.constructor.BaseConstructor.construct_mapping(self, node, deep)  # no merge keys
+        if len(mapping) < len(node.value):
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} is given twice", node.start_mark)
+        return mapping
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe waits for its other end
+NUMBERS = {
+    "int": r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+)$",
+    "float": r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+|[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?"
+    r"|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$",
+}
+for kind, pattern in NUMBERS.items():
+    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(pattern), list("-+0123456789."))
+
+
+def read_yaml(path: Path, what: str) -> object:
+    """Read a YAML file that anyone may have written, in bounded time.
+
+    Args:
+        path: the file.
+        what: what it is, for messages.
+
+    Raises:
+        InputError: there is no such file, it is not YAML, or it is larger than `MAX_YAML_BYTES`.
+    """
+    try:
+        with open_regular(path, MAX_YAML_BYTES) as file:
+            return parse_yaml(file.read(), f"{what} {path}")
+    except OSError as error:
+        raise InputError(f"{what} {path}: cannot be read: {error.strerror or error}") from None
+
+
+def parse_yaml(content: bytes, source: str) -> object:
+    """Parse YAML into plain values; it cannot name code.
+
+    Args:
+        content: at most `MAX_YAML_BYTES`.
+        source: where it is from, for messages.
+
+    Raises:
+        InputError: it is not YAML.
+    """
+    try:
+        return yaml.load(content.decode("utf-8"), Loader=PlainLoader)
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: is not a text file") from None
+    except (yaml.YAMLError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"{source}: is not valid YAML: {problem}") from None
+
+
+def command_line(words: Iterable[str]) -> str:
+    r"""Join words into one line that people can paste into bash; words that do not print become $'…\xff…'."""
+    plain = {byte: chr(byte) for byte in range(0x20, 0x7F) if chr(byte) not in "'\\"}
+    return " ".join(
+        shlex.quote(word)
+        if word.isprintable()
+        else "$'" + "".join(plain.get(byte, f"\\x{byte:02x}") for byte in os.fsencode(word)) + "'"
+        for word in words
+    )

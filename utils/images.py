@@ -1,30 +1,33 @@
-"""Images in and out: a reference → [-1, 1] at the model's size; samples → PNG files and a grid."""
+"""Images in and out: a reference → [-1, 1] at the model's size; samples → PNG files and grids."""
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, zip_longest
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo, iTXt
 from torch import Tensor
 
 from utils.errors import InputError
 from utils.files import open_regular, write_atomically
-from utils.pictures import Picture, Tolerance, open_picture
+from utils.pictures import PictureFile, PictureLimits, open_picture
 from utils.resize_right import resize_matrix
 
 BAND = 2**20  # pixels of a picture that are converted at a time
 GRID_GAP = 2  # pixels between the pictures of a grid
+TILE = 128  # pixels of the longer side of a labelled grid's pictures, about
+SCREEN = 1.6  # width over height, about
 
 Shape = tuple[int, int]  # height and width, in pixels
 
 
 def from_pixels(pixels: Tensor) -> Tensor:
-    """[..., H, W, C] uint8 → [..., C, H, W] float32 in [-1, 1], the way back from `to_pixels`."""
+    """Map [..., H, W, C] uint8 to [..., C, H, W] float32 in [-1, 1]; `to_pixels` is the way back."""
     return pixels.movedim(-1, -3) / 127.5 - 1
 
 
@@ -32,19 +35,19 @@ def read_reference(
     path: Path,
     size: int | Shape,
     channels: int = 3,
-    tolerance: Tolerance | None = None,
+    limits: PictureLimits | None = None,
     sha256: str | None = None,
     canvas: Shape | None = None,
 ) -> Tensor:
-    """Read a picture, resized until it just covers `size`, cropped around its centre.
+    """Read a picture, resized until it just covers `size` and cropped around its centre.
 
     Args:
         path: the file.
         size: (height, width) wanted, in pixels, or one number for a square.
         channels: 3 for colour, 1 for grey.
-        tolerance: what the picture may cost and lack.
-        sha256: what the file's content has to be.
-        canvas: crop to this larger (height, width) instead; where the picture ends, it is mirrored.
+        limits: what the picture may cost and lack.
+        sha256: what the hash of the file's content has to be.
+        canvas: crop to this larger (height, width) instead; the picture is mirrored where it ends.
 
     Returns:
         [channels, H, W], float32 in [-1, 1].
@@ -53,23 +56,29 @@ def read_reference(
         InputError: it cannot be read as a picture, or is not the one it was.
     """
     shape = (size, size) if isinstance(size, int) else size
-    with open_picture(path, tolerance) as picture:
+    with open_picture(path, limits) as picture:
         if sha256 not in (None, picture.sha256):
-            raise InputError(f"{path}: was replaced during the run; the same command makes its images anew")
+            raise InputError(f"{path}: was replaced during the run; run the same command again to redo its images")
         picture.load(max(shape))
-        return _resize(picture, picture.swap(shape), picture.swap(canvas or shape), channels).clamp(-1, 1)
+        middle = _resize(picture, picture.swap(shape), picture.swap(canvas or shape), channels).clamp(-1, 1)
+        return torch.from_numpy(picture.turn(middle.movedim(0, -1).numpy()).copy()).movedim(-1, 0)
 
 
-def _resize(picture: Picture, shape: Shape, canvas: Shape, channels: int) -> Tensor:
-    """The middle of a decoded picture that just covers `shape`, as much of it as `canvas` is; [channels, H, W].
+def _resize(picture: PictureFile, shape: Shape, canvas: Shape, channels: int) -> Tensor:
+    """Return the middle of a decoded picture that just covers `shape`, as much of it as `canvas` holds.
 
-    Band by band, for the picture may be huge. Both shapes are as the picture is stored.
+    The picture is converted in bands, for it may be huge. Both shapes, and [channels, H, W], are as it is stored.
     """
-    sides = list(zip((picture.height, picture.width), shape, strict=True))
-    shrink, scale = min(have / want for have, want in sides), max(want / have for have, want in sides)
-    # Centres stay on each other, so that asking for the middle alone is resizing and cropping in one.
-    top, bottom = _around_middle(picture.height, canvas[0], shrink)
-    left, right = _around_middle(picture.width, canvas[1], shrink)
+    shrink = min(picture.height / shape[0], picture.width / shape[1])
+    scale = max(shape[0] / picture.height, shape[1] / picture.width)
+    # What no pixel of the middle sees is cut off on both sides: a picture may be a single row of a hundred million
+    # pixels. Centres stay on each other, so that asking for the middle alone is resizing and cropping in one.
+    margin = math.ceil(2 * max(1, shrink)) + 2  # half of the cubic kernel's width, and some
+    top, left = (
+        max(0, (length - round(shrink * size)) // 2 - margin)
+        for length, size in zip((picture.height, picture.width), canvas, strict=True)
+    )
+    bottom, right = picture.height - top, picture.width - left
     rows, columns = (
         resize_matrix(length, size, scale, pad_mode="symmetric").float()
         for length, size in zip((bottom - top, right - left), canvas, strict=True)
@@ -82,28 +91,17 @@ def _resize(picture: Picture, shape: Shape, canvas: Shape, channels: int) -> Ten
         (seen,) = weights.any(1).nonzero(as_tuple=True)
         band = from_pixels(torch.from_numpy(picture.pixels(slice(start, stop), slice(left, right), channels).copy()))
         squeezed[:, seen] += weights[seen] @ band
-    middle = squeezed @ columns.mT
-    return torch.from_numpy(picture.turn(middle.movedim(0, -1).numpy()).copy()).movedim(-1, 0)
-
-
-def _around_middle(length: int, size: int, shrink: float) -> tuple[int, int]:
-    """From where to where a side counts: what no pixel of the middle, `size` when shrunk, sees is cut off.
-
-    The centre stays it. A picture may be a single row of a hundred million pixels.
-    """
-    margin = math.ceil(2 * max(1, shrink)) + 2  # half of the cubic kernel's width, and some
-    cut = max(0, (length - round(shrink * size)) // 2 - margin)
-    return cut, length - cut
+    return squeezed @ columns.mT
 
 
 def to_pixels(images: Tensor) -> np.ndarray:
-    """[..., C, H, W] in [-1, 1] → [..., H, W, 3] uint8."""
+    """Map [..., C, H, W] in [-1, 1], C being 1 or 3, to [..., H, W, 3] uint8."""
     pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1)
     return pixels.expand(*pixels.shape[:-1], 3).numpy()
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """A PNG of ours, [H, W, 3] uint8."""
+    """Read a PNG that `save_png` wrote, [H, W, 3] uint8."""
     with open_regular(path) as stream, Image.open(stream, formats=["PNG"]) as file:
         return np.asarray(file.convert("RGB"))
 
@@ -114,7 +112,7 @@ def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = No
     Args:
         pixels: [H, W, 3] uint8.
         path: where to.
-        text: text chunks to carry, name → value.
+        text: text chunks to store, name → value.
 
     Raises:
         RunError: it cannot be written.
@@ -127,30 +125,109 @@ def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = No
     write_atomically(path, file.getvalue())
 
 
+@dataclass(frozen=True)
+class PngText:
+    """The text in a file, none if it is not a PNG; and whether it is a PNG from its beginning to its end."""
+
+    text: Mapping[str, str]
+    is_whole: bool
+
+
+def read_png_text(path: Path) -> PngText | None:
+    """Read the text chunks of a PNG that `save_png` wrote; its pixels are checked by their checksums, not decoded.
+
+    Returns:
+        None where there is no file, or an empty one.
+
+    Raises:
+        InputError: something other than a file is there, or one that cannot be read, so that it may be anything.
+    """
+    try:
+        with open_regular(path) as file:
+            if not file.read(1):
+                return None
+            file.seek(0)
+            text: dict[str, str] = {}
+            try:
+                with Image.open(file, formats=["PNG"]) as image:
+                    text = {str(name): str(value) for name, value in image.info.items() if isinstance(value, iTXt)}
+                    image.verify()
+            except Exception:  # of any kind: it is damaged, or not a PNG
+                return PngText(text, False)
+            return PngText(text, True)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return None
+        raise InputError(f"{path}: is in the way, and cannot be read: {error.strerror or error}") from None
+
+
 def make_sheet(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
-    """[N, H, W, 3] uint8 in rows of so many, [H', W', 3]."""
+    """Lay out [N, H, W, 3] uint8 in rows of so many pictures; return [H', W', 3]."""
     return make_grid([list(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])
 
 
-def make_grid(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Lay pictures out in rows on white.
+def make_grid(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:
+    """Lay out pictures in rows and columns on white.
 
     Args:
-        rows: pictures [H, W, 3] uint8; rows may differ in length.
+        rows: pictures [H, W, 3] uint8, or None for an empty place; rows may differ in length.
 
     Returns:
         [H', W', 3] uint8.
     """
-    columns = [[picture for picture in column if picture is not None] for column in zip_longest(*rows)]
-    tops = _places(max(picture.shape[0] for picture in row) for row in rows)
-    lefts = _places(max(picture.shape[1] for picture in column) for column in columns)
+
+    def edges(lines: Sequence[Sequence[np.ndarray | None]], axis: int) -> list[int]:
+        sides = [max((each.shape[axis] for each in line if each is not None), default=0) for line in lines]
+        return list(accumulate(sides, lambda edge, side: edge + side + GRID_GAP, initial=0))
+
+    tops, lefts = edges(rows, 0), edges(list(zip_longest(*rows)), 1)
     grid = np.full((tops[-1] - GRID_GAP, lefts[-1] - GRID_GAP, 3), 255, np.uint8)
     for top, row in zip(tops, rows, strict=False):
         for left, picture in zip(lefts, row, strict=False):
-            grid[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+            if picture is not None:
+                grid[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return grid
 
 
-def _places(sides: Iterable[int]) -> list[int]:
-    """Where pictures of such sides begin, one after the other, and where a further one would."""
-    return list(accumulate(sides, lambda place, side: place + side + GRID_GAP, initial=0))
+def make_labelled_grid(
+    rows: Sequence[Sequence[np.ndarray | None]], labels: Sequence[str], note: str = ""
+) -> np.ndarray:
+    """Lay out a table of pictures of one size under column labels, in blocks side by side that fill a screen.
+
+    Small pictures are enlarged by a whole factor, and large ones reduced by one, to about `TILE` pixels.
+
+    Args:
+        rows: of pictures [H, W, 3] uint8, or None for an empty place.
+        labels: one for each column.
+        note: a line to stand below.
+
+    Returns:
+        [H', W', 3] uint8.
+    """
+    longer = max(max(picture.shape[:2]) for row in rows for picture in row if picture is not None)
+    times, factor = max(1, round(TILE / longer)), max(1, math.ceil(longer / (2 * TILE)))
+    tiles = [
+        [
+            None if each is None else np.asarray(Image.fromarray(each).reduce(factor)).repeat(times, 0).repeat(times, 1)
+            for each in row
+        ]
+        for row in rows
+    ]
+    height, width = next(tile.shape[:2] for row in tiles for tile in row if tile is not None)
+    blocks = min(len(rows), max(1, round(math.sqrt(SCREEN * len(rows) * height / (len(labels) * width)))))
+    length = math.ceil(len(rows) / blocks)
+    header = [_draw_text(label) for label in labels]
+    margin = np.full((1, 2 * TILE // 8, 3), 255, np.uint8)
+    parts: list[np.ndarray | None] = []
+    for start in range(0, len(rows), length):
+        parts += [make_grid([header, *tiles[start : start + length]]), margin]
+    table = make_grid([parts[:-1]])
+    return make_grid([[table], [_draw_text(note)]]) if note else table
+
+
+def _draw_text(text: str) -> np.ndarray:
+    """Draw a line in Pillow's default font, [H, W, 3] uint8."""
+    font = ImageFont.load_default(13)
+    image = Image.new("RGB", (max(1, math.ceil(font.getlength(text))), 20), "white")
+    ImageDraw.Draw(image).text((0, 2), text, "black", font)
+    return np.asarray(image)

@@ -1,54 +1,51 @@
-"""Any picture file as a person sees it: 8-bit sRGB, whatever the file keeps its pixels in."""
+"""A picture file as a person sees it, 8-bit sRGB, by Pillow; what Pillow reads wrong is put right or refused."""
 
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError, features
 
+from utils.batching import return_freed_memory
+from utils.colours import ADOBE_GAMMA, ADOBE_RGB, declared_profile, rgb_profile, srgb_transform
 from utils.errors import InputError
-from utils.icc_profiles import ADOBE_GAMMA, ADOBE_RGB, rgb_profile
-from utils.memory import return_freed_memory
-from utils.picture_colours import Colours, in_mode
-from utils.picture_headers import DAMAGED, exif_is_whole, read_header
-from utils.picture_values import layout_of, values_of
+from utils.files import open_regular
 
-FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF"]  # and few others: some of Pillow's readers start programs
+FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"]  # few: some of Pillow's readers start programs
 FORMATS += [name for name, codec in (("JPEG2000", "jpg_2000"), ("AVIF", "avif")) if codec in features.get_supported()]
 HUGE = 64  # megapixels: a larger JPEG is decoded no finer than is needed
-FINEST = 4  # pixels of its shorter side for each that it is resized to
-TURNS = {  # EXIF orientation: whether to swap rows with columns, then to mirror the rows, and the columns
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
+FINEST = 4  # pixels of the shorter side for each that it is resized to
+MAX_PIXEL_BYTES, MAX_OTHER_BYTES = 8, 2**26  # of a file: for each pixel allowed (four channels of 16 bits), and beside
+
+DEEP_GREYS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of more than 8 bits
+MIN_WHITE = 2**14  # a picture whose 16-bit numbers are all smaller has 12 bits, say, and its white is not known
+BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
+ADVICE = "save it with 8 bits, or with 16 of which white takes the largest number"
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is one for all; here each picture is measured before it is decoded
+PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # bytes unpacked, also of a colour profile
 
 
 @dataclass(frozen=True)
-class Tolerance:
-    """What a picture may cost, and what it may lack.
+class PictureLimits:
+    """What a picture may cost and lack.
 
     Attributes:
         max_megapixels: the largest picture to decode.
-        truncated: whether to read one whose pixels are cut short; what is missing is black.
+        allow_truncated: whether to read one whose pixels are cut short; the missing ones are black.
     """
 
     max_megapixels: float = 512
-    truncated: bool = False
+    allow_truncated: bool = False
 
 
-class Picture:
+class PictureFile:
     """An open picture file; `open_picture` makes one.
 
     Attributes:
@@ -56,41 +53,33 @@ class Picture:
         megapixels: its size.
         stored: height and width in pixels.
         height, width: the same; after `load`, of what was decoded.
-        notes: what there is to be said of how it was read, a few words each.
+        notes: remarks on how it was read, a few words each.
     """
 
-    def __init__(self, file: BufferedReader, tolerance: Tolerance) -> None:
-        self.state = _state(file)
+    def __init__(self, file: BufferedReader, limits: PictureLimits) -> None:
+        self.file, self.limits, self.notes = file, limits, list[str]()
+        self._status = os.fstat(file.fileno())
         self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        header = read_header(file)
-        self.file, self.tolerance, self.profile = file, tolerance, header.profile
-        self.notes = [*header.notes]
-        self.image = Image.open(header.file, formats=FORMATS)
-        self.width, self.height = self.image.size
+        file.seek(0)
+        self.image: Any = Image.open(file, formats=FORMATS)
+        self.stored = self.height, self.width = self.image.size[::-1]
         self.megapixels = self.width * self.height / 1e6
-        self.stored = self.height, self.width
-        self.orientation = 1
-        if self.megapixels > tolerance.max_megapixels:
-            raise ValueError(f"has {self.megapixels:.1f} megapixels; the limit is {tolerance.max_megapixels:g}")
-        self.layout = layout_of(self.image)
-        if header.frames > 1 or self._has_more_frames():
-            self.notes.append("several frames, of which the first is used")
-        if not isinstance(self.image.info.get("xmp", b""), bytes):  # of a TIFF, where Pillow would stumble over it
-            del self.image.info["xmp"]
-            self.notes.append(DAMAGED)
-
-    def _has_more_frames(self) -> bool:
+        if self.megapixels > limits.max_megapixels:
+            raise ValueError(f"has {self.megapixels:.1f} megapixels; the limit is {limits.max_megapixels:g}")
+        self._rawmode = check_numbers(self.image)
         try:
-            return getattr(self.image, "is_animated", False)
-        except Exception:  # of whatever kind, in what is not the first frame
+            is_animated = getattr(self.image, "is_animated", False)
+        except Exception:  # of any kind, in a frame after the first
             self.image.seek(0)
-            return True
+            is_animated = True
+        self.notes += ["several frames, of which the first is used"] if is_animated else []
+        self._profile = declared_profile(self.image, file)
 
     def load(self, size: int | None = None) -> None:
         """Decode the pixels.
 
         Args:
-            size: that the shorter side will be resized to; a huge JPEG is decoded no finer than that needs.
+            size: the shorter side will be resized to this; a huge JPEG is decoded no finer than that needs.
 
         Raises:
             ValueError, OSError: they are damaged or of unknown meaning, or the file has been changed meanwhile.
@@ -100,117 +89,158 @@ class Picture:
         try:
             self.image.load()
         except OSError:
-            if not self.tolerance.truncated:
-                raise
             self.image.tile = []  # what was decoded stays; without any left to decode, it is a picture
-            if getattr(self.image, "_im", None) is None or self.image.getbbox(alpha_only=False) is None:
+            if not self.limits.allow_truncated or self.image.getbbox(alpha_only=False) is None:
                 raise
             self.notes.append("pixels cut short; the missing ones are black")
-        if _state(self.file) != self.state:
+        status = os.fstat(self.file.fileno())
+        if (status.st_size, status.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise ValueError("was changed while it was read")
+        check_white(self.image, self._rawmode)
+        if self.image.format == "BMP" and self.image.mode == "RGBA" and self.image.getextrema()[3] == (0, 0):
+            self.image = self.image.convert("RGB")  # programs leave the fourth byte empty
         self.width, self.height = self.image.size
-        self.values = values_of(self.image, self.layout)
-        self.orientation, profile = self._exif()
-        profile = self.profile or self.image.info.get("icc_profile", profile)
-        if "icc_profile" in self.image.info and not isinstance(profile, bytes):  # parts of it are missing
-            profile = b""
-        self.colours = Colours(self.image.mode, profile)
-        self.notes += [self.colours.note] if self.colours.note else []
-
-    def _exif(self) -> tuple[int, bytes | None]:
-        """The orientation, and the profile of the colours that cameras note there."""
+        self.orientation, profile = 1, self._profile
         try:
             exif = self.image.getexif()
-            orientation = exif.get(ExifTags.Base.Orientation, 1)
             camera = exif.get_ifd(ExifTags.IFD.Exif)
-            colours = camera.get(ExifTags.Base.ColorSpace)
-            further = exif.get_ifd(ExifTags.IFD.Interop) if ExifTags.IFD.Interop in camera else {}
-            interop = further.get(ExifTags.Interop.InteropIndex)
-            is_whole = exif_is_whole(self.image.info.get("exif", b""))
-        except Exception:  # of whatever kind, in what is not the picture
-            orientation, colours, interop, is_whole = 1, None, None, False
-        self.notes += [] if is_whole else [DAMAGED]
-        is_adobe = colours == 2 or interop == "R03"  # Design rule for Camera File system, 2.0
-        return orientation, rgb_profile(ADOBE_RGB, ADOBE_GAMMA) if is_adobe else None
+            interop = exif.get_ifd(ExifTags.IFD.Interop) if ExifTags.IFD.Interop in camera else {}
+            self.orientation = exif.get(ExifTags.Base.Orientation, 1)
+            # Design rule for Camera File system, 2.0
+            if camera.get(ExifTags.Base.ColorSpace) == 2 or interop.get(ExifTags.Interop.InteropIndex) == "R03":
+                profile = profile or rgb_profile(ADOBE_RGB, ADOBE_GAMMA)
+        except Exception:  # of any kind, in what is not the picture
+            self.notes.append("damaged metadata")
+        self._use_profile(profile)
+
+    def _use_profile(self, profile: bytes | None) -> None:
+        """Find how colours become sRGB: the mode to bring them into, and a transform by littleCMS, or None.
+
+        Args:
+            profile: ICC; None where the picture has none.
+        """
+        mode = self.image.mode
+        self._mode = mode if mode in ("CMYK", "LAB") else "L" if mode[0] in "1LI" else "RGB"
+        self._transform = None
+        try:
+            if profile is not None:
+                self._mode, self._transform = srgb_transform(self._mode, profile)
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            self.notes.append("a colour profile that cannot be used, and is not")
+        if mode == "LAB" and self._transform is None:
+            self._transform = srgb_transform("LAB")[1]
+        if mode == "CMYK" and profile is None:
+            self.notes.append("CMYK without a colour profile, whose colours are a guess")
 
     def pixels(self, rows: slice, columns: slice, channels: int) -> np.ndarray:
-        """A part of the decoded picture, as stored: [h, w, channels] uint8, sRGB, on white where it is transparent."""
-        part = self.values.to_8_bits(self.image.crop((columns.start, rows.start, columns.stop, rows.stop)))
+        """Return a part of the decoded picture, as stored.
+
+        Args:
+            rows, columns: which part, with a start and a stop.
+            channels: 3 for colour, 1 for grey.
+
+        Returns:
+            [h, w, channels] uint8, sRGB, on white where it is transparent.
+        """
+        part = self.image.crop((columns.start, rows.start, columns.stop, rows.stop))
+        if part.mode in DEEP_GREYS:
+            part = Image.fromarray((np.asarray(part) * (255 / 65535)).round().astype(np.uint8))
         alpha = None
         if part.has_transparency_data:
-            part = part.convert("LA" if self.colours.mode == "L" else "RGBA")
+            part = part.convert("LA" if self._mode == "L" else "RGBA")
             alpha = part.getchannel("A")
-        part = in_mode(self.colours.to_srgb(part), "RGB" if channels == 3 else "L")
+        part = part if part.mode == self._mode else part.convert(self._mode)
+        part = part if self._transform is None else self._transform.apply(part)
+        part = part.convert("RGB" if channels == 3 else "L")
         if alpha is not None:
             part = Image.composite(part, Image.new(part.mode, part.size, "white"), alpha)
         return np.asarray(part).reshape(part.height, part.width, channels)
 
     def swap(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """A height and width as stored → as it is to be seen, and back. Known after `load`."""
-        return shape[::-1] if self.orientation in TURNS and TURNS[self.orientation][0] else shape
+        """Turn a height and width as stored into those to be seen, or back; known after `load`."""
+        return shape[::-1] if self.orientation in (5, 6, 7, 8) else shape
 
     def turn(self, pixels: np.ndarray) -> np.ndarray:
-        """[H, W, …] as stored → as it is to be seen."""
-        swap, rows, columns = TURNS.get(self.orientation, (False, False, False))
-        pixels = pixels.swapaxes(0, 1) if swap else pixels
-        return pixels[:: -1 if rows else 1, :: -1 if columns else 1]
-
-    def close(self) -> None:
-        """Let go of the pixels."""
-        self.image.close()
-        if self.megapixels > HUGE:
-            return_freed_memory()
+        """Turn [H, W, …] as stored into the picture to be seen, by EXIF's orientation."""
+        pixels = pixels.swapaxes(0, 1) if self.orientation in (5, 6, 7, 8) else pixels
+        pixels = pixels[::-1] if self.orientation in (3, 4, 7, 8) else pixels
+        return pixels[:, ::-1] if self.orientation in (2, 3, 6, 7) else pixels
 
 
 @contextmanager
-def open_picture(path: Path, tolerance: Tolerance | None = None) -> Iterator[Picture]:
+def open_picture(path: Path, limits: PictureLimits | None = None) -> Iterator[PictureFile]:
     """Open a picture file and see how large it is; nothing is decoded yet.
 
+    Args:
+        path: JPEG, PNG, BMP, TIFF, WebP, GIF, PBM/PGM/PPM, JPEG 2000 or AVIF.
+        limits: what it may cost and lack.
+
     Raises:
-        InputError: of whatever goes wrong with the picture, also within the `with` block.
+        InputError: whatever goes wrong with the picture, also within the `with` block.
     """
+    limits = limits or PictureLimits()
     try:
-        if path.exists() and not path.is_file():  # a pipe would keep us waiting
-            raise ValueError("is not a file")
-        with path.open("rb") as file, closing(Picture(file, tolerance or Tolerance())) as picture:
-            yield picture
+        with open_regular(path, MAX_OTHER_BYTES + int(MAX_PIXEL_BYTES * 1e6 * limits.max_megapixels)) as file:
+            picture = PictureFile(file, limits)
+            try:
+                yield picture
+            finally:
+                picture.image.close()
+                if picture.megapixels > HUGE:
+                    return_freed_memory()
     except InputError:
         raise
     except Exception as error:  # a decoder may fail on a broken file in any way
-        raise InputError(f"{path}: cannot be read as an image: {_problem(error)}") from None
+        problem = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
+        if isinstance(error, UnidentifiedImageError):
+            problem = f"is damaged, of a kind that Pillow does not read, or not one of {', '.join(FORMATS)}"
+        elif not isinstance(error, (OSError, ValueError)):
+            problem = f"is damaged ({problem})"
+        raise InputError(f"{path}: cannot be read as an image: {problem}") from None
 
 
-def decode(path: Path, channels: int = 3, tolerance: Tolerance | None = None) -> np.ndarray:
-    """Read a picture file as a person sees it.
-
-    EXIF orientation is honoured, transparency is composited on white, and colours are converted to sRGB by what the
-    file says of them.
-
-    Args:
-        path: the file: JPEG, PNG, BMP, TIFF, WebP, GIF, JPEG 2000 or AVIF.
-        channels: 3 for colour, 1 for grey.
-        tolerance: what the picture may cost and lack.
+def check_numbers(image: Image.Image) -> str:
+    """Check that Pillow will read the numbers of a picture right that is open, but not decoded yet.
 
     Returns:
-        [H, W, channels], uint8.
+        Pillow's raw mode: how the file keeps its numbers.
 
     Raises:
-        InputError: it cannot be read as a picture.
+        ValueError: it would read them wrong, or their meaning is not known.
     """
-    with open_picture(path, tolerance) as picture:
-        picture.load()
-        return picture.turn(picture.pixels(slice(0, picture.height), slice(0, picture.width), channels))
+    codec, _, _, arguments = (getattr(image, "tile", None) or [("", None, 0, "")])[0]
+    rawmode = str(arguments[0] if isinstance(arguments, tuple) else arguments)
+    tags = getattr(image, "tag_v2", {})
+    is_deep = np.max(tags.get(BITS, 1)) > 8
+    if is_deep and tags.get(PLANES) == 2 and codec == "raw":
+        raise ValueError("has 16 bits of each colour in planes of their own; save it with 8 bits, or in one plane")
+    if is_deep and tags.get(PHOTOMETRIC) == 0:
+        raise ValueError(f"has more than 8 bits, of which the smallest number is white; {ADVICE}")
+    if 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)) and "32" not in rawmode:
+        raise ValueError(f"has signed numbers, whose white is not known; {ADVICE}")
+    if rawmode == "I;32BS" and codec == "libtiff":
+        raise ValueError(f"has packed numbers of 32 bits in big-endian order, which cannot be read; {ADVICE}")
+    if image.mode == "F":
+        raise ValueError(f"has floating-point numbers, whose white is not known; {ADVICE}")
+    if image.format == "PNG" and image.mode != "P" and ";" in rawmode and "transparency" in image.info:
+        raise ValueError(f"has a transparent colour among numbers that are not of 8 bits; {ADVICE}")
+    return rawmode
 
 
-def _state(file: BufferedReader) -> tuple[int, int]:
-    """What changes of an open file that is written to; one put into its place is another file."""
-    status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns
+def check_white(image: Any, rawmode: str) -> None:
+    """Check that in a decoded picture of more than 8 bits, white takes the largest number of 16 bits.
 
-
-def _problem(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, UnidentifiedImageError):
-        return f"is none of {', '.join(FORMATS)}, or damaged, or of a kind that Pillow does not read"
-    return " ".join(str(error).split()) or repr(error)
+    Raises:
+        ValueError: it does not seem so.
+    """
+    low, high = 0, 0
+    if image.mode in DEEP_GREYS:
+        for top in range(0, image.height, 256):  # in bands, for the picture may be huge
+            band = np.asarray(image.crop((0, top, image.width, min(top + 256, image.height))))
+            low, high = min(low, int(band.min())), max(high, int(band.max()))
+    elif rawmode.startswith(("RGB", "LA")) and ";16" in rawmode:  # of which Pillow keeps the first 8 bits
+        high = 256 * max(most for _, most in image.getextrema()[:3])
+    if low < 0 or high > 65535:
+        raise ValueError(f"has numbers from {low} to {high}, whose white is not known; {ADVICE}")
+    if 0 < high < MIN_WHITE:
+        raise ValueError(f"has fewer than the 16 bits it claims; {ADVICE}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 
 from utils.errors import InputError
-from utils.pictures import HUGE_MEGAPIXELS, PictureLimits, open_picture
+from utils.pictures import HUGE, PictureLimits, open_picture
 
 EXTENSIONS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
@@ -137,7 +137,7 @@ def _decode(
     try:
         with (
             open_picture(reference.path, limits) as picture,
-            alone if picture.megapixels > HUGE_MEGAPIXELS else nullcontext(),
+            alone if picture.megapixels > HUGE else nullcontext(),
         ):
             picture.load(size)
             return picture.sha256, picture.swap(picture.stored), picture.notes
