@@ -60,7 +60,14 @@ def write_page(folder: Path, n_samples: int) -> Path:
         "stride": count,
         "samples": n_samples,
         "bindings": [
-            {"factor": 8.0, "range": 0, "folder": "", "binds": "index_files/N8", "made": [(0, n_samples)], "film": False}
+            {
+                "factor": 8.0,
+                "range": 0,
+                "folder": "",
+                "binds": "index_files/N8",
+                "made": [(0, n_samples)],
+                "film": False,
+            }
         ],
         "folder": "index_files",
         "pictures": dict.fromkeys(folders, [(0, count)]),

@@ -17,7 +17,11 @@ from utils.run.check import Checker, neighbours
 def test_the_right_setting_is_named(monkeypatch, name):
     """Among a few of its neighbours, with pictures of the model's domain."""
     config, right = wrong_config(name), WRONG[name][2]
-    few = [each for each in neighbours(config) if check.Comparison(each[0], 0, 0, 0).name in (right, "attention_head_dim 8")]
+    few = [
+        each
+        for each in neighbours(config)
+        if check.Comparison(each[0], 0, 0, 0).name in (right, "attention_head_dim 8")
+    ]
     monkeypatch.setattr(check, "neighbours", lambda config: few)
     monkeypatch.setattr(check, "SAMPLE_STEPS", 1)
     loss, (best, *_) = Checker(open_checkpoint(WEIGHTS), None, load_held_out()[:2], torch.device("cpu")).compare(config)

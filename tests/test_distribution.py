@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,12 @@ from utils.run.folder_lock import FolderLock
 
 # what a process of a run does: it plays the part that PLAY says, as RANK of WORLD_SIZE, without much patience
 PLAY = """
-import datetime, os, sys
+import contextlib, datetime, os, sys
 from utils.errors import InputError, ReportedByOtherRankError, RunError
 from utils.run import processes
 processes.MAX_WAIT, processes.NOTICE_AFTER = datetime.timedelta(seconds=5), 0.5
 try:
-    with processes.Processes() as run:
+    with contextlib.closing(processes.Processes()) as run:
         {play}
 except (InputError, RunError) as error:
     print(error)
@@ -83,7 +84,7 @@ def flock_of_nfs(file: int, operation: int) -> None:
 
 def test_the_lock_holds_on_nfs(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock_of_nfs)
-    with FolderLock() as lock, FolderLock() as other:
+    with closing(FolderLock()) as lock, closing(FolderLock()) as other:
         lock.take(tmp_path)
         lock.share(tmp_path)
         with pytest.raises(InputError):
@@ -96,16 +97,16 @@ def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, cod
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with FolderLock() as lock, FolderLock() as other:
+    with closing(FolderLock()) as lock, closing(FolderLock()) as other:
         lock.take(tmp_path)
         lock.share(tmp_path)
         other.share(tmp_path)
 
 
 def test_the_lock_keeps_a_second_run_out_until_the_last_process_has_ended(tmp_path):
-    with FolderLock() as second:
-        with FolderLock() as worker:
-            with FolderLock() as main:
+    with closing(FolderLock()) as second:
+        with closing(FolderLock()) as worker:
+            with closing(FolderLock()) as main:
                 main.take(tmp_path)
                 with pytest.raises(InputError, match="another run has started to write to it"):
                     worker.share(tmp_path)
@@ -208,7 +209,10 @@ def test_a_main_process_that_cannot_be_reached_is_said_at_once(monkeypatch, addr
     ("environment", "words"),
     [
         ({"RANK": "", "WORLD_SIZE": "2"}, "RANK is '' in the environment, and must be a whole number"),
-        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "sets WORLD_SIZE, RANK, LOCAL_RANK but not MASTER_ADDR, MASTER_PORT: use"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
+            "sets WORLD_SIZE, RANK, LOCAL_RANK but not MASTER_ADDR, MASTER_PORT: use",
+        ),
         ({"LOCAL_RANK": "0"}, "sets LOCAL_RANK but not WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: use"),
         ({"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "must be 0 … 1"),
     ],

@@ -61,7 +61,7 @@ def test_a_working_folder_that_was_removed(tmp_path, monkeypatch, input_dir, tin
     (tmp_path / "gone").rmdir()
     args = ("--weights", tiny_model, "--input_dir", input_dir, "--respace_steps", 1)
     code, error = run_here(*args, "--save_dir", "out")
-    assert code == 2 and error == "save_dir out: the working folder, which it is in, was removed"
+    assert code == 2 and error == "--save_dir out: the working directory, which it is in, was removed"
     assert run_here(*args, "--save_dir", tmp_path / "out") == (0, "")
 
 

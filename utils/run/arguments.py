@@ -102,7 +102,7 @@ ARGUMENTS = {
         ),
         Argument("skip_bad_inputs", REFERENCES, "go on without references that cannot be read", bool, False),
         Argument("allow_truncated", REFERENCES, "read pictures that are cut short; the rest is black", bool, False),
-        Argument("max_megapixels", REFERENCES, "the largest reference to read", float, 512.0, bounds=(0.001, None)),
+        Argument("max_megapixels", REFERENCES, "the largest reference to read", float, 512, bounds=(0.001, None)),
         Argument(
             "downsample_factor", BINDING, "N: 1 copies the reference, more leaves more freedom; several are a sweep",
             float, 8.0, nargs="+", metavar="N", in_config=True, identity=True,
@@ -147,7 +147,7 @@ ARGUMENTS = {
                  metavar="TYPE", identity=True),
         Argument("var_type", SAMPLING, "DDPM's variance; else the config's",
                  choices=("fixed_small", "fixed_large", "learned_range"), identity=True),
-        Argument("sampler", SAMPLING, "dpmpp_2m_sde is best with few, uniform-trailing steps",
+        Argument("sampler", SAMPLING, "else ddpm; dpmpp_2m_sde is best with few, uniform-trailing steps",
                  choices=("ddpm", "ddim", "dpmpp_2m_sde"), identity=True),
         Argument("ddim", SAMPLING, "short for --sampler ddim", bool, False, identity=True),
         Argument("ddim_eta", SAMPLING, "noise of DDIM: 0 for none, 1 for as much as DDPM", float, 0.0, bounds=(0, 1), identity=True),
@@ -234,4 +234,3 @@ def with_defaults(args: Mapping[str, Any], sampling: Mapping[str, Any], source: 
             raise InputError(f"{source}: unknown key sampling.{name}; it must be one of {', '.join(known)}")
         ARGUMENTS[name].check(value, f"{source}: sampling.{name}")
     return {**DEFAULTS, **sampling, **args}
-

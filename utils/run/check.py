@@ -67,9 +67,7 @@ class Checker:
         device: where the network runs.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, class_id: int | None, pictures: Tensor, device: torch.device
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, class_id: int | None, pictures: Tensor, device: torch.device) -> None:
         self.checkpoint = checkpoint
         self.class_id = class_id
         self.pictures = pictures[:MAX_PICTURES].to(device)
@@ -146,9 +144,7 @@ def report(loss: float, comparisons: Sequence[Comparison]) -> list[str]:
     lines += [f"{each.name:{width}}   × {each.ratio:<6.3g} (× {each.own_ratio:.3g})" for each in comparisons]
     best = comparisons[0] if comparisons else None
     if best is not None and best.is_clearly_better:
-        lines.append(
-            f"{best.name} is clearly better: its loss is {best.ratio:.2f} times that of the setting as it is."
-        )
+        lines.append(f"{best.name} is clearly better: its loss is {best.ratio:.2f} times that of the setting as it is.")
     else:
         lines.append("No other setting is clearly better.")
     lines.append(

@@ -2,6 +2,7 @@
 
 import webbrowser
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from models import Checkpoint
@@ -33,7 +34,7 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         InputError: something given cannot be used.
         RunError: the machine gave out.
     """
-    with Processes() as processes, FolderLock() as lock:
+    with closing(Processes()) as processes, closing(FolderLock()) as lock:
         given = processes.gather({name: value for name, value in args.items() if name != "command"})
         processes.agree(lambda: _check_same(given))
         if args.get("write_config"):
@@ -57,14 +58,18 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         processes.agree(plan.begin)
         page = Page(plan, live=processes.is_main)
         page.refresh()
-        processes.leave()
+        processes.close()
         interrupts.last_words = page.last_words if processes.is_main else None
-        with page:
+        try:
             sample_share(job, page, processes.rank)
             if plan.is_complete():
                 _finish(job, page)
             elif processes.count == 1:
                 raise RunError(f"images were removed during the run: {plan.progress()}")
+        except Exception:
+            if processes.is_main:
+                page.last_words()
+            raise
 
 
 def _check_same(given: list[Mapping[str, Any]]) -> None:

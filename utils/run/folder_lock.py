@@ -20,10 +20,8 @@ class FolderLock:
     def __init__(self) -> None:
         self._file: int | None = None
 
-    def __enter__(self) -> "FolderLock":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of the lock."""
         if self._file is not None:
             os.close(self._file)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from diffusions import GUIDES, Guide, Overview, Sampler, Step, make_sampler, noised_start
 from diffusions.process import Denoiser
 from models import Checkpoint, Compiled, Model, Tiles, advise, choose_class, load_model, make_ready, open_checkpoint
-from models.networks.tiles import WHOLE
+from models.tiles import WHOLE
 from utils.batching import is_out_of_memory
 from utils.errors import InputError, RunError
 from utils.noise import SampleNoise
@@ -97,7 +97,7 @@ def check_latents(model: Model, settings: Settings) -> None:
     Raises:
         InputError: an autoencoder that the config does not describe, or a factor below the autoencoder's own.
     """
-    if model.autoencoder_not_configured:
+    if model.undescribed:
         raise InputError(
             f"weights {settings.weights} contain an autoencoder, which {settings.config.source} does not describe: add "
             "autoencoder, with dialect and params, as configs/ldm_*.yaml have it"
@@ -122,7 +122,7 @@ def _compile(network: Denoiser, model: Model, sampler: Sampler, plan: Plan, devi
     if settings.is_larger:
         batch, shape = settings.micro_batch, window
     try:
-        return Compiled(network, (batch, channels, *shape), device, sampler.transitions[0].model_t)
+        return Compiled(network, (batch, channels, *shape), device, sampler.transitions[0].told)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory with {batch} samples at a time; give a smaller --micro_batch") from None
@@ -143,7 +143,7 @@ def make_guide(model: Model, reference: Tensor, binding: Binding, settings: Sett
         binding.downsample_factor / model.factor,
         settings.interp_method,
         range_t=binding.range_t,
-        low_pass=settings.low_pass,
+        way_up=settings.low_pass,
     )
 
 

@@ -174,9 +174,12 @@ class Outputs:
             self._check_record(folder / "run.yaml")
         for path in self.figures():
             check_figure(path, overwrite)
-        check_replaceable(folder / "index.html")
-        if not overwrite:
-            check_page(folder / "index.html")
+        page = folder / "index.html"
+        check_replaceable(page)
+        if page.is_file() and not overwrite:
+            with open_regular(page) as file:
+                if PAGE_MARK not in file.read(PAGE_START):
+                    raise not_ours(page)
 
     def _check_record(self, path: Path) -> None:
         """Raise InputError if a run.yaml is not ours, or there are images beside it of other settings."""
@@ -235,14 +238,13 @@ class Outputs:
 def signed(text: Mapping[str, str]) -> dict[str, str]:
     """Return the text of a PNG of ours: it, who made it, and a fingerprint of both."""
     text = {"Software": SOFTWARE, **text}
-    return text | {"fingerprint": _fingerprint(text)}
+    return text | {"fingerprint": hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()}
 
 
 def is_ours(found: PngText) -> bool:
     """Return whether a PNG is of this program; one that is cut short need not say everything."""
-    text = dict(found.text)
-    fingerprint = text.pop("fingerprint", None)
-    return text.get("Software") == SOFTWARE and (not found.is_whole or fingerprint == _fingerprint(text))
+    text = {name: value for name, value in found.text.items() if name not in ("Software", "fingerprint")}
+    return found.text.get("Software") == SOFTWARE and (not found.is_whole or found.text == signed(text))
 
 
 def not_ours(path: Path) -> InputError:
@@ -266,14 +268,6 @@ def check_figure(path: Path, overwrite: bool) -> None:
     raise not_ours(path)
 
 
-def check_page(path: Path) -> None:
-    """Raise InputError if a page of somebody else is in the place of ours."""
-    if path.is_file():
-        with open_regular(path) as file:
-            if PAGE_MARK not in file.read(PAGE_START):
-                raise not_ours(path)
-
-
 def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 5) -> str:
     """Return which settings differ, and how: "seed 1, now 2; diffusion.respace_steps 50, now 100"."""
 
@@ -288,7 +282,3 @@ def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int =
     differing = [key for key in now if key not in before or before[key] != now[key]]
     shown = [f"{key} {reprlib.repr(before.get(key))}, now {reprlib.repr(now[key])}" for key in differing[:most]]
     return "; ".join(shown + ([f"{len(differing) - most} more"] if len(differing) > most else []))
-
-
-def _fingerprint(text: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()

@@ -18,7 +18,6 @@ from utils.errors import RunError, one_line
 from utils.files import write_atomically
 from utils.run.outputs import FILM, PREVIEWS, binds_folder, output_folders, preview_folders
 from utils.run.plan import Plan
-from utils.run.settings import Settings
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_SHARE_OF_TIME = 0.05  # that keeping the page up to date may take
@@ -26,7 +25,7 @@ TOO_LONG = ("model", "autoencoder")  # settings that the page leaves to run.yaml
 
 
 class Page:
-    """The page of one run. Used in a `with`, it is written a last time where an error ends the run.
+    """The page of one run.
 
     Args:
         plan: the run's.
@@ -37,14 +36,6 @@ class Page:
         self.plan, self.live = plan, live
         self._next = 0.0  # not before then, in seconds of the monotonic clock
         self._lock = threading.Lock()
-
-    def __enter__(self) -> "Page":
-        return self
-
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        if self.live and failure is not None and issubclass(failure, Exception):
-            with suppress(RunError):  # the disk may be full; what is wrong is being said
-                self.write(running=False)
 
     def write(self, running: bool) -> None:
         """Write the page of what is there now.
@@ -72,7 +63,7 @@ class Page:
 
     def last_words(self) -> str:
         """Return how far the run has come, which the page says too from now on."""
-        with suppress(RunError):
+        with suppress(RunError):  # the disk may be full
             self.write(running=False)
         return self.plan.progress()
 
@@ -92,14 +83,17 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
         it has, as spans; film: the number of the sample that has an animation; and words.
     """
     settings, samples = plan.settings, plan.settings.samples
-    files = {folder: _files(settings.save_dir / folder) for folder in output_folders(settings)}
-    references = [
-        {"name": each.name, "stem": _url(each.name), "label": one_line(_label(settings.input_dir, each.path))}
-        if each.name not in settings.skipped
-        else {}
-        for each in settings.references[: settings.n_samples]
-    ]
-    bindings = []
+    files = dict.fromkeys(output_folders(settings), frozenset[str]())
+    for folder in files:
+        with suppress(FileNotFoundError):
+            files[folder] = frozenset(os.listdir(settings.save_dir / folder))
+    references, bindings = [], []
+    for each in settings.references[: settings.n_samples]:
+        label = each.path.name if each.path == settings.input_dir else each.path.relative_to(settings.input_dir)
+        # as a segment of a URL, no character has a meaning of its own, and every byte is kept
+        stem = quote(os.fsencode(each.name), safe="")
+        is_read = each.name not in settings.skipped
+        references.append({"name": each.name, "stem": stem, "label": one_line(label)} if is_read else {})
     for binding in settings.bindings:
         found = [samples.find(binding, name) for name in files[binding.folder]]
         bindings.append(
@@ -125,8 +119,7 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
             for folder in preview_folders(settings)
         },
         "film": None if running else settings.progress_grid,  # until then, it may be of an earlier run
-        "about": _about(settings),
-        "settings": [[name, str(value)] for name, value in _listed(plan).items()],
+        **_words(plan),
         "command": settings.command,
         "running": running,
     }
@@ -142,11 +135,13 @@ def render(data: Mapping[str, Any]) -> str:
         "".join((TEMPLATES / name).read_text("utf-8") for name in names)
         for names in (["page.css"], ["rows.js", "viewer.js", "page.js"])
     )
+    # how a policy names the one style and the one script that it allows
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     policy = [
         "default-src 'none'",
         "img-src 'self' file:",  # on disk, 'self' is no one
-        f"style-src '{_source_hash(style)}'",
-        f"script-src '{_source_hash(script)}'",
+        f"style-src 'sha256-{hashes[0]}'",
+        f"script-src 'sha256-{hashes[1]}'",
         "base-uri 'none'",
         "form-action 'none'",
         "require-trusted-types-for 'script'",
@@ -173,45 +168,23 @@ def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _label(input_dir: Path, path: Path) -> Path:
-    """Return a reference's path in the input folder; its name, if it is the whole input."""
-    return Path(path.name) if path == input_dir else path.relative_to(input_dir)
-
-
-def _files(folder: Path) -> frozenset[str]:
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        return frozenset(entry.name for entry in entries)
-    return frozenset()
-
-
-def _about(settings: Settings) -> str:
-    """Return the run in a line."""
+def _words(plan: Plan) -> dict[str, Any]:
+    """Return the run in a line, and the settings that the page lists; run.yaml has all of them."""
+    settings = plan.settings
     factors, ranges = (", ".join(f"{n:g}" for n in sweep) for sweep in (settings.downsample_factor, settings.range_t))
     parts = [settings.sampler.upper(), f"{settings.walk_steps} steps", f"N = {factors}"]
     parts += [f"range {ranges}"] if any(settings.range_t) else []
     parts += [f"seed {settings.seed}"]
-    return " · ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)
-
-
-def _listed(plan: Plan) -> Mapping[str, object]:
-    """Return the settings that the page lists; run.yaml has all of them."""
-    settings = plan.settings
     values = dict(settings.identity)
     values |= values.pop("diffusion")
-    return {
+    listed = {
         "weights": one_line(settings.weights),
         "weights_sha256": plan.outputs.weights_sha256,
         "input_dir": one_line(settings.input_dir),
         "n_samples": settings.n_samples,
         **{name: value for name, value in values.items() if name not in TOO_LONG and value is not None},
     }
-
-
-def _url(name: str) -> str:
-    """Return a file's name as a segment of a URL: no character has a meaning of its own, and every byte is kept."""
-    return quote(os.fsencode(name), safe="")
-
-
-def _source_hash(text: str) -> str:
-    """Return how a policy names the one script or style that it allows."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {
+        "about": " · ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts),
+        "settings": [[name, str(value)] for name, value in listed.items()],
+    }

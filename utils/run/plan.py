@@ -14,7 +14,7 @@ from utils.files import remove_leftovers
 from utils.images import read_reference
 from utils.run.outputs import Outputs, Preview, output_folders
 from utils.run.references import THREADS, Reference, examine
-from utils.run.samples import Batches, Sample, make_batches
+from utils.run.samples import Sample, make_batches
 from utils.run.settings import Settings
 from utils.run.sizes import own_shape
 
@@ -46,8 +46,8 @@ class Plan:
         return self.outputs.settings
 
     @cached_property
-    def batches(self) -> Batches:
-        """The batches with something left to do; process r makes every `num_processes`th from the r-th."""
+    def batches(self) -> list[np.ndarray]:
+        """The batches with something left to do, see `make_batches`; process r makes every `num_processes`th."""
         settings = self.settings
         shapes = np.array([settings.all_shapes.index(settings.shape_of(each)) for each in settings.references])
         return make_batches(settings.samples, self.todo, settings.micro_batch, self.num_processes, shapes)

@@ -41,13 +41,7 @@ class Processes:
             raise RunError(f"Accelerate sees {state.num_processes} processes, but {self.count} were started")
         self.device: torch.device = state.device
 
-    def __enter__(self) -> "Processes":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
-
-    def leave(self) -> None:
+    def close(self) -> None:
         """Leave the others: from now on, each process is on its own."""
         if self._group is not None:
             self._group = None
@@ -139,7 +133,9 @@ def rank_and_count() -> tuple[int, int]:
         return 0, 1
     if missing := [name for name, value in values.items() if not value]:
         given = ", ".join(name for name in values if name not in missing)
-        raise InputError(f"the environment sets {given} but not {', '.join(missing)}: use accelerate launch or torchrun")
+        raise InputError(
+            f"the environment sets {given} but not {', '.join(missing)}: use accelerate launch or torchrun"
+        )
     rank, count = int(str(values["RANK"])), int(str(values["WORLD_SIZE"]))
     if rank >= count:
         raise InputError(f"RANK is {rank}, and must be 0 … {count - 1} with a WORLD_SIZE of {count}")

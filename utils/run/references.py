@@ -71,10 +71,11 @@ def find_references(
         if Path(here).resolve() == excluded:
             folders.clear()
             continue
-        folders[:] = [name for name in folders if not _is_hidden(name)]
+        folders[:] = [name for name in folders if name[0] != "." and name.lower() not in SYSTEM_FOLDERS]
         left["links to folders"] += sum(os.path.islink(os.path.join(here, name)) for name in folders)
         for name in files:
-            ending = "hidden" if _is_hidden(name) else Path(name).suffix.lower()
+            is_hidden = name[0] == "." or name.lower() in SYSTEM_FOLDERS
+            ending = "hidden" if is_hidden else Path(name).suffix.lower()
             if ending in EXTENSIONS:
                 paths.append(Path(here, name))
             left[ending] += ending in OTHER_PICTURES
@@ -143,10 +144,6 @@ def _decode(
             return picture.sha256, picture.swap(picture.stored), picture.notes
     except InputError as error:
         return error
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def _unique_names(paths: list[Path]) -> list[str]:

@@ -120,43 +120,9 @@ class Samples(Sequence[Sample]):
         return self.bindings.index(binding) * self.per_binding + within if within < self.per_binding else None
 
 
-class Batches(Sequence[list[Sample]]):
-    """Micro-batches, whose samples are made when they are asked for.
-
-    Args:
-        samples: the run's.
-        order: [N] int, indices of samples, those of a batch one after the other.
-        starts: [M] int, where in `order` each batch begins.
-        sizes: [M] int, how many samples each has.
-    """
-
-    def __init__(self, samples: Samples, order: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> None:
-        self.samples, self.order, self.starts, self.sizes = samples, order, starts, sizes
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    @overload
-    def __getitem__(self, index: int) -> list[Sample]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "Batches": ...
-
-    def __getitem__(self, index: int | slice) -> "list[Sample] | Batches":
-        start, size = self.starts[index], self.sizes[index]
-        if isinstance(index, slice):
-            return Batches(self.samples, self.order, start, size)
-        return [self.samples[position] for position in self.order[start : start + size].tolist()]
-
-    @property
-    def num_samples(self) -> int:
-        """How many samples all batches have together."""
-        return int(self.sizes.sum())
-
-
 def make_batches(
     samples: Samples, todo: np.ndarray, micro_batch: int, num_processes: int, shapes: np.ndarray | None = None
-) -> Batches:
+) -> list[np.ndarray]:
     """Return the batches of a run that contain a sample to make, the first of each process first.
 
     They are those of a whole run, finished samples included: the device's rounding may depend on a batch's size. Sample
@@ -169,6 +135,9 @@ def make_batches(
         micro_batch: samples in a batch at most.
         num_processes: the processes that share the work.
         shapes: [R] int, of each reference, the number of its images' shape; None if all have one.
+
+    Returns:
+        The indices of each batch's samples, [≤ micro_batch] int.
     """
     process = samples.numbers % num_processes
     shape = 0 if shapes is None else shapes[samples.numbers % len(samples.references)]
@@ -180,14 +149,14 @@ def make_batches(
     lengths = np.diff(first, append=len(samples))
     within = np.arange(len(samples)) - np.repeat(first, lengths)
     starts = np.flatnonzero(within % min(micro_batch, len(samples)) == 0)
-    sizes = np.diff(starts, append=len(samples))
 
     process = group[order[starts]] // (len(bindings) * num_shapes)
     count = np.bincount(process, minlength=num_processes)
     turn = np.arange(len(starts)) - (count.cumsum() - count)[process]  # of a batch among its process's own
     in_turn = np.lexsort((process, turn))
-    unfinished = np.logical_or.reduceat(todo[order], starts)[in_turn]
-    return Batches(samples, order, starts[in_turn][unfinished], sizes[in_turn][unfinished])
+    unfinished = in_turn[np.logical_or.reduceat(todo[order], starts)[in_turn]]
+    batches = np.split(order, starts[1:])
+    return [batches[i] for i in unfinished.tolist()]
 
 
 def largest_batch(samples: Samples, micro_batch: int, num_processes: int) -> int:

@@ -76,13 +76,13 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
         RunError: the machine gave out.
     """
     plan, settings = job.plan, job.plan.settings
-    share = plan.batches[rank :: plan.num_processes]
+    batches = plan.batches[rank :: plan.num_processes]
     # The main process has as many batches as any other, so that its own steps measure the whole job.
     bar = tqdm(
         desc=f"{plan.todo.sum()} images",
-        total=share.num_samples * settings.walk_steps,
+        total=sum(map(len, batches)) * settings.walk_steps,
         unit="step",
-        disable=rank > 0 or not share,
+        disable=rank > 0 or not batches,
     )
     # Only the paper's refinement of every step, of pixels, can veil the samples; one look at the first batch tells.
     may_veil = rank == 0 and settings.refine == "sample" and not any(settings.range_t) and not job.model.autoencoder
@@ -102,7 +102,8 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
             sampled = sample(job, batch, references, on_step)
             writer.submit(_save, batch, references, sampled, page)
 
-        read = read_ahead(lambda sample: plan.read(sample.reference), share)
+        samples = ([settings.samples[index] for index in batch.tolist()] for batch in batches)
+        read = read_ahead(lambda sample: plan.read(sample.reference), samples)
         for_each_batch(read, work, may_halve=not settings.compile)
 
 
@@ -148,7 +149,8 @@ def _save_previews(
     for sample, *images in zip(samples, references, low_frequencies, strict=True):
         if sample.variation == 0:
             shape = plan.settings.shape_of(sample.reference)
-            for preview, image in zip(_previews_of(sample), images, strict=True):
+            previews = Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
+            for preview, image in zip(previews, images, strict=True):
                 if not plan.outputs.path(preview).exists():
                     pixels = to_pixels(crop(image, shape))
                     save_png(pixels, plan.outputs.path(preview), plan.outputs.text(preview))
@@ -163,14 +165,11 @@ def save_missing_previews(job: Job) -> None:
     plan, settings = job.plan, job.plan.settings
     for binding in settings.bindings:
         for first in settings.samples.variations(binding, 1):
-            if not all(plan.outputs.path(preview).exists() for preview in _previews_of(first)):
+            previews = Preview(first.reference), Preview(first.reference, binding.downsample_factor)
+            if not all(plan.outputs.path(preview).exists() for preview in previews):
                 reference = plan.read(first.reference)
                 guide = make_guide(job.model, reference[None].to(job.device), binding, settings)
                 _save_previews(plan, [first], [reference], job.model.decode(guide.low_frequencies))
-
-
-def _previews_of(sample: Sample) -> tuple[Preview, Preview]:
-    return Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
 
 
 def clear_timestep(walk: Sequence[Transition]) -> int | None:
@@ -191,7 +190,7 @@ def advise_on_veil(settings: Settings, binding: Binding, references: Sequence[Te
     network could not have drawn the reference, it expects others: then they stay a veil over its drawing.
     """
     reference = torch.stack(list(references)).to(pred_x0)
-    low_pass = LowPass(reference, binding.downsample_factor, settings.interp_method, low_pass=settings.low_pass)
+    low_pass = LowPass(reference, binding.downsample_factor, settings.interp_method, way_up=settings.low_pass)
     apart = veil(low_pass, reference, pred_x0).mean().item()
     if apart > VEILED:
         tqdm.write(

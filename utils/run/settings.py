@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusions import taken_options
-from models import Checkpoint, Config, config_for, open_checkpoint, size_multiple
+from models import Checkpoint, Config, config_for, open_checkpoint, read_config, size_multiple
 from utils.errors import InputError
 from utils.files import parse_yaml
 from utils.images import Shape
@@ -135,6 +135,15 @@ class Settings:
     def identity(self) -> dict[str, Any]:
         """What an image depends on, apart from its number, its reference and the content of the weights."""
         options = [f"{key} {value}" for key, value in self.sampler_options.items()]
+        factors, ranges = (
+            values[0] if len(values) == 1 else list(values) for values in (self.downsample_factor, self.range_t)
+        )
+        diffusion = dict(self.diffusion)
+        if "betas" in diffusion:  # every image carries this: of a whole schedule, a hash
+            betas = diffusion["betas"]
+            diffusion["betas"] = (
+                f"{len(betas)} numbers, SHA-256 {hashlib.sha256(json.dumps(betas).encode()).hexdigest()}"
+            )
         values = {
             "model": self.config.words(),
             "autoencoder": self.config.autoencoder.words() if self.config.autoencoder else None,
@@ -145,13 +154,13 @@ class Settings:
             "tile_overlap": self.tile_overlap if self.is_larger else None,
             "detail": self.detail if self.is_larger else None,
             "image_channels": self.config.image_channels,
-            "diffusion": {key: _shortened(value) for key, value in self.diffusion.items()},
+            "diffusion": diffusion,
             "sampler": ", ".join([self.sampler.upper(), *options]),
-            "downsample_factor": _one_or_all(self.downsample_factor),
+            "downsample_factor": factors,
             "interp_method": self.interp_method,
             "low_pass": self.low_pass,
             "refine": self.refine,
-            "range_t": _one_or_all(self.range_t),
+            "range_t": ranges,
             "strength": self.strength,
             "seed": self.seed,
             "mixed_precision": self.mixed_precision,
@@ -175,8 +184,14 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
     checkpoint, config = find_model(args)
     args = with_defaults(args, config.sampling, config.source)
     save_dir, input_dir = args["save_dir"], args["input_dir"]
-    _check_working_directory(input_dir, save_dir)
-    diffusion = {**config.diffusion, **_present(args, "var_type", "respace_type", "respace_steps")}
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        for name, folder in {"input_dir": input_dir, "save_dir": save_dir}.items():
+            if not folder.is_absolute():
+                raise InputError(f"--{name} {folder}: the working directory, which it is in, was removed") from None
+    given = {name: args[name] for name in ("var_type", "respace_type", "respace_steps") if args[name] is not None}
+    diffusion = {**config.diffusion, **given}
     steps = diffusion.setdefault("respace_steps", config.total_steps)
     check_bounds(steps, 1, config.total_steps, "--respace_steps")
     for name in ("var_type", "respace_type"):  # the config's own have not been checked yet
@@ -250,26 +265,19 @@ def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
         if not (name and equals):
             raise InputError(f"--set {pair!r} must be NAME=VALUE")
         given[name] = parse_yaml(value.encode("utf-8", "surrogateescape"), f"--set {name}")
-    return open_model(args.get("weights"), args.get("config"), args.get("raw_weights", False), given)
+    config, weights = args.get("config"), args.get("weights")
+    if weights is None:
+        config = read_config(config)
+        weights = config.weights
+        if not weights:
+            raise InputError(f"{config.source}: names no weights: give them with --weights")
+    checkpoint = open_checkpoint(weights, args.get("raw_weights", False))
+    return checkpoint, config_for(checkpoint, config, given)
 
 
 def share_walked(strength: float, respace_steps: int) -> int:
     """Return how many of the S steps a strength s walks: s·S in whole steps, at least one."""
     return max(1, round(strength * respace_steps))
-
-
-def _check_working_directory(*folders: Path) -> None:
-    """Raise InputError if the working directory no longer exists, and one of the folders is in it."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        for name, folder in zip(("input_dir", "save_dir"), folders, strict=True):
-            if not folder.is_absolute():
-                raise InputError(f"{name} {folder}: the working directory, which it is in, was removed") from None
-
-
-def _present(args: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: args[name] for name in names if args[name] is not None}
 
 
 def _unique(values: Any) -> tuple[Any, ...]:
@@ -285,14 +293,3 @@ def _steps(given: int | str, walked: int) -> int:
     if re.fullmatch(r"-?\d{1,9}", str(given)):
         return int(given)
     raise InputError(f"--range_t must be a number of steps or a share like 20%, not {given!r}")
-
-
-def _shortened(value: object) -> Any:
-    """Return the value; of a long list, as a schedule of betas is one, a hash: every image carries it."""
-    if not isinstance(value, list):
-        return value
-    return f"{len(value)} numbers, SHA-256 {hashlib.sha256(json.dumps(value).encode()).hexdigest()}"
-
-
-def _one_or_all(values: tuple[Any, ...]) -> Any:
-    return values[0] if len(values) == 1 else list(values)
