@@ -211,9 +211,9 @@ def test_a_main_process_that_cannot_be_reached_is_said_at_once(monkeypatch, addr
         ({"RANK": "", "WORLD_SIZE": "2"}, "RANK is '' in the environment, and must be a whole number"),
         (
             {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
-            "sets WORLD_SIZE, RANK, LOCAL_RANK but not MASTER_ADDR, MASTER_PORT: use",
+            "WORLD_SIZE, RANK, LOCAL_RANK set, but not MASTER_ADDR, MASTER_PORT: use",
         ),
-        ({"LOCAL_RANK": "0"}, "sets LOCAL_RANK but not WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: use"),
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK set, but not WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: use"),
         ({"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "must be 0 … 1"),
     ],
 )

@@ -148,8 +148,8 @@ def report(loss: float, comparisons: Sequence[Comparison]) -> list[str]:
     else:
         lines.append("No other setting is clearly better.")
     lines.append(
-        "Trust this only if the references are of the kind that the model was trained on. The model's own samples cannot "
-        "reveal the number of heads, nor anything if the settings are far off."
+        "Trust this only if the references are of the kind that the model was trained on. The model's own samples "
+        "cannot reveal the number of heads, nor anything if the settings are far off."
     )
     return lines
 

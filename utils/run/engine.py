@@ -14,13 +14,13 @@ from utils.run.check import check_model, write_config
 from utils.run.figures import draw_grid, draw_progress
 from utils.run.folder_lock import FolderLock
 from utils.run.interrupts import Interrupts
+from utils.run.job import Job, make_job
 from utils.run.outputs import name_differences, output_folders, signed
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
-from utils.run.job import Job, make_job
 from utils.run.sampling import sample_share, save_missing_previews
-from utils.run.settings import find_model, resolve
+from utils.run.settings import resolve
 
 
 def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:

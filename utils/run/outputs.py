@@ -139,7 +139,8 @@ class Outputs:
             differences = name_differences({k: found.text.get(k) for k in keep}, {k: wanted[k] for k in keep})
             if differences:
                 raise InputError(
-                    f"{path}: was made with other settings ({differences}); choose another --save_dir or pass --overwrite"
+                    f"{path}: was made with other settings ({differences}); choose another --save_dir or pass "
+                    "--overwrite"
                 )
         return False
 

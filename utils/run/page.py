@@ -1,4 +1,4 @@
-"""index.html of a run, in one file that loads nothing from elsewhere: written as the run goes on, for whoever watches."""
+"""index.html of a run: one file that loads nothing from elsewhere, kept up to date as the run goes on."""
 
 import base64
 import hashlib

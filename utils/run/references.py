@@ -33,7 +33,7 @@ MAX_NAMED = 3  # references that a note names
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference picture: its path as the input folder was given, and a name that no other reference of the run has."""
+    """A reference picture: its path, in the input folder as given, and a name that no other of the run has."""
 
     path: Path
     name: str
@@ -162,7 +162,7 @@ def _unique_names(paths: list[Path]) -> list[str]:
 
 
 def _printable(stem: str) -> str:
-    """Return the stem without what a shell or a file system would stumble over, cut to a length that all of them take."""
+    """Return the stem without what a shell or a file system would stumble over, and not too long for any."""
     stem = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in stem)
     return stem.encode("utf-8", "replace")[: MAX_NAME_BYTES - HASH_DIGITS - 1].decode("utf-8", "ignore")
 
