@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusions.low_pass import WAYS_UP, downsample_matrix
+from diffusions.low_pass import LOW_PASSES, downsample_matrix
 from utils.paths import PROJECT
 
 SIZE = 64
@@ -53,9 +53,9 @@ def draw(picture: Path) -> None:
     """Mean variance by frequency, a panel a filter; the numbers are printed."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     shell = shells(SIZE)
-    for ax, (name, way_up) in zip(figure.subplots(1, 2, sharey=True), WAYS_UP.items(), strict=True):
+    for ax, (name, up_matrix) in zip(figure.subplots(1, 2, sharey=True), LOW_PASSES.items(), strict=True):
         for factor in FACTORS:
-            variance = refined_variance(way_up(SIZE, factor) @ downsample_matrix(SIZE, factor))
+            variance = refined_variance(up_matrix(SIZE, factor) @ downsample_matrix(SIZE, factor))
             octave = variance[(shell >= 0.5 / factor) & (shell < 1 / factor)].mean()
             print(f"{name} N = {factor}: {variance.mean():.3f} in all, {octave:.3f} in the octave below the cutoff")
             frequencies = shell.unique()

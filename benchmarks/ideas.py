@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusions import ILVR, Guide, Process, Regions
 from diffusions.process import Denoiser
-from diffusions.regions import CONTRAST, LEVEL, softmax_mean
+from diffusions.regions import CONTRAST, MIN_LEVEL, softmax_mean
 from diffusions.sampler import RandnLike
 from diffusions.schedule import Transition
 
@@ -53,7 +53,7 @@ class Gradient(ILVR):
 
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
         self.push = torch.zeros_like(x)
-        if LEVEL <= transition.alphas_cumprod < FREE:
+        if MIN_LEVEL <= transition.alphas_cumprod < FREE:
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
                 lacking = self.low_pass(self.reference - self.process.predict(self.model, x, transition).pred_x0)
@@ -61,7 +61,7 @@ class Gradient(ILVR):
         return pred_x0
 
     def guide_sample(self, sample: Tensor, transition: Transition, randn_like: RandnLike = torch.randn_like) -> Tensor:
-        if transition.alphas_cumprod < LEVEL:
+        if transition.alphas_cumprod < MIN_LEVEL:
             return super().guide_sample(sample, transition, randn_like)
         return sample + self.push
 

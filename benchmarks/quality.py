@@ -93,7 +93,7 @@ def draw_setting(model: Denoiser, process: Process, setting: Setting, references
     sampler = make_sampler(name, process, respace_steps=setting.steps, eta=float(eta or 0))
 
     def guide(some: Tensor) -> Guide:
-        return ILVR(some, setting.factor or 1, range_t=setting.range_t, way_up=setting.low_pass)
+        return ILVR(some, setting.factor or 1, range_t=setting.range_t, low_pass=setting.low_pass)
 
     return draw(model, sampler, references, guide if setting.factor is not None else None, setting.calls)
 

@@ -43,16 +43,16 @@ def tensors(size: int, channels: int = 3) -> torch.Tensor:
     return torch.empty(2, channels, size, size, device=META)
 
 
-@pytest.mark.parametrize("way_up", ["resize", "projection"])
+@pytest.mark.parametrize("low_pass", ["resize", "projection"])
 @pytest.mark.parametrize("walk_steps", [4, 2])
 @pytest.mark.parametrize("guide", GUIDES)
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_the_walk_needs_no_float64_and_waits_for_nothing(name, guide, walk_steps, way_up):
+def test_the_walk_needs_no_float64_and_waits_for_nothing(name, guide, walk_steps, low_pass):
     low_pass._matrices.cache_clear()
     sampler = make_sampler(name, CONFIG.make_process(), respace_steps=4, eta=0.5)
     network = FiniteWatch(make_ready(build_network(CONFIG), META))
     with NoFloat64():
-        steers = GUIDES[guide](tensors(64), 4, "cubic", range_t=1, way_up=way_up)
+        steers = GUIDES[guide](tensors(64), 4, "cubic", range_t=1, low_pass=low_pass)
         x = noised_start(sampler, steers.low_frequencies, tensors(64), walk_steps)
         steps = list(sampler.sample_loop(network, x, steers, torch.randn_like, walk_steps))
         network.add(steps[-1].sample)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffusions import GUIDES, SAMPLERS
 from diffusions.ddpm import VAR_TYPES
-from diffusions.low_pass import WAYS_UP
+from diffusions.low_pass import LOW_PASSES
 from diffusions.schedule import RESPACINGS
 from models import DTYPES
 from sample_ilvr import parse_args
@@ -138,5 +138,5 @@ def test_the_help_names_all_that_the_library_knows(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         parse_args(["-h"])
     words = set(re.findall(r"[\w-]+", capsys.readouterr().out))
-    for names in (VAR_TYPES, RESPACINGS, KERNELS, WAYS_UP, SAMPLERS, GUIDES, DTYPES):
+    for names in (VAR_TYPES, RESPACINGS, KERNELS, LOW_PASSES, SAMPLERS, GUIDES, DTYPES):
         assert set(names) <= words

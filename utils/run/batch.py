@@ -44,7 +44,7 @@ def make_guide(model: Model, reference: Tensor, binding: Binding, settings: Sett
         binding.downsample_factor / model.factor,
         settings.interp_method,
         range_t=binding.range_t,
-        way_up=settings.low_pass,
+        low_pass=settings.low_pass,
     )
 
 

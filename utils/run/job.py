@@ -106,7 +106,7 @@ def _compile(network: Network, model: Model, sampler: Sampler, plan: Plan, devic
     if settings.is_larger:
         batch, shape = settings.micro_batch, window
     try:
-        return Compiled(network, (batch, channels, *shape), device, sampler.transitions[0].told)
+        return Compiled(network, (batch, channels, *shape), device, sampler.transitions[0].model_t)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory with {batch} samples at a time; give a smaller micro_batch") from None

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from diffusions import GUIDES, SAMPLERS, taken_options
 from diffusions.ddpm import VAR_TYPES
-from diffusions.low_pass import WAYS_UP
+from diffusions.low_pass import LOW_PASSES
 from diffusions.schedule import RESPACINGS
 from models import DTYPES, build_network
 from models.autoencoder import Autoencoder
@@ -47,7 +47,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     args = {**args, **DEFAULTS, **config.sampling, **{key: given for key, given in args.items() if given is not None}}
     diffusion = _diffusion(args, config)
     sampler, sampler_options = _sampler(args)
-    for name, known in (("interp_method", KERNELS), ("low_pass", WAYS_UP), ("refine", GUIDES)):
+    for name, known in (("interp_method", KERNELS), ("low_pass", LOW_PASSES), ("refine", GUIDES)):
         _one_of(name, args[name], known)
     # Accelerate's own setting, which its launcher hands on in the environment, holds where the command line is silent.
     precision = args["mixed_precision"] or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"

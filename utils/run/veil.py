@@ -43,7 +43,7 @@ class Veil:
         self.t = None
         reference = torch.stack(list(references)).to(step.pred_x0)
         factor = batch[0].binding.downsample_factor
-        low_pass = LowPass(reference, factor, self.settings.interp_method, way_up=self.settings.low_pass)
+        low_pass = LowPass(reference, factor, self.settings.interp_method, low_pass=self.settings.low_pass)
         apart = veil(low_pass, reference, step.pred_x0).mean().item()
         if apart > VEILED:
             tqdm.write(
