@@ -22,7 +22,7 @@ FACTORS = (2, 4, 8, 16)
 
 
 def cosines(size: int) -> Tensor:
-    """The orthonormal cosine basis (DCT-II), one row per mode of a symmetrically padded axis. [size, size]"""
+    """Make the orthonormal cosine basis (DCT-II), one row per mode of a symmetrically padded axis. [size, size]"""
     k = torch.arange(size, dtype=torch.float64)
     basis = torch.cos(math.pi * (k + 0.5) * k[:, None] / size) * math.sqrt(2 / size)
     return torch.where(k[:, None] == 0, basis / math.sqrt(2), basis)
@@ -44,7 +44,7 @@ def refined_variance(matrix: Tensor) -> Tensor:
 
 
 def shells(size: int) -> Tensor:
-    """The higher of each 2D mode's two frequencies, in shares of Nyquist's; N passes 1/N. [size, size]"""
+    """Return the higher of each 2D mode's two frequencies, relative to Nyquist's; N passes 1/N. [size, size]"""
     frequency = torch.arange(size) / size
     return torch.maximum(frequency[:, None], frequency)
 

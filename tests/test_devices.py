@@ -158,8 +158,10 @@ def job(input_dir, tiny_model, tmp_path) -> tuple:
 
 def test_the_filter_is_made_once_per_binding(job, monkeypatch):
     made = []
-    make = low_pass.resize_matrix
-    monkeypatch.setattr(low_pass, "resize_matrix", lambda *args, **options: made.append(args) or make(*args, **options))
+    make = low_pass_module.resize_matrix
+    monkeypatch.setattr(
+        low_pass_module, "resize_matrix", lambda *args, **options: made.append(args) or make(*args, **options)
+    )
     low_pass_module._matrices.cache_clear()
     assert run_here(*job, "--micro_batch", 1, "--downsample_factor", 4, 2, "--n_samples", 6) == (0, "")
     assert len(made) == 4  # down and up for each factor; height and width are the same

@@ -262,9 +262,9 @@ def test_impossible_settings_are_value_errors(sampler, settings, message):
 
 
 def test_an_unknown_objective_or_sampler_is_a_value_error():
-    with pytest.raises(ValueError, match="must be one of pred_eps, .*, not 'pred_noise'"):
+    with pytest.raises(ValueError, match=r"must be one of pred_eps, .*, not 'pred_noise'"):
         Process(objective="pred_noise")
-    with pytest.raises(ValueError, match="must be one of ddpm, .*, not 'euler'"):
+    with pytest.raises(ValueError, match=r"must be one of ddpm, .*, not 'euler'"):
         make_sampler("euler", Process())
 
 

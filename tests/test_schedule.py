@@ -99,5 +99,5 @@ def test_a_count_outside_of_1_to_T_is_a_value_error(respace_type, S):
 
 
 def test_an_unknown_respacing_is_a_value_error():
-    with pytest.raises(ValueError, match="must be one of uniform, .*, not 'cubic'"):
+    with pytest.raises(ValueError, match=r"must be one of uniform, .*, not 'cubic'"):
         respace("cubic", 7, 3)
