@@ -29,7 +29,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
 
     def open(self, page: Path | str) -> None:
-        """Open a page as if for the first time, and forget what the one before has said."""
+        """Open a page as if for the first time, and clear the console."""
         self.driver.get("about:blank")  # the same page again would be a refresh
         self.said()
         self.driver.get(page.resolve().as_uri() if isinstance(page, Path) else page)
@@ -49,11 +49,11 @@ class Browser:
         ActionChains(self.driver).send_keys(*(getattr(Keys, key, key) for key in keys)).perform()
 
     def click(self, element: Any, right_of_centre: int) -> None:
-        """Click so many CSS pixels to the right of an element's centre."""
+        """Click a number of CSS pixels to the right of an element's centre."""
         ActionChains(self.driver).move_to_element_with_offset(element, right_of_centre, 0).click().perform()
 
     def said(self) -> list[str]:
-        """What has appeared in the console since the last time."""
+        """Return what has appeared in the console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def screenshot(self, path: Path) -> None:
@@ -63,10 +63,10 @@ class Browser:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser of its own.
+    """Start a browser, and stop it afterwards.
 
     Raises:
-        LookupError: none can be had; it says why.
+        LookupError: there is none; it says why.
     """
     program, server = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or server is None:

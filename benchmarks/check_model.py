@@ -39,14 +39,14 @@ WRONG: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], str]] = {
 
 
 def wrong_config(name: str) -> Config:
-    """The embedded model's config with one thing wrong."""
+    """Make the embedded model's config with one thing wrong."""
     params, diffusion, _ = WRONG[name]
     config = config_for(WEIGHTS)
     return replace(config, params={**config.params, **params}, diffusion={**config.diffusion, **diffusion})
 
 
 def named(name: str, pictures: Tensor) -> tuple[str, float]:
-    """What the check names as clearly better, "" if nothing, and how many times the loss is of that as it is."""
+    """Return what the check names as clearly better ("" if nothing), and its loss over that of the config as it is."""
     _, comparisons = Checker(WEIGHTS, False, None, pictures, torch.device("cpu")).compare(wrong_config(name))
     best = comparisons[0]
     return (best.name() if best.is_clearly_better else ""), best.ratio

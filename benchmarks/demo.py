@@ -1,11 +1,11 @@
-"""What the bare command draws of the demo's twelve foreign references, beside the paper's method and more steps.
+"""What the bare command draws from the demo's twelve foreign references, beside the paper's method and more steps.
 
     python -m benchmarks.demo        # prints a table, writes assets/regions.png
 
 paper: every one of 50 steps refined; range: but the last 20 % of them; bare: the command without arguments, by regions
 in 10 steps, the last 20 % free; 50 steps: the same in as many. Patch distance (1 is real), contrast of the details
-(1 is real) and fidelity at N = 8, 16, 32 (grey levels) are those of benchmarks/translation.py; seconds are of the
-whole command.
+(1 is real) and fidelity at N = 8, 16, 32 (grey levels) are those of benchmarks/measures.py; seconds are of the whole
+command.
 """
 
 import tempfile
@@ -16,10 +16,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.figures import PAPER, REFERENCES, SIZE, chosen, run
-from benchmarks.held_out import load_held_out
-from benchmarks.measures import measure_detail, measure_fidelity, measure_patches
+from benchmarks.held_out import REAL, load_held_out
+from benchmarks.measures import FIDELITY_FACTORS, measure_detail, measure_fidelity, measure_patches
 from benchmarks.patch_distance import PatchDistance
-from benchmarks.translation import FACTORS, REAL
 from utils.files import PROJECT
 from utils.images import from_pixels, make_labelled_grid, read_pixels, read_reference, save_png, to_pixels
 
@@ -49,7 +48,7 @@ def main() -> None:
         alike = torch.ones(1, len(paths))
         looks = measure_patches(samples, alike, distance) | measure_detail(samples, alike, others)
         cells = [f"{looks[measure].item():.2f}" for measure in ("patch_distance", "detail")]
-        cells += [f"{measure_fidelity(samples, references, n, alike)['fidelity'].item():.1f}" for n in FACTORS]
+        cells += [f"{measure_fidelity(samples, references, n, alike)['fidelity'].item():.1f}" for n in FIDELITY_FACTORS]
         print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
         columns.append(pictures)
     grid = make_labelled_grid(list(zip(*columns, strict=True)), ["reference", *WAYS])

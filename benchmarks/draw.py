@@ -22,11 +22,13 @@ def draw(
     walk_steps: int | None = None,
     seed: int = SEED,
 ) -> Tensor:
-    """Samples before clipping, [M, C, H, W] → [M, C, H, W]; sample i's noise is i's, whatever is drawn besides.
+    """Draw samples before clipping, [M, C, H, W] → [M, C, H, W]; sample i's noise depends on the seed and i alone.
 
     Args:
-        references: of which unguided samples take the shape only.
-        make_guide: from some of the references to what steers by them; None for samples that follow nothing.
+        model: the network.
+        sampler: walks from noise to image.
+        references: unguided samples use only their shape.
+        make_guide: makes a guide from some of the references; None for unconditional samples.
         walk_steps: how many of the sampler's last steps are walked; None for all.
         seed: of all noise.
     """

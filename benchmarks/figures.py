@@ -31,7 +31,7 @@ MIXED = (
 )
 FEW = ("openpeeps-589", "personas-grace", "micah-edsger", "photo-astronaut")
 FOREIGN = ("adventurer-*", "bigEars-*", "micah-*", "personas-*", "photo-*", "toonHead-*", "paint-*", "scribble-*")
-PAPER = ("--refine", "sample", "--range_t", 0, "--respace_steps", 50)  # what the figures show is the paper's method
+PAPER = ("--refine", "sample", "--range_t", 0, "--respace_steps", 50)  # the figures show the paper's method
 LAST_FIFTH, LAST_TENTH = 10, 5  # of 50 steps
 STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2)
 
@@ -48,26 +48,26 @@ def main() -> None:
 
 
 def sweep(work: Path, save_dir: Path) -> None:
-    """Rows of references, columns of factors, two variations each; the last fifth of the steps is the model's own."""
+    """Show rows of references and columns of factors, two variations each; the last fifth of the steps is free."""
     factors = ("--downsample_factor", 2, 4, 8, 16, 32)
     run(work, MIXED, *factors, "--range_t", LAST_FIFTH, "--n_samples", 2 * len(MIXED))
     shutil.copy(work / "out" / "grid.png", save_dir / "sweep.png")
 
 
 def demo(work: Path, save_dir: Path) -> None:
-    """All the demo references at N = 4, 8 and 16, every step refined or the last fifth not."""
+    """Show all the demo references at N = 4, 8 and 16, with every step refined or the last fifth free."""
     run(work, ["*"], "--downsample_factor", 4, 8, 16, "--range_t", 0, LAST_FIFTH)
     shutil.copy(work / "out" / "grid.png", save_dir / "demo.png")
 
 
 def range_t(work: Path, save_dir: Path) -> None:
-    """The same with columns of conditioning ranges, at N = 4."""
+    """Show rows of references and columns of ranges, at N = 4."""
     run(work, FEW, "--range_t", 0, 10, 20, 30, 40, "--downsample_factor", 4, "--n_samples", 3 * len(FEW))
     shutil.copy(work / "out" / "grid.png", save_dir / "range.png")
 
 
 def strength(work: Path, save_dir: Path) -> None:
-    """The same with columns of strengths, at N = 8; the last tenth of the steps is the model's own."""
+    """Show columns of strengths, at N = 8; the last tenth of the steps is the model's own."""
     rows = [[to_pixels(read_reference(path, SIZE))] for path in chosen(FEW)]
     labels = [""]
     for share in STRENGTHS:
@@ -80,20 +80,20 @@ def strength(work: Path, save_dir: Path) -> None:
 
 
 def translation(work: Path, save_dir: Path) -> None:
-    """Other illustrators' portraits, a photograph, a painting and a scribble at N = 8, with what of them binds."""
+    """Show other illustrators' portraits, a photograph, a painting and a scribble at N = 8, with what of them binds."""
     run(work, FOREIGN, "--range_t", LAST_FIFTH, "--n_samples", 4 * len(chosen(FOREIGN)))
     shutil.copy(work / "out" / "grid.png", save_dir / "translation.png")
 
 
 def progress(work: Path, save_dir: Path) -> None:
-    """One sample over its steps."""
+    """Show one sample over its steps."""
     out = run(work, ["photo-astronaut"], "--progress_grid")
     for suffix in (".png", ".webp"):
         shutil.copy(out / f"progress_grid{suffix}", save_dir / f"progress{suffix}")
 
 
 def sizes(work: Path, save_dir: Path) -> None:
-    """Rows of two references each: the picture, and samples of 64×64, 128×192 and 256×256; N grows with the size."""
+    """Show two references per row: the picture, and samples of 64×64, 128×192 and 256×256; N grows with the size."""
     wide = ("--image_size", SIZE, SIZE * 3 // 2, "--upscale", 2)
     blocks = rows_of_runs(work, FEW, [(), wide, ("--upscale", 4)])
     save_png(
@@ -102,13 +102,13 @@ def sizes(work: Path, save_dir: Path) -> None:
 
 
 def detail(work: Path, save_dir: Path) -> None:
-    """Rows of references at 128×128, columns of shares of the steps that windows draw: one step, a tenth, all."""
+    """Show references at 128×128 in columns of the share of steps that windows draw: one step, a tenth, all."""
     blocks = rows_of_runs(work, FEW[:2], [("--upscale", 2, "--detail", share) for share in (0.02, 0.1, 1)])
     save_png(make_grid(blocks), save_dir / "detail.png")
 
 
 def rows_of_runs(work: Path, names: Sequence[str], runs: Sequence[Sequence[object]]) -> list[list[np.ndarray]]:
-    """One row per reference: the picture, and its sample of a run with each of these arguments."""
+    """Make one row per reference: the picture, and its sample in a run with each of these arguments."""
     folders = [run(work, names, "--range_t", LAST_FIFTH, *args, save_dir=f"{i}") for i, args in enumerate(runs)]
     return [
         [to_pixels(read_reference(path, SIZE)), *(read_pixels(folder / f"{path.stem}_0.png") for folder in folders)]
@@ -119,7 +119,7 @@ def rows_of_runs(work: Path, names: Sequence[str], runs: Sequence[Sequence[objec
 def run(
     work: Path, names: Sequence[str], *args: object, save_dir: str = "out", method: Sequence[object] = PAPER
 ) -> Path:
-    """`python sample_ilvr.py` on some of the demo references; the folder of its results."""
+    """Run `sample_ilvr.py` on some of the demo references, and return the folder of its results."""
     inputs = work / "references"
     inputs.mkdir(exist_ok=True)
     for path in chosen(names):
@@ -130,7 +130,7 @@ def run(
 
 
 def chosen(names: Sequence[str]) -> list[Path]:
-    """The demo references that these patterns name, in the order the command takes them."""
+    """Find the demo references that these patterns name, in the order that the command takes them."""
     return sorted(path for name in names for path in REFERENCES.glob(f"{name}.*"))
 
 

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusions.low_pass import WAYS_UP, downsample_matrix
+from diffusions.low_pass import LOW_PASSES, downsample_matrix
 from utils.files import PROJECT
 
 SIZE = 64
@@ -22,7 +22,7 @@ FACTORS = (2, 4, 8, 16)
 
 
 def cosines(size: int) -> Tensor:
-    """The orthonormal cosine basis (DCT-II), one row per mode of a symmetrically padded axis. [size, size]"""
+    """Make the orthonormal cosine basis (DCT-II), one row per mode of a symmetrically padded axis. [size, size]"""
     k = torch.arange(size, dtype=torch.float64)
     basis = torch.cos(math.pi * (k + 0.5) * k[:, None] / size) * math.sqrt(2 / size)
     return torch.where(k[:, None] == 0, basis / math.sqrt(2), basis)
@@ -44,7 +44,7 @@ def refined_variance(matrix: Tensor) -> Tensor:
 
 
 def shells(size: int) -> Tensor:
-    """The higher of each 2D mode's two frequencies, in shares of Nyquist's; N passes 1/N. [size, size]"""
+    """Return the higher of each 2D mode's two frequencies, relative to Nyquist's; N passes 1/N. [size, size]"""
     frequency = torch.arange(size) / size
     return torch.maximum(frequency[:, None], frequency)
 
@@ -53,9 +53,9 @@ def draw(picture: Path) -> None:
     """Mean variance by frequency, a panel a filter; the numbers are printed."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     shell = shells(SIZE)
-    for ax, (name, way_up) in zip(figure.subplots(1, 2, sharey=True), WAYS_UP.items(), strict=True):
+    for ax, (name, up_matrix) in zip(figure.subplots(1, 2, sharey=True), LOW_PASSES.items(), strict=True):
         for factor in FACTORS:
-            variance = refined_variance(way_up(SIZE, factor) @ downsample_matrix(SIZE, factor))
+            variance = refined_variance(up_matrix(SIZE, factor) @ downsample_matrix(SIZE, factor))
             octave = variance[(shell >= 0.5 / factor) & (shell < 1 / factor)].mean()
             print(f"{name} N = {factor}: {variance.mean():.3f} in all, {octave:.3f} in the octave below the cutoff")
             frequencies = shell.unique()

@@ -76,7 +76,7 @@ PICTURES = (
 
 
 def load_foreign() -> Tensor:
-    """The sheet's pictures, [108, 3, 64, 64] float32 in [-1, 1]; all styles' first, then all styles' second, …"""
+    """Load the sheet's pictures, [108, 3, 64, 64] float32 in [-1, 1]; all styles' first, then all styles' second, …"""
     return read_sheet(SHEET)
 
 
@@ -100,7 +100,7 @@ def square(picture: Picture) -> np.ndarray:
 
 
 def package(name: str) -> Path:
-    """The folder of an installed package, or of this project."""
+    """Find the folder of an installed package, or of this project."""
     spec = find_spec(name)
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else PROJECT / name
 

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def write_page(folder: Path, n_samples: int) -> Path:
-    """A run's folder, with images of noise."""
+    """Make a run's folder, with images of noise."""
     count = -(-n_samples // VARIATIONS)
     names = [f"reference {number:04}" for number in range(count)]
     folders = ("index_files", "index_files/N8")
@@ -104,7 +104,7 @@ def memory(browser: Browser) -> float:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The processes that a process has started, and those that they have."""
+    """Find the processes that a process has started, and their own."""
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, children.read_text().split()):
             yield child

@@ -17,10 +17,11 @@ from weights.openpeeps64.batches import read_images
 
 SHEET = Path(__file__).with_suffix(".webp")
 ROWS, COLUMNS, STRIDE = 16, 21, 5
+REAL = 200  # the first portraits serve as the real images that samples are compared with
 
 
 def load_held_out() -> Tensor:
-    """The sheet's portraits, [336, 3, 64, 64] float32 in [-1, 1]."""
+    """Load the sheet's portraits, [336, 3, 64, 64] float32 in [-1, 1]."""
     return read_sheet(SHEET)
 
 

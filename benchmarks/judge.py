@@ -1,4 +1,4 @@
-"""Draw unconditional samples and tell how far they are from held-out images.
+"""Draw unconditional samples and measure their distance to held-out images.
 
     python -m benchmarks.judge --data data --out results/judge
 
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def distances(a: Tensor, b: Tensor) -> str:
-    """Of two sets, uint8 [N, H, W, C], as a line of a table."""
+    """Format the distances of two sets, uint8 [N, H, W, C], as a line of a table."""
     return ", ".join(f"{distance:.1f}" for distance in sliced_wasserstein(from_pixels(a), from_pixels(b)))
 
 

@@ -10,9 +10,9 @@ from utils.files import PROJECT
 
 
 def launcher(processes: int) -> list[object]:
-    """`accelerate launch --num_processes N`, to be followed by a script and its arguments.
+    """Return `accelerate launch --num_processes N`, to be followed by a script and its arguments.
 
-    Of several processes Accelerate starts only one with --cpu; --multi_gpu starts them also where there is no GPU.
+    With --cpu, Accelerate starts only one process; --multi_gpu starts all, even without a GPU.
     """
     command: list[object] = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", processes]
     command += ["--multi_gpu"] if processes > 1 else []
@@ -22,12 +22,13 @@ def launcher(processes: int) -> list[object]:
 
 
 def launch(save_dir: Path, *args: object, processes: int | None = None, threads: int | None = None) -> float:
-    """Seconds of wall clock from the command to its end.
+    """Run the command and return its seconds of wall clock.
 
     Args:
-        args: of sample_ilvr.py, but for its save_dir.
-        processes: under accelerate's launcher; without it, if left out.
-        threads: OpenMP threads of each process, as many as it likes if left out.
+        save_dir: where the run writes.
+        args: of sample_ilvr.py, except its save_dir.
+        processes: to start with accelerate's launcher; None for a plain run.
+        threads: OpenMP threads of each process; None for the default.
     """
     command = [sys.executable] if processes is None else launcher(processes)
     command += [PROJECT / "sample_ilvr.py", *args, "--save_dir", save_dir]

@@ -35,7 +35,7 @@ EDM = {"model_type": "SongUNet", "img_resolution": 64, "channel_mult": [1, 2, 2,
 
 
 def write_weights(file: Path, dtype: torch.dtype) -> None:
-    """Random parameters under guided-diffusion's names, or EDM's."""
+    """Write random parameters under guided-diffusion's names, or EDM's."""
     edm = Architecture(family="edm", params=EDM | {"in_channels": 3, "out_channels": 3})
     architecture = edm if file.suffix == ".pkl" else read_config(CONFIG)
     network = build_network(architecture)
@@ -51,7 +51,7 @@ def write_weights(file: Path, dtype: torch.dtype) -> None:
 
 
 def config_of(weights: Path) -> Config:
-    """ADM's, or what the pickle says."""
+    """Return ADM's config, or the pickle's."""
     return config_for(weights, None if weights.suffix == ".pkl" else CONFIG)
 
 

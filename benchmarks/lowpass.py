@@ -56,24 +56,24 @@ def main() -> None:
 
 
 def ours(picture: Tensor, factor: float) -> Callable[[Tensor, float], Tensor]:
-    """As ILVR has it: the matrices are made once per batch and applied at every step."""
+    """Filter as ILVR does: make the matrices once per batch and apply them at every step."""
     low_pass = LowPass(picture, factor, pad_mode="constant")
     return lambda x, _: low_pass(x)
 
 
 def resize_right(x: Any, factor: float) -> Any:
-    """Twice resize-right, the second time to the picture's own size; of a tensor or an array."""
+    """Apply resize-right twice, the second time to the picture's own size; for a tensor or an array."""
     return resize(resize(x, 1 / factor), factor, tuple(x.shape))
 
 
 def resize_right_numpy(x: Tensor, factor: float) -> Tensor:
-    """The same in float64 throughout: of tensors resize-right computes the grid in float32, which shows at N = 3."""
-    array = x.double().cpu().flatten(0, 1).permute(1, 2, 0).numpy()  # of arrays it resizes the first dimensions
+    """Do the same in float64 throughout; for tensors, resize-right makes its grid in float32, which shows at N = 3."""
+    array = x.double().cpu().flatten(0, 1).permute(1, 2, 0).numpy()  # it resizes the first dimensions of arrays
     return torch.from_numpy(resize_right(array, factor)).permute(2, 0, 1).reshape(x.shape)
 
 
 def interpolate(x: Tensor, factor: float) -> Tensor:
-    """Twice torch's own."""
+    """Apply torch's own filter twice."""
     small = F.interpolate(x, scale_factor=1 / factor, mode="bicubic", antialias=True)
     return F.interpolate(small, x.shape[-2:], mode="bicubic", antialias=True)
 

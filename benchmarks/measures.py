@@ -14,6 +14,7 @@ from utils.images import from_pixels, to_pixels
 from utils.resize_right import apply_matrices
 
 RESAMPLES = 100
+FIDELITY_FACTORS = (8, 16, 32)  # N at which fidelity is compared between methods
 Z95 = 1.96
 
 # name: of every measure one estimate, then one for each of RESAMPLES resamplings of the references
@@ -21,7 +22,7 @@ Measures = dict[str, Tensor]
 
 
 def resample(count: int, seed: int) -> Tensor:
-    """How often each of `count` references counts: once, then as often as drawing as many anew says, RESAMPLES times.
+    """Return how often each of `count` references counts: once, then in RESAMPLES random draws of as many.
 
     Returns:
         [1 + RESAMPLES, count]
@@ -33,7 +34,7 @@ def resample(count: int, seed: int) -> Tensor:
 
 
 def interval(values: Tensor) -> tuple[float, float, float]:
-    """The estimate and its 95% interval, by the resamplings' standard deviation.
+    """Return the estimate and its 95% interval, by the resamplings' standard deviation.
 
     Not by their quantiles: a resampled set repeats images, which lengthens its distance to any other.
     """
@@ -42,11 +43,12 @@ def interval(values: Tensor) -> tuple[float, float, float]:
 
 
 def measure_realism(samples: Tensor, weights: Tensor, realism: Realism) -> Measures:
-    """Distances to real images.
+    """Measure distances to real images.
 
     Args:
         samples: [V·R, C, H, W] in [-1, 1], all references' first variation, then the second, …
         weights: [K, R], see `resample`.
+        realism: the distance.
     """
     levels = realism(to_8_bit(samples), weights.repeat(1, len(samples) // weights.shape[1]))
     sides = [samples.shape[-1] >> level for level in range(levels.shape[1])]
@@ -54,7 +56,7 @@ def measure_realism(samples: Tensor, weights: Tensor, realism: Realism) -> Measu
 
 
 def measure_diversity(samples: Tensor, weights: Tensor) -> Measures:
-    """Mean distances between a reference's variations; same arguments, V at least 2."""
+    """Measure the mean distances between a reference's variations; same arguments, V at least 2."""
     variations = to_8_bit(samples).chunk(len(samples) // weights.shape[1])
     one, other = (torch.cat(group) for group in zip(*combinations(variations, 2), strict=True))
     return {
@@ -64,7 +66,7 @@ def measure_diversity(samples: Tensor, weights: Tensor) -> Measures:
 
 
 def measure_fidelity(samples: Tensor, references: Tensor, factor: float, weights: Tensor) -> Measures:
-    """Distances to the references; `samples` before clipping, `references` like them."""
+    """Measure distances to the references; `samples` before clipping, `references` like them."""
     down = downsample_matrix(samples.shape[-1], factor).to(samples)
     raw = rmse(apply_matrices(samples - references, down, down))
     difference = to_8_bit(samples) - references
@@ -77,30 +79,30 @@ def measure_fidelity(samples: Tensor, references: Tensor, factor: float, weights
 
 
 def measure_patches(samples: Tensor, weights: Tensor, distance: PatchDistance) -> Measures:
-    """Distance to the nearest real patches; same arguments as `measure_realism`."""
+    """Measure the distance to the nearest real patches; same arguments as `measure_realism`."""
     return {"patch_distance": _mean(distance(to_8_bit(samples)), weights)}
 
 
 def measure_detail(samples: Tensor, weights: Tensor, real: Tensor) -> Measures:
-    """Contrast of the finest details over that of real images: below 1 are faded lines, above it is noise."""
+    """Measure the contrast of the finest details over that of real images: below 1, lines fade; above, it is noise."""
     return {"detail": _mean(fine_contrast(to_8_bit(samples)), weights) / fine_contrast(real).mean()}
 
 
 def fine_contrast(images: Tensor) -> Tensor:
-    """Of each image, the deviation of the Laplacian pyramid's finest level. [B, C, H, W] → [B]."""
+    """Return the deviation of each image's finest Laplacian level. [B, C, H, W] → [B]."""
     return laplacian_pyramid(images, 2)[0].square().mean((1, 2, 3)).sqrt()
 
 
 def to_8_bit(samples: Tensor) -> Tensor:
-    """Clipped to [-1, 1] and rounded as an image file is. [B, C, H, W] → [B, C, H, W]."""
+    """Clip to [-1, 1] and round as an image file does. [B, C, H, W] → [B, C, H, W]."""
     return from_pixels(torch.from_numpy(to_pixels(samples)))
 
 
 def rmse(difference: Tensor) -> Tensor:
-    """Of each image, in grey levels. [B, C, H, W] of a range of 2 → [B]."""
+    """Return the RMS of each image in grey levels. [B, C, H, W] with a range of 2 → [B]."""
     return 127.5 * difference.square().mean((1, 2, 3)).sqrt()
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Over a reference's variations (or pairs of them), then over references as they count. [V·R], [K, R] → [K]."""
+    """Average over a reference's variations (or pairs of them), then over weighted references. [V·R], [K, R] → [K]."""
     return weights @ values.unflatten(0, (-1, weights.shape[1])).mean(0) / weights.sum(1)

@@ -13,7 +13,7 @@ SOURCE = 'raise SystemExit("this source must never be run")'
 
 
 def _reconstruct_persistent_obj(meta: dict[str, Any]) -> None:
-    """What `torch_utils.persistence` has by this name, which would run the source code."""
+    """Stand in for the function of `torch_utils.persistence`, which would run the source code."""
 
 
 _reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
@@ -32,7 +32,7 @@ class Saved:
 
 
 class Call:
-    """Pickled as a call, which reading would make."""
+    """Pickled as a call, which unpickling would make."""
 
     def __init__(self, function: Any, *args: Any) -> None:
         self.call = function, args
@@ -42,7 +42,7 @@ class Call:
 
 
 def saved_network(class_name: str, arguments: dict[str, Any], state: dict[str, Tensor], **fields: Any) -> Saved:
-    """A network whose modules hold these tensors, by their names in a state dict."""
+    """Make a network whose modules hold these tensors, by their names in a state dict."""
     root: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
     for name, tensor in state.items():
         *path, leaf = name.split(".")

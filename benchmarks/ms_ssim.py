@@ -10,7 +10,7 @@ C1, C2 = 0.01**2, 0.03**2  # of a dynamic range of 1
 
 
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
-    """How alike pictures are in structure: 1 where they are the same, near 0 where nothing agrees.
+    """Measure how similar pictures are in structure: 1 if they are the same, near 0 if nothing agrees.
 
     Args:
         a, b: [B, C, H, W] in [-1, 1], H and W at least 44.
@@ -35,7 +35,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _window_mean(x: Tensor) -> Tensor:
-    """The mean under a Gaussian window, where it fits. [B, C, H, W] → [B, C, H-10, W-10]."""
+    """Average under a Gaussian window, where it fits. [B, C, H, W] → [B, C, H-10, W-10]."""
     weights = torch.exp(-((torch.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2))
     weights = (weights / weights.sum()).expand(x.shape[1], 1, WINDOW)
     x = F.conv2d(x, weights[..., None], groups=x.shape[1])

@@ -11,13 +11,13 @@ LARGE = PROJECT / "configs" / "google_ddpm_celebahq_256.yaml"
 
 
 def load_embedded(precision: str = "no") -> Model:
-    """The embedded model, 64×64, ready on the CPU."""
+    """Load the embedded model, 64×64, ready on the CPU."""
     model = load_model(WEIGHTS)
     make_ready(model.network, "cpu", precision)
     return model
 
 
 def load_large(precision: str = "no") -> Network:
-    """CelebA-HQ's architecture, 256×256, ready on the CPU."""
+    """Make a network of CelebA-HQ's architecture, 256×256, ready on the CPU."""
     torch.manual_seed(0)
     return make_ready(new_network(read_config(LARGE)).eval(), "cpu", precision)

@@ -1,10 +1,10 @@
 """How far a picture's surfaces and lines are from real ones: the distance of its patches to the nearest real patch.
 
-Sets are not compared with sets: every patch of a sample looks for the real patch most like it. So a veil over a clean
-drawing counts in full, where a distance between distributions (`benchmarks.realism`) finds that some real patch is as
-smooth; and as every sample has a number of its own, a bootstrap needs no more than their weighted mean. It is the
-improved precision of Kynkäänniemi et al. (NeurIPS 2019, arXiv:1904.06991) without a threshold, in pixels: no network
-that was trained on photographs judges a drawing. Like a precision it says nothing of diversity.
+Each patch of a sample is compared with the real patch most like it. So a veil over a clean drawing counts in full,
+while a distance between distributions (`benchmarks.realism`) finds that some real patch is as smooth. Every sample has
+its own number, so a bootstrap needs only their weighted mean. It is the improved precision of Kynkäänniemi et al.
+(NeurIPS 2019, arXiv:1904.06991) without a threshold, in pixels: no network trained on photographs judges a drawing.
+Like any precision, it does not measure diversity.
 """
 
 import torch
@@ -33,7 +33,7 @@ class PatchDistance:
         self.unit = self._distances(others).mean()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] in [-1, 1] → [B], 1 being real."""
+        """Measure [B, C, H, W] in [-1, 1] → [B], 1 being real."""
         return self._distances(images) / self.unit
 
     def _distances(self, images: Tensor) -> Tensor:
@@ -42,13 +42,13 @@ class PatchDistance:
         return torch.cat(nearest).unflatten(0, (-1, SAMPLE_PATCHES)).mean(1)
 
     def _nearest(self, found: Tensor) -> Tensor:
-        """‖a - b‖² = ‖a‖² + 2 (‖b‖²/2 - a·b), the least of it over b. [n, D] → [n]."""
+        """Minimise ‖a - b‖² = ‖a‖² + 2 (‖b‖²/2 - a·b) over b. [n, D] → [n]."""
         least = torch.addmm(self.half_squares, found, self.real, alpha=-1).amin(1)
         return (found.square().sum(1) + 2 * least).clamp(min=0).sqrt()
 
 
 def patches(images: Tensor, count: int, seed: int) -> Tensor:
-    """`count` patches of each image, at places that depend on the seed alone. [B, C, H, W] → [B·count, C·PATCH²]."""
+    """Cut `count` patches from each image, at places that the seed fixes. [B, C, H, W] → [B·count, C·PATCH²]."""
     generator = torch.Generator().manual_seed(seed)
     batch, _, height, width = images.shape
     offset = torch.arange(PATCH)

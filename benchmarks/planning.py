@@ -59,7 +59,7 @@ def main() -> None:
 
 
 class Used(NamedTuple):
-    """What a process took: seconds of wall clock and of processor time, and the most memory."""
+    """What a process used: seconds of wall clock and of processor time, and its peak memory."""
 
     wall: float
     processor: float
@@ -67,7 +67,7 @@ class Used(NamedTuple):
 
 
 def timed(*args: object) -> Used:
-    """What the command takes."""
+    """Run the command and return what it used."""
     start = time.perf_counter()
     process = subprocess.Popen([*SCRIPT, *map(str, args)], cwd=PROJECT, stdout=subprocess.DEVNULL)
     used = end_of(process, start)
@@ -77,19 +77,19 @@ def timed(*args: object) -> Used:
 
 
 def end_of(process: subprocess.Popen, start: float) -> Used:
-    """What a process has taken once it ends."""
+    """Wait for the end of a process and return what it used."""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return Used(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6)
 
 
 def plan(folder: Path, samples: int) -> Used:
-    """What a dry run takes."""
+    """Return what a dry run uses."""
     return timed("--dry_run", "--save_dir", folder, "--n_samples", samples)
 
 
 def interrupt(folder: Path, samples: int) -> Used:
-    """What a run takes that gets a Ctrl-C once the first images are there."""
+    """Return what a run uses from a Ctrl-C, sent once the first images exist, to its end."""
     command = [*SCRIPT, "--save_dir", str(folder), "--n_samples", str(samples)]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list(folder.glob("*_*.png")) and process.poll() is None:

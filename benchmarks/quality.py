@@ -38,7 +38,7 @@ REAL = 176  # held-out images that realism is measured against; the references a
 
 @dataclass(frozen=True)
 class Setting:
-    """A row of the table. Without a factor nothing binds: unconditional samples."""
+    """A row of the table. Without a factor, samples are unconditional."""
 
     factor: float | None = 8
     low_pass: str = "resize"
@@ -54,7 +54,7 @@ class Setting:
 
 
 def all_settings() -> list[Setting]:
-    """The one of the most calls; around one base each choice on its own; then what may reach as far for fewer calls."""
+    """List the setting of the most calls; each choice on its own around one base; then cheaper combinations."""
     base = Setting()
     return list(
         dict.fromkeys(
@@ -88,18 +88,18 @@ def quick_settings() -> list[Setting]:
 
 
 def draw_setting(model: Denoiser, process: Process, setting: Setting, references: Tensor) -> Tensor:
-    """One sample per reference, before clipping. [M, 3, H, W] → [M, 3, H, W]."""
+    """Draw one sample per reference, before clipping. [M, 3, H, W] → [M, 3, H, W]."""
     name, _, eta = setting.sampler.lower().partition(" ")
     sampler = make_sampler(name, process, respace_steps=setting.steps, eta=float(eta or 0))
 
     def guide(some: Tensor) -> Guide:
-        return ILVR(some, setting.factor or 1, range_t=setting.range_t, way_up=setting.low_pass)
+        return ILVR(some, setting.factor or 1, range_t=setting.range_t, low_pass=setting.low_pass)
 
     return draw(model, sampler, references, guide if setting.factor is not None else None, setting.calls)
 
 
 def rows(model: Denoiser, process: Process, settings: Sequence[Setting], count: int, variations: int) -> Iterator[Row]:
-    """The floor: what as many real images score, and the references themselves; then the settings."""
+    """Yield the floor (the scores of as many real images, and of the references), then the settings."""
     real, references, others = load_held_out().tensor_split([REAL, REAL + count])
     realism, weights = Realism(real), resample(count, SEED)
     references = references.repeat(variations, 1, 1, 1)
@@ -120,7 +120,7 @@ def rows(model: Denoiser, process: Process, settings: Sequence[Setting], count: 
 
 
 def markdown(table: Sequence[Row]) -> str:
-    """The table as the docs show it: estimates, and intervals of what decides."""
+    """Format the table as the docs show it: estimates, and the intervals that matter."""
     shown = ["name", *(field.name for field in fields(Setting)), "calls", "fidelity", "fidelity_raw", "within_1"]
     with_interval = ["distance", "diversity", "diversity_ssim", "realism", "realism_gap"]
     levels = [column for column in table[0] if column.removeprefix("realism_").isdigit()]

@@ -56,7 +56,7 @@ def plot(table: Path, picture: Path) -> None:
 
 
 def choose(rows: list[Row], free: str, **fixed: str) -> list[Row]:
-    """The rows that are the base but for the `free` column and the `fixed` ones, by the free one."""
+    """Select the rows that equal the base except in the `free` and `fixed` columns, sorted by the free one."""
     wanted = {key: value for key, value in (BASE | fixed).items() if key != free}
     return sorted(filter(_has(wanted), rows), key=lambda row: float(row[free]))
 
@@ -66,7 +66,7 @@ def _has(wanted: dict[str, str]) -> Callable[[Row], bool]:
 
 
 def curve(ax: Axes, rows: list[Row], across: str, measure: str, label: str) -> None:
-    """A measure with its intervals."""
+    """Plot a measure with its intervals."""
     x, y = ([float(row[column]) for row in rows] for column in (across, measure))
     below = [float(row[measure]) - float(row[f"{measure}_low"]) for row in rows]
     above = [float(row[f"{measure}_high"]) - float(row[measure]) for row in rows]

@@ -28,7 +28,7 @@ class Realism:
         self.real = [patches(level, self._generator()) for level in laplacian_pyramid(real, LEVELS)]
 
     def __call__(self, samples: Tensor, weights: Tensor) -> Tensor:
-        """Distance times 1000 at every level of the pyramid, from fine to coarse, for each weighting of the samples.
+        """Measure the distance × 1000 at every level of the pyramid, fine to coarse, for each weighting of the samples.
 
         Args:
             samples: [M, C, H, W] in [-1, 1].
@@ -47,7 +47,7 @@ class Realism:
         )
 
     def _level(self, cloud: Tensor, real: Tensor, weights: Tensor) -> Tensor:
-        """[n, D], [m, D], [K, M] with n a multiple of M → [K]."""
+        """Measure one level: [n, D], [m, D], [K, M] with n a multiple of M → [K]."""
         generator = self._generator()
         real = real[torch.randperm(len(real), generator=generator)[: len(cloud)]]  # as many, or all there are
         directions = F.normalize(torch.randn(cloud.shape[1], DIRECTIONS, generator=generator), dim=0)
@@ -60,7 +60,7 @@ class Realism:
 
 
 def weighted_w1(a: Tensor, b: Tensor, mass: Tensor) -> Tensor:
-    """W₁ between weighted points of a line.
+    """Compute W₁ between weighted points of a line.
 
     Args:
         a: [n], b: [m].

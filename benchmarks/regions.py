@@ -1,4 +1,4 @@
-"""How near the fast ways of averaging by regions come to the exact sum, and what they cost.
+"""How close the fast ways of averaging by regions come to the exact sum, and what they cost.
 
     python -m benchmarks.regions              # at 64×64, against a call of the embedded model in float32
     python -m benchmarks.regions --large      # at 256×256 too, against one of CelebA-HQ's architecture
@@ -32,7 +32,7 @@ LAST = Transition(0, 0, 0.9999, 1.0, 0)
 
 
 def by_anchors(guide: Regions, pred_x0: Tensor, count: int) -> Tensor:
-    """What `Regions` adds to x̂0, with a grid of count × count pixels; all of them make the exact sum."""
+    """Return what `Regions` adds to x̂0 with a grid of count × count pixels; a grid of all pixels is exact."""
     before, diffusions.regions.ANCHORS = diffusions.regions.ANCHORS, count
     try:
         return guide.guide_x0(pred_x0, pred_x0, LAST) - pred_x0
@@ -41,7 +41,7 @@ def by_anchors(guide: Regions, pred_x0: Tensor, count: int) -> Tensor:
 
 
 def by_guided_filter(guide: Regions, pred_x0: Tensor, radius: int) -> Tensor:
-    """c made a linear function of x̂0's colours in every window (He et al. 2010, equations 14 to 16)."""
+    """Fit c as a linear function of x̂0's colours in every window (He et al. 2010, equations 14 to 16)."""
     c = guide.correction(pred_x0)
     mean_x, mean_c = box(pred_x0, radius), box(c, radius)
     x, y = pred_x0[:, :, None], c[:, None]
@@ -55,13 +55,13 @@ def by_guided_filter(guide: Regions, pred_x0: Tensor, radius: int) -> Tensor:
 
 
 def box(image: Tensor, radius: int) -> Tensor:
-    """The mean over a square window, where it lies inside of the image."""
+    """Average over a square window, as far as it is inside the image."""
     kernel = 2 * radius + 1
     return F.avg_pool2d(image, kernel, 1, radius, count_include_pad=False)
 
 
 def fastest(work: Callable[[], object]) -> float:
-    """Seconds."""
+    """Return the seconds of the fastest of several calls."""
     work()
     return min(timed(work) for _ in range(REPEATS))
 

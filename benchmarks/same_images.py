@@ -1,43 +1,118 @@
-"""Whether the demo's images have the pixels that an earlier commit made, on this machine.
+"""Whether images have the pixels that an earlier commit gave them, on this machine.
 
-    python -m benchmarks.same_images REVISION [ARGUMENT ...]      # arguments of sample_ilvr.py, for both
+    python -m benchmarks.same_images REVISION                 # two images of four steps each: a minute or two
+    python -m benchmarks.same_images REVISION ARGUMENT ...    # with these arguments of sample_ilvr.py instead
 
-What moves code without changing what it computes is to print 0.
+Each case is run by both commits: the bare command, a sweep, DDIM, larger images, three families of recorded networks
+and a latent diffusion model. For each it prints the largest difference of a pixel; and how many of the earlier commit's
+finished images this one draws again when it is run in their folder. A change that only moves code gives 0 and 0.
 """
 
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+import yaml
+from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel, VQModel
+from safetensors.torch import save_file
+
+from tests import families
 from utils.files import PROJECT
 from utils.images import read_pixels
 
+QUICK = ("--n_samples", "2", "--respace_steps", "4")
+CASES: dict[str, Sequence[str]] = {
+    "bare command": (),
+    "sweep": ("--downsample_factor", "4", "8", "--range_t", "0", "2"),
+    "DDIM": ("--ddim",),
+    "paper, projection": ("--refine", "sample", "--range_t", "0", "--low_pass", "projection"),
+    "--upscale 2": ("--upscale", "2"),
+}
+
 
 def main() -> None:
-    revision, *arguments = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as folder:
-        earlier, now, checkout = (Path(folder, name) for name in ("earlier", "now", "checkout"))
-        subprocess.run(["git", "worktree", "add", "--detach", checkout, revision], cwd=PROJECT, check=True)
+    revision, *given = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cases = CASES | families_in(folder) | latent_in(folder)
+        checkout = folder / "checkout"
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", checkout, revision], cwd=PROJECT, check=True)
         try:
-            sample(checkout, earlier, arguments)
-            sample(PROJECT, now, arguments)
+            for number, (case, arguments) in enumerate(cases.items()):
+                command = [*arguments, *(given or QUICK)]
+                earlier, now = (folder / f"{number}_{side}" for side in ("earlier", "now"))
+                sample(checkout, earlier, command)
+                sample(PROJECT, now, command)
+                difference = largest_difference(earlier, now)
+                print(f"{case}: {difference} grey levels, {drawn_again(earlier, command)} drawn again", flush=True)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", checkout], cwd=PROJECT, check=True)
-        compare(earlier, now)
 
 
-def sample(project: Path, save_dir: Path, arguments: list[str]) -> None:
+def families_in(folder: Path) -> dict[str, Sequence[str]]:
+    """Write three families' recorded networks to a folder, and return the arguments that name each."""
+    cases: dict[str, Sequence[str]] = {}
+    for name in ("improved_lsun_like", "score_sde_ddpm"):
+        weights, config = folder / f"{name}.safetensors", folder / f"{name}.given.yaml"
+        save_file(families.weights(name), weights)
+        config.write_text(yaml.safe_dump(families.config(name)), encoding="utf-8")
+        cases[name] = ("--weights", str(weights), "-c", str(config))
+    cases["edm_vp_ddpmpp"] = ("--weights", str(families.unpacked("edm_vp_ddpmpp.pkl", folder)))
+    return cases
+
+
+def latent_in(folder: Path) -> dict[str, Sequence[str]]:
+    """Write a latent diffusion model of random weights to a folder, and return the arguments that name it."""
+    torch.manual_seed(0)
+    autoencoder = VQModel(
+        block_out_channels=(16, 16, 24),
+        down_block_types=["DownEncoderBlock2D"] * 3,
+        up_block_types=["UpDecoderBlock2D"] * 3,
+        norm_num_groups=8,
+        num_vq_embeddings=60,
+    )
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(16, 24),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=8,
+    )
+    scheduler = DDIMScheduler(beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False)
+    LDMPipeline(autoencoder, unet, scheduler).save_pretrained(folder / "latent")
+    return {"latent diffusion": ("--weights", str(folder / "latent"))}
+
+
+def sample(project: Path, save_dir: Path, arguments: Sequence[str]) -> None:
     """Run a checkout's own command."""
     command = [sys.executable, str(project / "sample_ilvr.py"), *arguments, "--save_dir", str(save_dir)]
-    subprocess.run(command, cwd=project, check=True)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
 
 
-def compare(earlier: Path, now: Path) -> None:
-    """Print by how much the images differ."""
-    names = sorted(path.relative_to(earlier) for path in earlier.rglob("*_[0-9]*.png"))
-    differences = [abs(read_pixels(earlier / name).astype(int) - read_pixels(now / name)).max() for name in names]
-    print(f"{len(names)} images, the largest difference of a pixel: {max(differences)} grey levels")
+def largest_difference(earlier: Path, now: Path) -> int:
+    """Return the largest difference between the images' pixels, in grey levels; both have the same images."""
+    names = image_names(earlier)
+    if not names or names != image_names(now):
+        raise SystemExit(f"one made {names}, the other {image_names(now)}")
+    return max(abs(read_pixels(earlier / name).astype(int) - read_pixels(now / name)).max() for name in names)
+
+
+def drawn_again(earlier: Path, arguments: Sequence[str]) -> int:
+    """Run this commit's command in the earlier one's folder, and count the images that it writes."""
+    before = {name: (earlier / name).stat().st_mtime_ns for name in image_names(earlier)}
+    sample(PROJECT, earlier, arguments)
+    return sum((earlier / name).stat().st_mtime_ns != time for name, time in before.items())
+
+
+def image_names(save_dir: Path) -> list[Path]:
+    """List the images of a run, by their paths in its folder."""
+    return sorted(path.relative_to(save_dir) for path in save_dir.rglob("*_[0-9]*.png"))
 
 
 if __name__ == "__main__":

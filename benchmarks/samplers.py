@@ -57,25 +57,25 @@ class Sampler:
         raise NotImplementedError
 
     def output(self) -> Tensor:
-        """What the network makes of the noise, to see that all contenders run the same one."""
+        """Return the network's output for the noise, to check that all contenders run the same one."""
         return self.call(self.noise, self._timesteps(500)).float().cpu()
 
     def images(self, steps: int) -> Tensor:
-        """What the loop makes, as a file would hold it but for rounding: [B, 3, H, W] in [-1, 1]."""
+        """Return the loop's images as a file holds them, except for rounding: [B, 3, H, W] in [-1, 1]."""
         return self.sample(self.call, steps).clamp(-1, 1).cpu()
 
     def flops(self) -> int:
-        """Of one forward, counted by torch."""
+        """Count the FLOPs of one forward pass, by torch."""
         with FlopCounterMode(display=False) as counter:
             self.output()
         return counter.get_total_flops()
 
     def forward(self) -> float:
-        """Seconds of the bare network."""
+        """Time the bare network, in seconds."""
         return timed(lambda: self.call(self.noise, self._timesteps(500)))
 
     def loop(self, steps: int) -> tuple[float, float]:
-        """Seconds per step of the whole loop, and that time over the network's in it."""
+        """Time the whole loop: seconds per step, and its time over the network's."""
         network = Timed(self.call)
         seconds = timed(lambda: self.sample(network, steps))
         over_forward = seconds / network.seconds
@@ -84,14 +84,14 @@ class Sampler:
         return seconds / steps, over_forward
 
     def wall(self, steps: int) -> float:
-        """Seconds per step by the clock on the wall."""
+        """Return seconds of wall clock per step."""
         start = time.perf_counter()
         self.sample(self.call, steps)
         synchronise()
         return (time.perf_counter() - start) / steps
 
     def peak(self) -> int:
-        """Bytes, of the accelerator or of this process."""
+        """Return the peak memory in bytes, of the accelerator or of this process."""
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else peak_bytes()
 
     def _timesteps(self, t: int) -> Tensor:
@@ -125,7 +125,7 @@ class Ours(Sampler):
         return sampler.sample(model, self.noise, ILVR(self.reference, FACTOR), randoms.randn_like)
 
     def synchronisations(self, steps: int) -> int:
-        """How often the host waits for the accelerator within a loop, by torch's sync debug mode."""
+        """Count how often the host waits for the accelerator within a loop, by torch's sync debug mode."""
         self.output()  # what is set up once may wait
         torch.cuda.set_sync_debug_mode("warn")
         with warnings.catch_warnings(record=True) as waits:
@@ -170,9 +170,9 @@ class Products:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def rate(self, dtype: torch.dtype, convolution: bool) -> float:
-        """Of torch.mm, or of a 3×3 convolution, which is a matrix product too.
+        """Measure torch.mm, or a 3×3 convolution, which is a matrix product too.
 
-        Both, since on a CPU they are different libraries, MKL and oneDNN, and MKL is slow on processors of AMD.
+        Both, because on a CPU they use different libraries, MKL and oneDNN, and MKL is slow on AMD processors.
         """
         side = 8192 if self.device.type == "cuda" else 2048
         if convolution:
@@ -187,13 +187,13 @@ class Products:
 
 
 def synchronise() -> None:
-    """Wait for the accelerator, where there is one."""
+    """Wait for the accelerator, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds."""
+    """Time some work, in seconds."""
     synchronise()
     start = clock()
     work()
@@ -202,6 +202,6 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def clock() -> float:
-    """Seconds; of a single thread's processor time, which other work on the machine hardly disturbs."""
+    """Return seconds: with a single thread, of processor time, which other work on the machine hardly affects."""
     alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
     return time.process_time() if alone else time.perf_counter()

@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def compare_threads(rounds: int, steps: int = 5) -> None:
-    """Two processes of one thread each, both at work, against one process of two threads."""
+    """Compare two processes of one thread each with one process of two threads."""
     whole = Worker(Ours, WEIGHTS, SIZE, BATCH, "no", threads=2)
     halves = [Worker(Ours, WEIGHTS, SIZE, BATCH, "no", threads=1) for _ in range(2)]
     one, two = [], []
@@ -58,7 +58,7 @@ def compare_threads(rounds: int, steps: int = 5) -> None:
 
 
 def compare_launches(images: int, steps: int, rounds: int) -> None:
-    """Whole runs, from the command to its end."""
+    """Time whole runs, from the command to its end."""
     few, many, both = [], [], []
     threads = None if torch.cuda.is_available() else 1
     two = PROCESSES[1] if torch.cuda.device_count() != 1 else 1  # a single GPU is not shared

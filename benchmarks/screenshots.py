@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def take(browser: Browser, page: Path, save_dir: Path) -> None:
-    """gallery.png, 1280 pixels wide, and gallery_360.png: a telephone's page, and its dark one of an image."""
+    """Make gallery.png, 1280 pixels wide, and gallery_360.png: the page on a phone, and an image in the dark theme."""
     browser.open(page)
     slide(browser, 2)
     shoot(browser, save_dir / "gallery.png")
@@ -48,13 +48,13 @@ def take(browser: Browser, page: Path, save_dir: Path) -> None:
 
 
 def slide(browser: Browser, index: int) -> None:
-    """Move the slider over N to its so-manieth place."""
+    """Move the slider over N to one of its places."""
     script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
     browser.run(script, browser.one("#controls input[type=range]"), index)
 
 
 def shoot(browser: Browser, path: Path) -> np.ndarray:
-    """A screenshot, once all images in view are there."""
+    """Take a screenshot once all images in view are loaded."""
     seen = "image.getBoundingClientRect().top > innerHeight || image.complete"
     browser.wait(f"[...document.images].filter(image => image.src).every(image => {seen})")
     browser.screenshot(path)

@@ -13,7 +13,7 @@ SIZE = 64  # pixels a side of every picture
 
 
 def read_sheet(path: Path) -> Tensor:
-    """The pictures, row by row, [N, 3, 64, 64] float32 in [-1, 1]."""
+    """Read the pictures, row by row, [N, 3, 64, 64] float32 in [-1, 1]."""
     with Image.open(path) as file:
         sheet = torch.from_numpy(np.array(file.convert("RGB")))
     return from_pixels(sheet.unflatten(1, (-1, SIZE)).unflatten(0, (-1, SIZE)).transpose(1, 2).flatten(0, 1))

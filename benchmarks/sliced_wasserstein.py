@@ -18,7 +18,7 @@ SCALE = 1000.0
 
 
 def _blur(images: Tensor, gain: float = 1.0) -> Tensor:
-    """The pyramid's 5x5 binomial filter (Burt & Adelson 1983). [N, C, H, W] -> [N, C, H, W]"""
+    """Apply the pyramid's 5x5 binomial filter (Burt & Adelson 1983). [N, C, H, W] -> [N, C, H, W]"""
     channels = images.shape[1]
     row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     kernel = (gain * row[:, None] * row).expand(channels, 1, 5, 5)

@@ -71,7 +71,7 @@ def measure_rates() -> Rates:
 
 @contextmanager
 def network(name: str) -> Iterator[tuple[Path, int]]:
-    """A network's weights (a diffusers folder, or a config for random ones) and the size of its images."""
+    """Return a network's weights (a diffusers folder, or a config for random ones) and the size of its images."""
     if name == "64":
         weights = read_config(EMBEDDED).weights
         assert weights is not None
@@ -141,7 +141,7 @@ def compare(weights: Path, size: int, batch: int, rounds: int, compiled: bool, r
 
 
 def table(measured: dict[str, Measured], batch: int, flops: int, rates: Rates) -> tuple[list[str], Iterator[list[str]]]:
-    """The header, and one row per contender."""
+    """Return the header, and one row per contender."""
     columns = "ms per step, image-steps/s, × diffusers float32, × diffusers same precision, loop / forward, GFLOP/s, "
     columns += "of torch.mm, of 3×3 convolution, peak MB, network differs by"
 
@@ -167,7 +167,7 @@ def table(measured: dict[str, Measured], batch: int, flops: int, rates: Rates) -
 
 
 def print_targets(measured: dict[str, Measured], size: int, flops: int, bare_peak: int, rates: Rates) -> None:
-    """The targets of this project, of the plain contenders."""
+    """Print this project's targets and whether the plain contenders meet them."""
     large = size == 256
     for precision in PRECISIONS.values():
         own = measured[f"ours, {precision}"]

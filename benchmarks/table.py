@@ -1,4 +1,4 @@
-"""The tables of the benchmarks: a row per setting, of every measure the estimate and its interval."""
+"""The tables of the benchmarks: a row per setting, with an estimate and an interval of every measure."""
 
 import argparse
 import csv
@@ -12,7 +12,7 @@ Row = dict[str, str]
 
 
 def table_parser(description: str) -> argparse.ArgumentParser:
-    """What the commands that make a table take."""
+    """Make the parser of the commands that make a table."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a smoke test, not for reading")
     parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
@@ -21,14 +21,14 @@ def table_parser(description: str) -> argparse.ArgumentParser:
 
 
 def table_folder(args: argparse.Namespace) -> Path:
-    """Where the table goes; made if it is not there."""
+    """Return the table's folder, and make it if it does not exist."""
     folder: Path = args.save_dir or PROJECT / ("results" if args.quick else "assets")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def row(name: str, settings: Mapping[str, object], measures: Measures) -> Row:
-    """Of the CSV: the settings, and every measure with both ends of its interval."""
+    """Make a row of the CSV: the settings, and every measure with both ends of its interval."""
     cells = {"name": name} | {key: str(value) for key, value in settings.items()}
     for key, values in measures.items():
         cells |= zip((key, f"{key}_low", f"{key}_high"), (f"{value:.4g}" for value in interval(values)), strict=True)
@@ -36,7 +36,7 @@ def row(name: str, settings: Mapping[str, object], measures: Measures) -> Row:
 
 
 def write_csv(table: Sequence[Row], path: Path) -> None:
-    """All the rows' columns, empty where a row has none."""
+    """Write all the rows' columns, empty where a row has none."""
     columns = list(dict.fromkeys(column for cells in table for column in cells))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")

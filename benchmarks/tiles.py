@@ -63,7 +63,7 @@ class Fixed(Tiles):
 
 
 def seams(model: Model, count: int, steps: int) -> Iterator[list[str]]:
-    """Rows of the table."""
+    """Yield the rows of the table."""
     few = steps // 2
     for scale in SCALES[1:]:
         whole = Tiles(model.network, (SIZE, SIZE), 0, BATCH, whole=scale**2)
@@ -88,7 +88,7 @@ def _seam_row(axis: Axis, windows: int, drawn: str, name: str, images: Tensor, c
 
 
 def sample(process: Process, network: Denoiser, scale: int, count: int, steps: int, detail_steps: int) -> Tensor:
-    """Images of so many times the model's size, [count, 3, H, W] in [-1, 1]."""
+    """Draw images of `scale` times the model's size, [count, 3, H, W] in [-1, 1]."""
     side = scale * SIZE
     references = resize(load_held_out()[:count], out_shape=(side, side), pad_mode="symmetric").clamp(-1, 1)
     sampler = DDPM(Overview(process, SIZE, MULTIPLE, detail_steps), steps)
@@ -101,11 +101,14 @@ def sample(process: Process, network: Denoiser, scale: int, count: int, steps: i
 
 
 def seam(images: Tensor, control: Tensor, borders: Sequence[int]) -> tuple[float, float, float]:
-    """The mean gradient across borders over that elsewhere, over the same of the control; its 95 % interval around it.
+    """Divide the mean gradient across borders by that elsewhere, relative to the control.
 
     Args:
         images, control: [B, C, H, W].
         borders: along both axes, each before the pixel of its number.
+
+    Returns:
+        Lower end, middle and upper end of its 95 % interval.
     """
     parts = torch.stack([part for made in (images, control) for part in _gradients(made, borders)])
     drawn = torch.randint(len(images), (10_000, len(images)), generator=torch.Generator().manual_seed(0))
@@ -116,7 +119,7 @@ def seam(images: Tensor, control: Tensor, borders: Sequence[int]) -> tuple[float
 
 
 def _gradients(images: Tensor, borders: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Of each image, the mean gradient across borders and elsewhere, [B] each."""
+    """Return each image's mean gradient across borders, and elsewhere, [B] each."""
     across, elsewhere = torch.zeros(2, len(images))
     for axis in (2, 3):
         gradient = images.diff(dim=axis).abs().movedim(axis, -1).mean((1, 2))  # [B, places between pixels]
@@ -146,11 +149,11 @@ class Contender:
         keep_freed_memory()
 
     def seconds(self) -> float:
-        """Of a call, per pixel."""
+        """Return the seconds of a call per pixel."""
         return timed(lambda: self.call(self.x, self.t)) / self.x[:, 0].numel()
 
     def peak(self) -> int:
-        """Bytes that a call takes, on top of the network and the images."""
+        """Return the bytes that a call needs on top of the network and the images."""
         return self.memory
 
     def _memory(self) -> int:

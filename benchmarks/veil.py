@@ -1,4 +1,4 @@
-"""How far the colours that bind are from those that the model expects, for references that it could have drawn or not.
+"""How far the binding colours are from those that the model expects, for in-domain and foreign references.
 
     python -m benchmarks.veil
 
@@ -11,21 +11,21 @@ from torch import Tensor
 
 from benchmarks.draw import BATCH, SEED
 from benchmarks.foreign import load_foreign
-from benchmarks.held_out import load_held_out
+from benchmarks.held_out import REAL, load_held_out
 from benchmarks.networks import WEIGHTS
-from benchmarks.translation import IN_DOMAIN, REAL
 from diffusions import DDPM, ILVR
 from models import Model, load_model
 from utils.run.batch import sample_batch
 from utils.run.veil import VEILED, clear_timestep, veil
 
 STEPS = 20
+PORTRAITS = 48
 FACTORS = (2, 4, 8, 16, 32)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def veils(model: Model, references: Tensor, factor: float) -> Tensor:
-    """[M, C, H, W] → [M]."""
+    """Measure the veil over each sample, [M, C, H, W] → [M], in grey levels."""
     sampler = DDPM(model.process, STEPS)
     clear = clear_timestep(sampler.transitions)
     found = []
@@ -40,7 +40,7 @@ def veils(model: Model, references: Tensor, factor: float) -> Tensor:
 
 def main() -> None:
     model = load_model(WEIGHTS)
-    references = {"held-out portraits": load_held_out()[REAL : REAL + IN_DOMAIN], "foreign": load_foreign()}
+    references = {"held-out portraits": load_held_out()[REAL : REAL + PORTRAITS], "foreign": load_foreign()}
     print(f"| N | references | {' | '.join(f'{q:.0%}' for q in QUANTILES)} | above {VEILED} |")
     print("|---" * (len(QUANTILES) + 3) + "|")
     for factor in FACTORS:

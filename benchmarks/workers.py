@@ -33,7 +33,7 @@ class Worker:
         self._pipe.send((method, args))
 
     def result(self) -> Any:
-        """What the method returned."""
+        """Return what the method returned."""
         failed, value = self._pipe.recv()
         if failed:
             raise RuntimeError(value)
@@ -64,12 +64,12 @@ def _serve(pipe: Connection, threads: int, build: Callable[..., object], args: t
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """Median of the rounds' ratios: what disturbs a round disturbs both of its sides."""
+    """Return the median of the rounds' ratios: what disturbs a round disturbs both of its sides."""
     return statistics.median(n / d for n, d in zip(numerators, denominators, strict=True))
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Markdown, so that it can be put into a README."""
+    """Print a table in Markdown, ready for a README."""
     print(f"\n{title}\n\n| " + " | ".join(header) + " |")
     print("|" + " --- |" + " ---: |" * (len(header) - 1))
     for row in rows:
@@ -77,13 +77,13 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def print_target(what: str, value: float, relation: Literal["≤", "≥"], bound: float) -> None:
-    """What was asked for, and whether it was reached."""
+    """Print a target, and whether it was met."""
     met = value <= bound if relation == "≤" else value >= bound
-    print(f"{what}: {value:.4g}, asked {relation} {bound}: {'met' if met else 'MISSED'}", flush=True)
+    print(f"{what}: {value:.4g}, target {relation} {bound}: {'met' if met else 'MISSED'}", flush=True)
 
 
 def machine() -> str:
-    """Processor or accelerator, cores, and torch."""
+    """Name the processor or accelerator, its cores, and torch."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     info = Path("/proc/cpuinfo")

@@ -1,7 +1,6 @@
 """Diffusion processes, their samplers, and the guides that steer them; ILVR is one."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 from diffusions.continuous import ContinuousProcess
@@ -12,8 +11,7 @@ from diffusions.ilvr import ILVR
 from diffusions.overview import Overview
 from diffusions.process import Process
 from diffusions.regions import Regions
-from diffusions.sampler import Guide, Sampler, Step
-from diffusions.strength import noised_start
+from diffusions.sampler import Guide, Sampler, Step, noised_start
 
 __all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "ContinuousProcess", "Guide", "Overview", "Process"]
 __all__ += ["Regions", "SDEDPMSolver", "Sampler", "Step", "make_sampler", "noised_start", "taken_options"]
@@ -24,33 +22,34 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "dpmpp_2m_sde": SDEDPMSolver,
 }
 
-# what a reference steers: called with reference, downsample_factor, interp_method, range_t and way_up
-GUIDES: dict[str, Callable[..., Guide]] = {
+GUIDES: dict[str, type[Guide]] = {
     "sample": ILVR,
     "regions": Regions,
 }
 
 
 def make_sampler(name: str, process: Process, **options: Any) -> Sampler:
-    """A sampler by its name in `SAMPLERS`.
+    """Make a sampler by its name in `SAMPLERS`.
 
     Args:
-        options: respace_steps, respace_type, var_type, eta, …; those that this sampler has no use for are ignored.
+        name: of the sampler.
+        process: what the network was trained on.
+        options: respace_steps, respace_type, var_type, eta, …; those that this sampler does not take are ignored.
 
     Raises:
-        ValueError: an unknown name, or an option that is impossible.
+        ValueError: an unknown name, or an impossible option.
     """
-    taken = taken_options(name, options)
+    taken = taken_options(name, options)  # checks the name
     return SAMPLERS[name](process, **taken)
 
 
 def taken_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Those options that the sampler of this name takes.
+    """Select the options that the sampler of this name takes.
 
     Raises:
         ValueError: an unknown name.
     """
     if name not in SAMPLERS:
-        raise ValueError(f"sampler {name!r} is none of {', '.join(SAMPLERS)}")
+        raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {name!r}")
     known = inspect.signature(SAMPLERS[name]).parameters
     return {key: value for key, value in options.items() if key in known}

@@ -12,7 +12,7 @@ from diffusions.schedule import Transition
 
 
 class Coefficients(NamedTuple):
-    """What a network F is wrapped in to denoise: D(x_σ; σ) = skip·x_σ + out·F(scale·x_σ; noise) (equation 7)."""
+    """How a network F becomes a denoiser: D(x_σ; σ) = skip·x_σ + out·F(scale·x_σ; noise) (equation 7)."""
 
     skip: float
     out: float
@@ -31,7 +31,7 @@ def _edm_openai(sigma: float, sigma_min: float, sigma_data: float) -> Coefficien
 
 
 def _consistency(sigma: float, sigma_min: float, sigma_data: float) -> Coefficients:
-    """Song et al. 2023 (arXiv:2303.01469), appendix C: at the lowest noise level, D is the sample itself."""
+    """Make D the sample itself at the lowest noise level (Song et al. 2023, arXiv:2303.01469, appendix C)."""
     above = sigma - sigma_min
     skip = sigma_data**2 / (above**2 + sigma_data**2)
     out = sigma_data * above / math.sqrt(sigma**2 + sigma_data**2)
@@ -39,7 +39,7 @@ def _consistency(sigma: float, sigma_min: float, sigma_data: float) -> Coefficie
 
 
 def _vp(sigma: float, sigma_min: float, sigma_data: float) -> Coefficients:
-    """Song et al. 2021's VP: noise is 999 times the time at which its β, from 0.1 to 20, have brought this σ about."""
+    """Convert σ to the time of Song et al. 2021's VP process, whose β goes from 0.1 to 20; noise is 999 times that."""
     time = (math.sqrt(0.1**2 + 2 * 19.9 * math.log1p(sigma**2)) - 0.1) / 19.9
     return Coefficients(1, -sigma, 1 / math.sqrt(sigma**2 + 1), 999 * time)
 
@@ -48,7 +48,7 @@ def _ve(sigma: float, sigma_min: float, sigma_data: float) -> Coefficients:
     return Coefficients(1, sigma, 1, math.log(sigma / 2))
 
 
-# name: the coefficients at a σ, given the lowest and that of the data (table 1; what openai/consistency_models adds)
+# name: the coefficients from σ, sigma_min and sigma_data (table 1; two are added by openai/consistency_models)
 PRECONDITIONINGS: dict[str, Callable[[float, float, float], Coefficients]] = {
     "edm": _edm,
     "edm_openai": _edm_openai,
@@ -61,20 +61,20 @@ PRECONDITIONINGS: dict[str, Callable[[float, float, float], Coefficients]] = {
 class ContinuousProcess(Process):
     """A diffusion process of continuous noise levels.
 
-    In the words of `Process`, whose samples keep their variance: x = √ᾱ·x_σ with ᾱ = 1/(1+σ²). Timestep t is the t-th
-    of T levels spaced as sampling spaces its own.
+    Expressed as a `Process`, whose samples keep their variance: x = √ᾱ·x_σ with ᾱ = 1/(1+σ²). Timestep t is the t-th
+    of T levels, spaced as the levels of sampling are.
 
     Args:
         preconditioning: how the network was trained: edm, edm_openai, consistency, vp or ve.
         sigma_min: the lowest noise level.
-        sigma_max: the highest.
+        sigma_max: the highest noise level.
         sigma_data: the standard deviation of the training images.
         rho: levels are evenly spaced in σ^(1/ρ) (equation 5).
         clip_denoised: clip x̂0 to [-1, 1] at every step.
-        total_steps: T, the most steps that sampling takes.
+        total_steps: T, the largest number of sampling steps.
 
     Raises:
-        ValueError: an argument that is none of the above.
+        ValueError: an argument outside of its range.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class ContinuousProcess(Process):
         total_steps: int = 1000,
     ) -> None:
         if preconditioning not in PRECONDITIONINGS:
-            raise ValueError(f"preconditioning {preconditioning!r} is none of {', '.join(PRECONDITIONINGS)}")
+            raise ValueError(f"preconditioning must be one of {', '.join(PRECONDITIONINGS)}, not {preconditioning!r}")
         if not (0 < sigma_min < sigma_max < math.inf and 0 < sigma_data < math.inf and 0 < rho < math.inf):
             raise ValueError("sigma_min, sigma_max, sigma_data and rho must be above 0, and sigma_min below sigma_max")
         if total_steps < 1:
@@ -96,20 +96,20 @@ class ContinuousProcess(Process):
         self.preconditioning = PRECONDITIONINGS[preconditioning]
         self.sigma_min, self.sigma_max, self.sigma_data, self.rho = sigma_min, sigma_max, sigma_data, rho
         self.clip_denoised, self.clip_range, self.dynamic_threshold = clip_denoised, 1.0, None
-        self.objective = OBJECTIVES["pred_x0"]  # what the wrapped network says
+        self.objective = OBJECTIVES["pred_x0"]  # of the wrapped network
         self.alphas_cumprod = _alphas_cumprod(self.sigmas(total_steps))
 
     def sigmas(self, steps: int) -> Tensor:
-        """So many noise levels, rising, float64 (equation 5); a single one is the highest."""
+        """Return `steps` rising noise levels, [steps] float64 (equation 5); a single one is the highest."""
         ramp = torch.linspace(1, 0, steps, dtype=torch.float64).flip(0)
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return (low + ramp * (high - low)) ** self.rho
 
     def transitions(self, respace_type: str = "uniform", respace_steps: int | None = None) -> tuple[Transition, ...]:
-        """The S reverse steps of sampling, in the order visited.
+        """Return the S reverse steps of sampling, in the order visited.
 
         Args:
-            respace_type: uniform, which is in σ^(1/ρ) here.
+            respace_type: uniform in σ^(1/ρ); there is no other.
             respace_steps: S, all T if None.
 
         Raises:
@@ -117,9 +117,9 @@ class ContinuousProcess(Process):
         """
         T, S = self.total_steps, self.total_steps if respace_steps is None else respace_steps
         if not 1 <= S <= T:
-            raise ValueError(f"respace_steps must lie in 1 … {T}, not {S}")
+            raise ValueError(f"respace_steps must be in 1 … {T}, not {S}")
         if respace_type != "uniform":
-            raise ValueError(f"respace_type {respace_type!r}: continuous noise levels know uniform only")
+            raise ValueError(f"respace_type must be uniform for continuous noise levels, not {respace_type!r}")
         timesteps = [T - 1 - i * (T - 1) // max(S - 1, 1) for i in range(S)]
         levels = [*_alphas_cumprod(self.sigmas(S)).flip(0).tolist(), 1.0]
         return tuple(
@@ -127,8 +127,8 @@ class ContinuousProcess(Process):
             for i, t in enumerate(timesteps)
         )
 
-    def told(self, t: int) -> float:
-        """What the network is told as timestep t."""
+    def model_t(self, t: int) -> float:
+        """Return the noise value passed to the network at timestep t."""
         return self._coefficients(self.alphas_cumprod[t].item()).noise
 
     def predict(self, model: Denoiser, x: Tensor, transition: Transition) -> Prediction:
@@ -148,7 +148,7 @@ class ContinuousProcess(Process):
         return Prediction(self.clip(skip * noisy + out * output), variance)
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """What F should say of x_σ: the output with which D is the clean image.
+        """Return what F should predict from x_σ: the output for which D is the clean image.
 
         Args:
             x0, t, noise: as for `q_sample`.

@@ -14,10 +14,10 @@ class DDIM(Sampler):
 
     Args:
         process, respace_steps, respace_type: see `Sampler`.
-        eta: η in 0 … 1, how much of a step's noise is drawn anew. 0 draws none.
+        eta: η in 0 … 1, how much of a step's noise is fresh. 0 draws none.
 
     Raises:
-        ValueError: η below 0 or above 1, and all that `Sampler` raises.
+        ValueError: η outside of 0 … 1, and whatever `Sampler` raises.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class DDIM(Sampler):
     ) -> None:
         super().__init__(process, respace_steps, respace_type)
         if not 0 <= eta <= 1:
-            raise ValueError(f"eta must lie in 0 … 1, not {eta}")
+            raise ValueError(f"eta must be in 0 … 1, not {eta}")
         self.eta = eta
 
     def step_rule(self) -> StepRule:

@@ -24,10 +24,10 @@ class DDPM(Sampler):
     Args:
         process, respace_steps, respace_type: see `Sampler`.
         var_type: variance of a reverse step: fixed_small β̃, fixed_large β, or learned_range, between the
-            two as the network's extra channels say (Nichol & Dhariwal 2021, equation 15).
+            two by the network's extra channels (Nichol & Dhariwal 2021, equation 15).
 
     Raises:
-        ValueError: an unknown var_type, and all that `Sampler` raises.
+        ValueError: an unknown var_type, and whatever `Sampler` raises.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class DDPM(Sampler):
     ) -> None:
         super().__init__(process, respace_steps, respace_type)
         if var_type not in VAR_TYPES:
-            raise ValueError(f"var_type {var_type!r} is none of {', '.join(VAR_TYPES)}")
+            raise ValueError(f"var_type must be one of {', '.join(VAR_TYPES)}, not {var_type!r}")
         self.std = VAR_TYPES[var_type]
         self.needs_variance = var_type == "learned_range"
 
@@ -67,5 +67,5 @@ class DDPM(Sampler):
 
 def _learned_std(transition: Transition, variance: Tensor) -> Tensor:
     low, high = math.log(transition.posterior_variance), math.log(transition.beta)
-    log_variance = low + (high - low) * (variance + 1) / 2  # the network's channels reach from -1 to 1
+    log_variance = low + (high - low) * (variance + 1) / 2  # the network's channels are in [-1, 1]
     return torch.exp(log_variance / 2)

@@ -10,25 +10,25 @@ from diffusions.schedule import Transition, half_log_snr
 
 
 class SDEDPMSolver(Sampler):
-    """SDE-DPM-Solver++(2M), which others call DPM++ 2M SDE. It has the best of few calls at trailing timesteps.
+    """SDE-DPM-Solver++(2M), also called DPM++ 2M SDE. Best with few steps and uniform-trailing timesteps.
 
     Args:
         process, respace_steps, respace_type: see `Sampler`.
     """
 
     def step_rule(self) -> StepRule:
-        """See `Sampler.step_rule`; it remembers the step before."""
+        """See `Sampler.step_rule`; this rule remembers the previous step."""
         return _SecondOrder()
 
 
 class _SecondOrder:
-    """One walk's steps."""
+    """The step rule of one walk."""
 
     def __init__(self) -> None:
         self.extrapolate = Extrapolation()
 
     def __call__(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
-        """x_prev = σ_prev/σ e^-h x + a_prev (1 - e^-2h) D + σ_prev √(1 - e^-2h) z (Lu et al. 2022, equation 18).
+        """Step to σ_prev/σ e^-h x + a_prev (1 - e^-2h) D + σ_prev √(1 - e^-2h) z (Lu et al. 2022, equation 18).
 
         a = √ᾱ, σ = √(1-ᾱ), λ = log(a/σ), h = λ_prev - λ, and D is the extrapolated x̂0. The last step leads to x̂0.
 
@@ -49,13 +49,13 @@ class _SecondOrder:
 
 
 class Extrapolation:
-    """x̂0 in the middle of each step of a walk, on the line in λ through the step before and this one."""
+    """x̂0 in the middle of each step of a walk, on the line in λ through the previous step and this one."""
 
     def __init__(self) -> None:
-        self.before: tuple[Tensor, float] | None = None  # x̂0 and λ
+        self.previous: tuple[Tensor, float] | None = None  # x̂0 and λ
 
     def __call__(self, pred_x0: Tensor, transition: Transition) -> tuple[Tensor, float]:
-        """D = x̂0 + (x̂0 - x̂0') h / (2 h'), of the step before being x̂0' and h'; the first step's is x̂0 itself.
+        """Return D = x̂0 + (x̂0 - x̂0') h / (2 h'), x̂0' and h' being the previous step's; in the first step, x̂0.
 
         Args:
             pred_x0: x̂0, [B, C, H, W].
@@ -66,7 +66,7 @@ class Extrapolation:
         here = half_log_snr(transition.alphas_cumprod)
         h = half_log_snr(transition.alphas_cumprod_prev) - here
         middle = pred_x0
-        if self.before is not None:
-            middle = pred_x0 + (pred_x0 - self.before[0]) * h / (2 * (here - self.before[1]))
-        self.before = pred_x0, here
+        if self.previous is not None:
+            middle = pred_x0 + (pred_x0 - self.previous[0]) * h / (2 * (here - self.previous[1]))
+        self.previous = pred_x0, here
         return middle, h

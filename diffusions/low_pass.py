@@ -10,17 +10,17 @@ from utils.resize_right import apply_matrices, resize_matrix
 
 
 class LowPass:
-    """φ_N for images of one size. Down and up stay apart: two thin products cost less than the square one.
+    """φ_N for images of one size. Down and up stay separate: two thin products cost less than the square one.
 
     Args:
-        image: [..., H, W], one whose size, dtype and device the filter is for.
+        image: [..., H, W]; the filter is for its size, dtype and device.
         factor: N ≥ 1; need not divide the size nor be a whole number. 1 is the identity.
         interp_method: kernel of the downsampler: cubic, lanczos2, lanczos3, linear or box.
-        pad_mode: what lies beyond the border; symmetric, like the authors, keeps constants constant.
-        way_up: the way back up: resize, the paper's, or projection, the downsampler's pseudo-inverse.
+        pad_mode: how the image continues beyond its border; symmetric, the authors' choice, keeps constants constant.
+        low_pass: how it comes back up: resize, the paper's, or projection, the downsampler's pseudo-inverse.
 
     Raises:
-        ValueError: a factor below 1 or above the image's shorter side, or an unknown way_up.
+        ValueError: a factor below 1 or above the image's shorter side, or an unknown low_pass.
     """
 
     def __init__(
@@ -29,23 +29,23 @@ class LowPass:
         factor: float,
         interp_method: str = "cubic",
         pad_mode: str = "symmetric",
-        way_up: str = "resize",
+        low_pass: str = "resize",
     ) -> None:
         shape = image.shape[-2:]
         if not 1 <= factor <= min(shape):
-            raise ValueError(f"downsample_factor must lie in 1 … {min(shape)}, not {factor}")
-        if way_up not in WAYS_UP:
-            raise ValueError(f"way_up {way_up!r} is none of {', '.join(WAYS_UP)}")
-        options = factor, interp_method, pad_mode, way_up, image.dtype, image.device
+            raise ValueError(f"downsample_factor must be in 1 … {min(shape)}, not {factor}")
+        if low_pass not in LOW_PASSES:
+            raise ValueError(f"low_pass must be one of {', '.join(LOW_PASSES)}, not {low_pass!r}")
+        options = factor, interp_method, pad_mode, low_pass, image.dtype, image.device
         self.down, self.up = zip(*(_matrices(size, *options) for size in shape), strict=True)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[..., H, W] → [..., H, W]."""
+        """Filter [..., H, W] → [..., H, W]."""
         return apply_matrices(apply_matrices(x, *self.down), *self.up)
 
 
 def downsample_matrix(size: int, factor: float, interp_method: str = "cubic", pad_mode: str = "symmetric") -> Tensor:
-    """D along one axis: down by `factor`.
+    """Make D along one axis: down by `factor`.
 
     Args:
         size: pixels of the axis.
@@ -58,9 +58,10 @@ def downsample_matrix(size: int, factor: float, interp_method: str = "cubic", pa
 
 
 def upsample_matrix(size: int, factor: float, interp_method: str = "cubic", pad_mode: str = "symmetric") -> Tensor:
-    """The paper's way back: up by `factor` to `size` pixels, with the same kernel.
+    """Make the paper's way back along one axis: up by `factor` to `size` pixels, with the same kernel.
 
-    Args: those of `downsample_matrix`.
+    Args:
+        size, factor, interp_method, pad_mode: as for `downsample_matrix`.
 
     Returns:
         [size, ⌈size/factor⌉], float64.
@@ -71,11 +72,12 @@ def upsample_matrix(size: int, factor: float, interp_method: str = "cubic", pad_
 def pseudo_inverse_matrix(
     size: int, factor: float, interp_method: str = "cubic", pad_mode: str = "symmetric"
 ) -> Tensor:
-    """The exact way back, D⁺ = Dᵀ(DDᵀ)⁻¹: D⁺D is the orthogonal projection onto what D keeps.
+    """Make the exact way back, D⁺ = Dᵀ(DDᵀ)⁻¹: D⁺D is the orthogonal projection onto what D keeps.
 
     The image's own D is the Kronecker product of its axes', and so is the pseudo-inverse.
 
-    Args: those of `downsample_matrix`.
+    Args:
+        size, factor, interp_method, pad_mode: as for `downsample_matrix`.
 
     Returns:
         [size, ⌈size/factor⌉], float64.
@@ -83,15 +85,16 @@ def pseudo_inverse_matrix(
     return torch.linalg.pinv(downsample_matrix(size, factor, interp_method, pad_mode))
 
 
-@lru_cache(maxsize=64)  # of a run's every batch the same; only a projection of a large image takes long
+@lru_cache(maxsize=64)  # every batch of a run needs the same; a projection of a large image takes long
 def _matrices(
-    size: int, factor: float, interp_method: str, pad_mode: str, way_up: str, dtype: torch.dtype, device: torch.device
+    size: int, factor: float, interp_method: str, pad_mode: str, low_pass: str, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Down and up along one axis, rounded before they are moved: some devices have no float64."""
-    with torch.inference_mode(False):  # they may serve under autograd another time
-        both = (make(size, factor, interp_method, pad_mode) for make in (downsample_matrix, WAYS_UP[way_up]))
+    """Make down and up along one axis, rounded before they are moved: some devices have no float64."""
+    with torch.inference_mode(False):  # cached, so that a later caller may need them under autograd
+        both = (make(size, factor, interp_method, pad_mode) for make in (downsample_matrix, LOW_PASSES[low_pass]))
         down, up = (matrix.to(dtype).to(device) for matrix in both)
     return down, up
 
 
-WAYS_UP = {"resize": upsample_matrix, "projection": pseudo_inverse_matrix}
+# name: the matrix that goes back up along one axis
+LOW_PASSES = {"resize": upsample_matrix, "projection": pseudo_inverse_matrix}

@@ -1,10 +1,10 @@
-"""For images larger than a network's own: most of a walk looks at the whole, shrunk to what the network knows.
+"""For images larger than a network's own: most steps look at the whole image, shrunk to the network's size.
 
-A window of a large image shows the network a part where it expects a whole, and while noise hides what is there, it
-draws a whole. So the layout is left to the network's own size. Shrinking is a mean over pixels: it keeps the signal
-and takes noise away, so that the shrunk sample is one of a lower noise level (Hoogeboom et al., ICML 2023,
-arXiv:2301.11093, shift the schedule by the same reasoning). The network is asked at that level, and its x̂0 is
-enlarged. The last steps look at the image itself and draw what is finer.
+A window of a large image shows the network a part where it expects a whole, and while noise hides the content, the
+network draws a whole into it. So the layout is settled at the network's own size. Shrinking is a mean over pixels: it
+keeps the signal and removes noise, so the shrunk sample has a lower noise level (Hoogeboom et al., ICML 2023,
+arXiv:2301.11093, shift the schedule by the same reasoning). The network is called at that level, and its x̂0 is
+enlarged. The last steps look at the image itself and add finer detail.
 """
 
 import math
@@ -16,7 +16,7 @@ from diffusions.process import Denoiser, Prediction, Process
 from diffusions.schedule import Transition, half_log_snr
 from utils.resize_right import apply_matrices, resize
 
-PURE_NOISE = 1e-12  # ᾱ below which there is no image left
+MIN_LEVEL = 1e-12  # ᾱ; below it, no image is left
 
 
 class Overview(Process):
@@ -24,9 +24,9 @@ class Overview(Process):
 
     Args:
         process: what the network was trained on.
-        size: height and width that the network was trained at.
-        size_multiple: of the network.
-        detail_steps: the last so many steps predict as `process` does.
+        size: height and width of the training images, in pixels.
+        size_multiple: the network takes heights and widths that are multiples of this.
+        detail_steps: how many of the last steps predict as `process` does.
     """
 
     def __init__(self, process: Process, size: int, size_multiple: int, detail_steps: int) -> None:
@@ -37,18 +37,18 @@ class Overview(Process):
         self.size_multiple = size_multiple
         self.detail_steps = detail_steps
         levels = process.alphas_cumprod.tolist()
-        self.levels = [Transition(t, t, level, level, process.told(t)) for t, level in enumerate(levels)]
+        self.levels = [Transition(t, t, level, level, process.model_t(t)) for t, level in enumerate(levels)]
 
     def transitions(self, respace_type: str = "uniform", respace_steps: int | None = None) -> tuple[Transition, ...]:
         """See `Process.transitions`."""
         return self.process.transitions(respace_type, respace_steps)
 
-    def told(self, t: int) -> float:
-        """See `Process.told`."""
-        return self.process.told(t)
+    def model_t(self, t: int) -> float:
+        """See `Process.model_t`."""
+        return self.process.model_t(t)
 
     def predict(self, model: Denoiser, x: Tensor, transition: Transition) -> Prediction:
-        """Ask the network for the clean image: of the shrunk sample, in all but the last steps.
+        """Ask the network for the clean image, from the shrunk sample in all but the last steps.
 
         Args:
             model: the network.
@@ -77,17 +77,17 @@ class Overview(Process):
         return self.process.clip(pred_x0)
 
     def _shrunk(self, length: float) -> int:
-        """The nearest length that the network takes."""
+        """Round a length to the nearest one that the network takes."""
         return max(1, round(length / self.size_multiple)) * self.size_multiple
 
 
 def area_matrix(size: int, shrunk: int) -> Tensor:
-    """The matrix that shrinks an axis: each new pixel is the mean of what it covers. [shrunk, size] float64."""
+    """Make the matrix that shrinks an axis: each new pixel is the mean of those it covers. [shrunk, size] float64."""
     width = size / shrunk
     old, new = torch.arange(size, dtype=torch.float64), torch.arange(shrunk, dtype=torch.float64)[:, None] * width
     return (torch.minimum(new + width, old + 1) - torch.maximum(new, old)).clamp(min=0) / width
 
 
 def _finite_log_snr(level: float) -> float:
-    """Half the log-SNR of ᾱ; of pure noise a finite one too, so that it has a distance to others."""
-    return half_log_snr(max(level, PURE_NOISE))
+    """Return half the log-SNR of ᾱ; finite for pure noise too, so that its distance to others is defined."""
+    return half_log_snr(max(level, MIN_LEVEL))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusions.low_pass import LowPass
 from diffusions.process import Denoiser, Prediction, Process
 from diffusions.schedule import Transition
 
@@ -19,7 +20,7 @@ StepRule = Callable[[Tensor, Prediction, Transition, RandnLike], Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """What one reverse step made: `sample` [B, C, H, W] after it, `pred_x0` the image it went towards."""
+    """The result of one reverse step: `sample` [B, C, H, W] after it, and `pred_x0`, the image it moved towards."""
 
     t: int
     sample: Tensor
@@ -27,18 +28,43 @@ class Step:
 
 
 class Guide:
-    """Steers a walk; by itself it changes nothing. A guide overrides one of the hooks, or both.
+    """Steers a walk towards a reference. A subclass overrides one of the two hooks, or both; this one does nothing.
+
+    Args:
+        reference: y_0, [B, C, H, W] in [-1, 1], one image per sample, on the sample's device.
+        downsample_factor: N ≥ 1; the larger, the less of the reference binds.
+        interp_method: kernel of φ_N: cubic, lanczos2, lanczos3, linear or box.
+        pad_mode: how φ_N continues the image beyond its border; symmetric, the authors' choice, keeps constants
+            constant.
+        range_t: b; guide only at respaced steps S-1 … b (Choi et al. 2021, section 4.2). 0 is every step.
+        low_pass: how φ_N comes back to full size: resize, the paper's, or projection.
 
     Attributes:
-        reference: [B, C, H, W] in [-1, 1], one image per sample.
-        low_frequencies: [B, C, H, W], what of the reference binds: a rough estimate of the clean image.
+        low_frequencies: φ_N(y_0), [B, C, H, W]: what of the reference binds, a rough estimate of the clean image.
+
+    Raises:
+        ValueError: a factor below 1 or above the image's shorter side, a negative range_t, or an unknown low_pass.
     """
 
-    reference: Tensor
-    low_frequencies: Tensor
+    def __init__(
+        self,
+        reference: Tensor,
+        downsample_factor: float = 8,
+        interp_method: str = "cubic",
+        pad_mode: str = "symmetric",
+        range_t: int = 0,
+        low_pass: str = "resize",
+    ) -> None:
+        if range_t < 0:
+            raise ValueError(f"range_t must be at least 0, not {range_t}")
+        self.reference = reference
+        self.downsample_factor = downsample_factor
+        self.range_t = range_t
+        self.low_pass = LowPass(reference, downsample_factor, interp_method, pad_mode, low_pass)
+        self.low_frequencies = self.low_pass(reference)
 
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
-        """Change the prediction x̂0 before the step: [B, C, H, W] → [B, C, H, W]. `x` is the sample it is of."""
+        """Change the prediction x̂0 before the step: [B, C, H, W] → [B, C, H, W]. It was predicted from `x`."""
         return pred_x0
 
     def guide_sample(self, sample: Tensor, transition: Transition, randn_like: RandnLike) -> Tensor:
@@ -47,7 +73,7 @@ class Guide:
 
 
 class Sampler(ABC):
-    """Walks from noise to image in S of a process's steps; a subclass says how one step goes.
+    """Walks from noise to image in S of a process's steps; a subclass defines one step.
 
     Args:
         process: what the network was trained on.
@@ -70,16 +96,16 @@ class Sampler(ABC):
 
     @abstractmethod
     def step_rule(self) -> StepRule:
-        """The rule for one walk; a rule that remembers earlier steps is made anew here."""
+        """Return the rule for one walk: a new one each time, if it remembers earlier steps."""
 
     def check_variance(self, channels: int) -> None:
-        """See that the network predicts a variance, where the step rule needs one.
+        """Raise if the step rule needs a variance that the network does not predict.
 
         Args:
             channels: of the network's output beyond the image's.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are none, but they are needed.
         """
         if self.needs_variance and channels == 0:
             raise ValueError("var_type learned_range needs a model that learned its variance, and this one did not")
@@ -97,36 +123,37 @@ class Sampler(ABC):
 
         Args:
             model: maps x [B, C, H, W] and t [B] to [B, C or 2C, H, W].
-            x: [B, C, H, W], where the walk begins: noise from N(0, 1), or what `noised_start` made.
-            guide: steers each step; None for samples that follow nothing.
-            randn_like: every random draw: per step first the reverse noise, then the guide's.
-            walk_steps: walk only the last so many of the S steps (1 … S); None for all.
+            x: [B, C, H, W], where the walk begins: noise from N(0, 1), or the result of `noised_start`.
+            guide: steers each step; None for unconditional samples.
+            randn_like: makes every random draw: in each step first the reverse noise, then the guide's.
+            walk_steps: walk only this many of the S steps, the last (1 … S); None for all.
 
         Yields:
-            The steps, the last of which holds the image. It may leave [-1, 1] a little, where a guide acts after
-            the last clip: clip it where pixels are made.
+            The steps; the last one holds the image. It may leave [-1, 1] a little if a guide acts after the last
+            clip: clip it when making pixels.
 
         Raises:
             ValueError: walk_steps outside of 1 … S, or a network whose output the step rule cannot use.
         """
-        guide = guide or Guide()
         step_rule = self.step_rule()
         for transition in self.last_transitions(walk_steps):
             prediction = self.process.predict(model, x, transition)
             self.check_variance(prediction.variance.shape[1])
-            prediction = prediction._replace(pred_x0=guide.guide_x0(prediction.pred_x0, x, transition))
+            if guide:
+                prediction = prediction._replace(pred_x0=guide.guide_x0(prediction.pred_x0, x, transition))
             x = step_rule(x, prediction, transition, randn_like)
-            x = guide.guide_sample(x, transition, randn_like)
+            if guide:
+                x = guide.guide_sample(x, transition, randn_like)
             yield Step(transition.t, x, prediction.pred_x0)
 
     def sample(self, model: Denoiser, x: Tensor, *args: Any, **options: Any) -> Tensor:
-        """The image at the end of `sample_loop`, [B, C, H, W]; all arguments are its."""
+        """Return the image at the end of `sample_loop`, [B, C, H, W]; takes the same arguments."""
         for step in self.sample_loop(model, x, *args, **options):
             image = step.sample
         return image
 
     def last_transitions(self, walk_steps: int | None = None) -> tuple[Transition, ...]:
-        """The last so many of the S transitions; None for all.
+        """Return the last `walk_steps` of the S transitions; None for all.
 
         Raises:
             ValueError: walk_steps outside of 1 … S.
@@ -134,5 +161,32 @@ class Sampler(ABC):
         total = len(self.transitions)
         walk_steps = total if walk_steps is None else walk_steps
         if not 1 <= walk_steps <= total:
-            raise ValueError(f"walk_steps must lie in 1 … {total}, not {walk_steps}")
+            raise ValueError(f"walk_steps must be in 1 … {total}, not {walk_steps}")
         return self.transitions[-walk_steps:]
+
+
+def noised_start(sampler: Sampler, estimate: Tensor, noise: Tensor, walk_steps: int) -> Tensor:
+    """Make the start of a walk of only the last steps: a rough estimate of the image, noised.
+
+    The early steps settle only what the estimate, here the low-passed reference, says already. Noised far enough,
+    estimate and image are almost the same, and the reverse steps shrink the difference ("Come-Closer-Diffuse-Faster",
+    Chung et al., CVPR 2022, arXiv:2112.05146, theorem 1), so the early steps can be left out.
+
+    Args:
+        sampler: whose last steps will be walked.
+        estimate: [B, C, H, W] in [-1, 1], roughly the clean image: φ_N(y_0) for ILVR.
+        noise: like `estimate`, from N(0, 1).
+        walk_steps: 1 … S. All S begin with pure noise and take nothing from the estimate, though the last noise
+            level of training would let a little of it through.
+
+    Returns:
+        [B, C, H, W], the estimate noised to the level of the first step walked.
+
+    Raises:
+        ValueError: walk_steps outside of 1 … S.
+    """
+    first = sampler.last_transitions(walk_steps)[0]
+    if first is sampler.transitions[0]:
+        return noise
+    level = torch.tensor(first.alphas_cumprod, dtype=estimate.dtype, device=estimate.device)
+    return level.sqrt() * estimate + (1 - level).sqrt() * noise

@@ -20,7 +20,7 @@ class Transition:
     t: int  # 0 … T-1
     alphas_cumprod: float
     alphas_cumprod_prev: float
-    told: float  # what the network is told as t
+    model_t: float  # the timestep value passed to the network
 
     @property
     def alpha(self) -> float:
@@ -63,14 +63,14 @@ def _sigmoid(total_steps: int, start: float, end: float) -> Tensor:
 
 
 def _sigmoid_alphas(total_steps: int) -> Tensor:
-    """The share of the signal is a sigmoid of time between -3 and 3 (Jabri et al. 2022, figure 8)."""
+    """Let the share of the signal be a sigmoid of time between -3 and 3 (Jabri et al. 2022, figure 8)."""
     t = torch.linspace(-3, 3, total_steps + 1, dtype=torch.float64)
     alphas_cumprod = t.flip(0).sigmoid() - t[0].sigmoid()
     return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)
 
 
 def _laplace(total_steps: int) -> Tensor:
-    """The share of the signal follows a Laplace distribution of log-SNR, as diffusers has it (arXiv:2407.03297)."""
+    """Let log-SNR follow a Laplace distribution, as diffusers does (arXiv:2407.03297)."""
     t = torch.arange(total_steps + 1, dtype=torch.float64) / total_steps - 0.5
     log_snr = torch.where(t > 0, 0.5, -0.5) * torch.log(1 - 2 * t.abs() + 1e-6)
     alphas_cumprod = log_snr.sigmoid().sqrt()
@@ -90,11 +90,11 @@ BETA_SCHEDULES: dict[str, Callable[[int, float, float], Tensor]] = {
 
 
 def make_betas(beta_schedule: str, total_steps: int, beta_start: float, beta_end: float) -> Tensor:
-    """β_t of the forward process for t = 0 … T-1.
+    """Compute β_t of the forward process for t = 0 … T-1.
 
     Args:
-        beta_schedule: linear, quad (linear in √β), const (β_end throughout), sigmoid, or cosine or laplace, which need
-            neither start nor end.
+        beta_schedule: linear, quad (linear in √β), const (β_end throughout) or sigmoid; or cosine, sigmoid_alphas or
+            laplace, which use neither start nor end.
         total_steps: T.
         beta_start: β of timestep 0.
         beta_end: β of timestep T-1.
@@ -108,15 +108,15 @@ def make_betas(beta_schedule: str, total_steps: int, beta_start: float, beta_end
     if total_steps < 1:
         raise ValueError(f"total_steps must be at least 1, not {total_steps}")
     if beta_schedule not in BETA_SCHEDULES:
-        raise ValueError(f"beta_schedule {beta_schedule!r} is none of {', '.join(BETA_SCHEDULES)}")
+        raise ValueError(f"beta_schedule must be one of {', '.join(BETA_SCHEDULES)}, not {beta_schedule!r}")
     betas = BETA_SCHEDULES[beta_schedule](total_steps, beta_start, beta_end)
     if not ((betas > 0) & (betas < 1)).all():
-        raise ValueError(f"betas must lie between 0 and 1; beta_start {beta_start}, beta_end {beta_end} do not")
+        raise ValueError(f"betas must be between 0 and 1: choose others than {beta_start=} and {beta_end=}")
     return betas
 
 
 def to_zero_snr(alphas_cumprod: Tensor) -> Tensor:
-    """Noise levels shifted and scaled: the last is pure noise, the first stays (Lin et al. 2024, algorithm 1).
+    """Shift and scale the noise levels so that the last is pure noise; the first stays (Lin et al. 2024, algorithm 1).
 
     Args:
         alphas_cumprod: [T], ᾱ.
@@ -165,13 +165,13 @@ RESPACINGS: dict[str, Callable[[int, int], list[int]]] = {
 
 
 def respace(respace_type: str, total_steps: int, respace_steps: int | None = None) -> list[int]:
-    """The timesteps that sampling visits, in increasing order.
+    """Choose the timesteps that sampling visits, in increasing order.
 
     Args:
         respace_type: uniform (= uniform-leading) ⌊i·T/S⌋, uniform-trailing T-1-⌊i·T/S⌋, uniform-linspace
             ⌊i·(T-1)/(S-1)⌋, or quad ⌊0.8·T·(i/(S-1))²⌋ (Song et al. 2021, appendix D.3), whose repeated
-            values are moved up to the next free one. With `diffusers-` the timesteps that DDPMScheduler visits, by
-            its own rounding: leading (and leading-1, with a steps_offset of 1), trailing, linspace.
+            values are moved up to the next free one. The names that begin with `diffusers-` give the timesteps of
+            its DDPMScheduler, rounded as it rounds: leading, leading-1 (steps_offset 1), trailing, linspace.
         total_steps: T, the steps of training.
         respace_steps: S, the steps of sampling; all T if None.
 
@@ -183,9 +183,9 @@ def respace(respace_type: str, total_steps: int, respace_steps: int | None = Non
     """
     T, S = total_steps, total_steps if respace_steps is None else respace_steps
     if not 1 <= S <= T:
-        raise ValueError(f"respace_steps must lie in 1 … {T}, not {S}")
+        raise ValueError(f"respace_steps must be in 1 … {T}, not {S}")
     if respace_type not in RESPACINGS:
-        raise ValueError(f"respace_type {respace_type!r} is none of {', '.join(RESPACINGS)}")
+        raise ValueError(f"respace_type must be one of {', '.join(RESPACINGS)}, not {respace_type!r}")
     return RESPACINGS[respace_type](T, S)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from diffusions import Process
 from diffusions.continuous import ContinuousProcess
+from diffusions.process import Process
 from models.research_yaml import is_research_yaml, read_research_yaml
 from utils.errors import InputError
 from utils.files import read_yaml

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffusions import Process
+from diffusions.process import Process
 from models.autoencoder import Autoencoder
 from models.network import Network
 from models.tiles import code_in_windows

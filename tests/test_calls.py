@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks import calls, measures
+from benchmarks import measures
+from benchmarks.research import calls
 from diffusions import DDPM, Process
 from diffusions.schedule import half_log_snr
 

@@ -106,7 +106,7 @@ def test_the_target_is_what_makes_the_prediction_the_clean_image(preconditioning
     transitions = {transition.t: transition for transition in process.transitions()}
     for i in range(3):
         transition = transitions[int(t[i])]
-        assert transition.told == process.told(int(t[i]))
+        assert transition.model_t == process.model_t(int(t[i]))
         prediction = process.predict(lambda x, told, i=i: target[i : i + 1], noisy[i : i + 1], transition)
         assert (prediction.pred_x0 - x0[i]).abs().max() < 1e-4
 
@@ -128,7 +128,7 @@ def test_ancestral_sampling_runs_too():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"preconditioning": "edm2"}, "preconditioning 'edm2' is none of edm, "),
+        ({"preconditioning": "edm2"}, "preconditioning must be one of edm, .*, not 'edm2'"),
         ({"sigma_min": 0.0}, "sigma_min, sigma_max, sigma_data and rho must be above 0"),
         ({"sigma_min": 90.0}, "sigma_min below sigma_max"),
         ({"sigma_max": math.inf}, "sigma_min below sigma_max"),
@@ -144,9 +144,9 @@ def test_impossible_processes_are_refused(changes, message):
 
 def test_impossible_steps_are_refused():
     process = ContinuousProcess(total_steps=100)
-    with pytest.raises(ValueError, match="respace_steps must lie in 1 … 100, not 101"):
+    with pytest.raises(ValueError, match="respace_steps must be in 1 … 100, not 101"):
         process.transitions(respace_steps=101)
-    with pytest.raises(ValueError, match="respace_type 'quad': continuous noise levels know uniform only"):
+    with pytest.raises(ValueError, match="respace_type must be uniform for continuous noise levels, not 'quad'"):
         process.transitions("quad", 10)
 
 

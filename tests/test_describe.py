@@ -101,7 +101,7 @@ def test_what_the_file_does_not_say_is_enough(tmp_path, name, given):
     io = families.io(name)
     model = load_model(path, config)
     with torch.no_grad():
-        out = model(io["x"], torch.tensor([model.process.told(t) for t in io["t"].tolist()]))
+        out = model(io["x"], torch.tensor([model.process.model_t(t) for t in io["t"].tolist()]))
     assert apart(out, io.get("out", io.get("out_ema"))) < 1e-5
     for key in given:
         left = {other: value for other, value in given.items() if other != key}

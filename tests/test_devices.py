@@ -12,7 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from diffusions import GUIDES, SAMPLERS, low_pass, make_sampler, noised_start
+from diffusions import GUIDES, SAMPLERS, make_sampler, noised_start
+from diffusions import low_pass as low_pass_module
 from diffusions.low_pass import LowPass
 from models import load_network, make_ready
 from models.checkpoints import build_network
@@ -42,16 +43,16 @@ def tensors(size: int, channels: int = 3) -> torch.Tensor:
     return torch.empty(2, channels, size, size, device=META)
 
 
-@pytest.mark.parametrize("way_up", ["resize", "projection"])
+@pytest.mark.parametrize("low_pass", ["resize", "projection"])
 @pytest.mark.parametrize("walk_steps", [4, 2])
 @pytest.mark.parametrize("guide", GUIDES)
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_the_walk_needs_no_float64_and_waits_for_nothing(name, guide, walk_steps, way_up):
-    low_pass._matrices.cache_clear()
+def test_the_walk_needs_no_float64_and_waits_for_nothing(name, guide, walk_steps, low_pass):
+    low_pass_module._matrices.cache_clear()
     sampler = make_sampler(name, CONFIG.make_process(), respace_steps=4, eta=0.5)
     network = FiniteWatch(make_ready(build_network(CONFIG), META))
     with NoFloat64():
-        steers = GUIDES[guide](tensors(64), 4, "cubic", range_t=1, way_up=way_up)
+        steers = GUIDES[guide](tensors(64), 4, "cubic", range_t=1, low_pass=low_pass)
         x = noised_start(sampler, steers.low_frequencies, tensors(64), walk_steps)
         steps = list(sampler.sample_loop(network, x, steers, torch.randn_like, walk_steps))
         network.add(steps[-1].sample)
@@ -156,9 +157,11 @@ def job(input_dir, tiny_model, tmp_path) -> tuple:
 
 def test_the_filter_is_made_once_per_binding(job, monkeypatch):
     made = []
-    make = low_pass.resize_matrix
-    monkeypatch.setattr(low_pass, "resize_matrix", lambda *args, **options: made.append(args) or make(*args, **options))
-    low_pass._matrices.cache_clear()
+    make = low_pass_module.resize_matrix
+    monkeypatch.setattr(
+        low_pass_module, "resize_matrix", lambda *args, **options: made.append(args) or make(*args, **options)
+    )
+    low_pass_module._matrices.cache_clear()
     assert run_here(*job, "--micro_batch", 1, "--downsample_factor", 4, 2, "--n_samples", 6) == (0, "")
     assert len(made) == 4  # down and up for each factor; height and width are the same
 

@@ -51,7 +51,7 @@ def test_the_network_returns_what_its_own_code_does(tmp_path, name):
     io = families.io(name)
     save_file(families.weights(name), tmp_path / "model.safetensors")
     model = load_model(tmp_path / "model.safetensors", families.config(name))
-    told = torch.tensor([model.process.told(t) for t in io["t"].tolist()])
+    told = torch.tensor([model.process.model_t(t) for t in io["t"].tolist()])
     with torch.no_grad():
         out = model(io["x"], told)
     assert apart(out, io.get("out", io.get("out_ema"))) < 1e-5
@@ -101,10 +101,10 @@ def test_compiling_is_for_the_timesteps_that_the_network_will_be_told(monkeypatc
     calls = []
     monkeypatch.setattr(torch, "compile", lambda network, **_: lambda x, t: calls.append(t) or x)
     process = Process(total_steps=4000, rescale_timesteps=True)
-    told = process.transitions("uniform", 3)[0].told
+    told = process.transitions("uniform", 3)[0].model_t
     Compiled(torch.nn.Identity(), (2, 3, 8, 8), torch.device("cpu"), told)
     assert calls[0].dtype == torch.float32
-    Compiled(torch.nn.Identity(), (2, 3, 8, 8), torch.device("cpu"), Process().transitions("uniform", 3)[0].told)
+    Compiled(torch.nn.Identity(), (2, 3, 8, 8), torch.device("cpu"), Process().transitions("uniform", 3)[0].model_t)
     assert calls[1].dtype == torch.int64
 
 

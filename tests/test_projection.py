@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from benchmarks.filter_spectrum import cosines, refined_variance, shells
 from diffusions import DDPM, ILVR, Process
-from diffusions.low_pass import WAYS_UP, downsample_matrix, pseudo_inverse_matrix
+from diffusions.low_pass import LOW_PASSES, downsample_matrix, pseudo_inverse_matrix
 from utils.resize_right import KERNELS, PADDINGS, apply_matrices
 
 SIZE = 64
 
 
-def low_pass_matrix(way_up, factor):
+def low_pass_matrix(low_pass, factor):
     """φ along one axis, down and up in one."""
-    return WAYS_UP[way_up](SIZE, factor) @ downsample_matrix(SIZE, factor)
+    return LOW_PASSES[low_pass](SIZE, factor) @ downsample_matrix(SIZE, factor)
 
 
 @settings(deadline=None)  # the first call pays for loading
@@ -65,19 +65,19 @@ def test_resize_takes_noise_away(factor, in_all):
     assert variance.min() > 0.5
 
 
-@pytest.mark.parametrize("way_up", WAYS_UP)
-def test_variance_of_refined_noise_is_as_predicted(way_up):
+@pytest.mark.parametrize("low_pass", LOW_PASSES)
+def test_variance_of_refined_noise_is_as_predicted(low_pass):
     """Monte Carlo through ILVR itself: a white sample, a reference of nothing but noise."""
     factor, draws = 4, 4000
     generator = torch.Generator().manual_seed(0)
-    refine = ILVR(torch.zeros(draws, 1, SIZE, SIZE), factor, way_up=way_up)
+    refine = ILVR(torch.zeros(draws, 1, SIZE, SIZE), factor, low_pass=low_pass)
     sample, noise = torch.randn(2, draws, 1, SIZE, SIZE, generator=generator)
     *_, late, _ = Process().transitions(respace_steps=50)
     level = math.sqrt(1 - late.alphas_cumprod_prev)  # the noise of the level that both are at
     refined = refine.guide_sample(level * sample, late, lambda _: noise) / level
 
     modes = apply_matrices(refined, cosines(SIZE).float(), cosines(SIZE).float())
-    expected = refined_variance(low_pass_matrix(way_up, factor)).float()
+    expected = refined_variance(low_pass_matrix(low_pass, factor)).float()
     relative = modes.square().mean((0, 1)) / expected - 1
     # a mean of `draws` squared normals has a relative deviation of √(2/draws); 5.5 of them for 4096 modes
     assert relative.abs().max() < 5.5 * math.sqrt(2 / draws)
@@ -91,7 +91,7 @@ def test_projection_binds_the_downsampled_sample_to_the_reference(factor):
     x0 = DDPM(Process(), 3).sample(
         lambda x, t: x / 2,
         noise,
-        ILVR(reference, factor, way_up="projection"),
+        ILVR(reference, factor, low_pass="projection"),
         lambda x: torch.randn(x.shape, generator=generator),
     )
     down = downsample_matrix(SIZE, factor).float()
@@ -108,6 +108,6 @@ def test_resize_binds_it_only_nearly():
     assert 0.01 < after.square().mean() / before.square().mean() < 0.5
 
 
-def test_unknown_way_up():
-    with pytest.raises(ValueError, match="way_up 'fourier' is none of resize, projection"):
-        ILVR(torch.zeros(1, 3, 8, 8), 2, way_up="fourier")
+def test_unknown_low_pass():
+    with pytest.raises(ValueError, match="low_pass must be one of resize, projection, not 'fourier'"):
+        ILVR(torch.zeros(1, 3, 8, 8), 2, low_pass="fourier")

@@ -205,5 +205,5 @@ def test_low_pass_pads_symmetrically_by_default(interp_method, factor):
 
 @pytest.mark.parametrize("factor", [0, 0.5, -3, 17, math.nan])
 def test_low_pass_refuses_a_factor_below_one_or_above_the_shorter_side(factor):
-    with pytest.raises(ValueError, match=r"must lie in 1 … 16"):
+    with pytest.raises(ValueError, match=r"must be in 1 … 16"):
         ILVR(image(1, 3, 16, 21), factor)

@@ -5,7 +5,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.schedulers import scheduling_dpmsolver_multistep
 
-from benchmarks.solvers import DPMSolver, Heun, UniPC
+from benchmarks.research.solvers import DPMSolver, Heun, UniPC
 from diffusions import Process, SDEDPMSolver
 from tests.commands import read_images, run_here
 from tests.test_samplers import SHAPE, Draws, normal, toy_model

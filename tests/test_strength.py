@@ -58,7 +58,7 @@ def test_a_perfect_network_walks_from_the_estimate_to_the_reference():
 
 @pytest.mark.parametrize("steps", [0, -1, 6])
 def test_steps_that_are_not_there(steps):
-    with pytest.raises(ValueError, match="steps must lie in 1 … 5"):
+    with pytest.raises(ValueError, match="steps must be in 1 … 5"):
         next(DDPM(Process(), 5).sample_loop(lambda x, t: x, torch.zeros(1, 3, 8, 8), walk_steps=steps))
-    with pytest.raises(ValueError, match="steps must lie in 1 … 5"):
+    with pytest.raises(ValueError, match="steps must be in 1 … 5"):
         noised_start(DDPM(Process(), 5), torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8), steps)

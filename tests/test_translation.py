@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import measures, translation
-from benchmarks.disturbances import DISTURBANCES
+from benchmarks import measures
 from benchmarks.foreign import CREDITS, PICTURES, SHEET, STYLES, load_foreign
 from benchmarks.held_out import load_held_out
 from benchmarks.measures import measure_detail, resample
 from benchmarks.patch_distance import PATCH, SAMPLE_PATCHES, PatchDistance, patches
+from benchmarks.research import translation
+from benchmarks.research.disturbances import DISTURBANCES
 from benchmarks.sheet import read_sheet, write_sheet
 
 

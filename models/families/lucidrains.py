@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusions import Process
+from diffusions.process import Process
 from models.families.family import Family, Shapes, count
 from models.lucidrains_unet import AttentionShape, LucidrainsUNet
 

@@ -122,7 +122,7 @@ def _compile(network: Denoiser, model: Model, sampler: Sampler, plan: Plan, devi
     if settings.is_larger:
         batch, shape = settings.micro_batch, window
     try:
-        return Compiled(network, (batch, channels, *shape), device, sampler.transitions[0].told)
+        return Compiled(network, (batch, channels, *shape), device, sampler.transitions[0].model_t)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory with {batch} samples at a time; give a smaller --micro_batch") from None
@@ -143,7 +143,7 @@ def make_guide(model: Model, reference: Tensor, binding: Binding, settings: Sett
         binding.downsample_factor / model.factor,
         settings.interp_method,
         range_t=binding.range_t,
-        way_up=settings.low_pass,
+        low_pass=settings.low_pass,
     )
 
 

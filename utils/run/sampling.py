@@ -190,7 +190,7 @@ def advise_on_veil(settings: Settings, binding: Binding, references: Sequence[Te
     network could not have drawn the reference, it expects others: then they stay a veil over its drawing.
     """
     reference = torch.stack(list(references)).to(pred_x0)
-    low_pass = LowPass(reference, binding.downsample_factor, settings.interp_method, way_up=settings.low_pass)
+    low_pass = LowPass(reference, binding.downsample_factor, settings.interp_method, low_pass=settings.low_pass)
     apart = veil(low_pass, reference, pred_x0).mean().item()
     if apart > VEILED:
         tqdm.write(

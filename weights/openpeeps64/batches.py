@@ -1,4 +1,4 @@
-"""What a training step sees. All of it follows from the seed and the step, so that a run resumes exactly."""
+"""The data of a training step. All of it follows from the seed and the step, so that a run resumes exactly."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -48,7 +48,7 @@ class Batches:
         return Batch(x0, self._timesteps(generator), noise)
 
     def _indices(self, step: int) -> Tensor:
-        """Each image once per epoch, in an order of the epoch's own; a last, incomplete batch is left out."""
+        """Pick each image once per epoch, in a new order each time; a last, incomplete batch is left out."""
         epoch, batch = divmod(step, len(self.images) // (self.size * self.world))
         if epoch != self.epoch:
             generator = torch.Generator().manual_seed(mixed(self.seed, epoch))
@@ -58,17 +58,17 @@ class Batches:
         return self.order[start : start + self.size].to(self.images.device)
 
     def _timesteps(self, generator: torch.Generator) -> Tensor:
-        """One from each of B equal shares of the timesteps: uniform, with less variance between batches."""
+        """Draw one from each of B equal shares of the timesteps: uniform, with less variance between batches."""
         device = self.images.device
         places = torch.rand(self.size, generator=generator, device=device) + torch.arange(self.size, device=device)
         return (places * self.total_steps / self.size).long().clamp(max=self.total_steps - 1)
 
 
 def mixed(*numbers: int) -> int:
-    """A seed of 63 bits from several whole numbers, the same with every version of NumPy."""
+    """Make a seed of 63 bits from several whole numbers, the same with every version of NumPy."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def read_images(path: Path, size: int, channels: int) -> Tensor:
-    """Images as render.mjs writes them: uint8 [N, size, size, channels]."""
+    """Read images as render.mjs writes them: uint8 [N, size, size, channels]."""
     return torch.from_numpy(np.fromfile(path, np.uint8).reshape(-1, size, size, channels))

@@ -3,11 +3,10 @@
     python -m weights.openpeeps64.train --data data/train.bin --out results/train --steps 100000 --batch 256
     accelerate launch -m weights.openpeeps64.train ...                                       # on several devices
 
-The same command again goes on where a stopped run saved itself, to the same bits as if it had not been stopped, where
-the device's kernels repeat themselves to the bit. With --minutes rather than --steps, for machines that others use too,
-the learning rate falls by the clock, and no run is like another.
-Into --out go state.pt, log.csv (step, images, loss, learning rate), sheets of samples, and the model: the mean of
-the weights along the run (EMA), float16.
+Run the same command again to resume a stopped run: it ends in the same bits as an uninterrupted one, if the device's
+kernels are deterministic. With --minutes rather than --steps, for shared machines, the learning rate falls by the
+clock, and runs differ. --out receives state.pt, log.csv (step, images, loss, learning rate), sheets of samples, and
+the model: the mean of the weights along the run (EMA), float16.
 """
 
 import argparse
@@ -90,7 +89,7 @@ class Trainer:
         self.seconds = 0.0
 
     def train_step(self, x0: Tensor, t: Tensor, noise: Tensor) -> float:
-        """One step of Ho et al. 2020, algorithm 1, with weights and any objective.
+        """Take one step of Ho et al. 2020, algorithm 1, with weights and any objective.
 
         Args:
             x0, noise: [B, C, H, W], this process's; t: int64 [B].
@@ -126,12 +125,12 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Move the mean towards the weights: soon forgetting where the run began, later slowly."""
+        """Move the mean towards the weights: fast at first, to forget where the run began, later slowly."""
         decay = min(self.args.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.unet.parameters()), 1 - decay)
 
     def state_dict(self) -> dict:
-        """All that the next step depends on."""
+        """Return everything that the next step depends on."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -142,7 +141,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """The way back."""
+        """Restore what `state_dict` returned."""
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.unet.load_state_dict(state["unet"])
@@ -153,7 +152,7 @@ class Trainer:
 
 
 def make_optimizers(unet: Network, lr: float, muon_lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the weights of the hidden layers, AdamW for biases, norms, the time embedding and both ends."""
+    """Use Muon for the weights of the hidden layers, AdamW for biases, norms, the time embedding and both ends."""
     ends = ("conv_in", "conv_out", "time_embed", "class_embed")
     hidden: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -164,7 +163,7 @@ def make_optimizers(unet: Network, lr: float, muon_lr: float) -> list[torch.opti
 
 
 def save_sheet(path: Path, trainer: Trainer, config: Config) -> None:
-    """32 samples of the mean weights, at most 50 steps each, always from the same noise."""
+    """Draw 32 samples with the mean weights, at most 50 steps each, always from the same noise."""
     model = Model(trainer.ema, trainer.process, config.image_size, config.image_channels)
     with trainer.accelerator.autocast():
         pictures = draw(model, min(50, config.total_steps), range(32), device=trainer.accelerator.device)
@@ -172,7 +171,7 @@ def save_sheet(path: Path, trainer: Trainer, config: Config) -> None:
 
 
 def save(trainer: Trainer, config: Config) -> None:
-    """The state to resume from, replaced in one move, and the model as it would be shipped."""
+    """Save the state to resume from, replaced atomically, and the model as it would be published."""
     out: Path = trainer.args.out
     torch.save(trainer.state_dict(), out / "state.pt.new")
     os.replace(out / "state.pt.new", out / "state.pt")
@@ -207,12 +206,12 @@ def train(trainer: Trainer, batches: Batches, config: Config) -> None:
         save(trainer, config)
 
 
-def agreed_stop(trainer: Trainer, seconds: float, told: bool) -> bool:
-    """Set the trainer's clock and say whether to stop: the main process's word, for all processes."""
+def agreed_stop(trainer: Trainer, seconds: float, stopped: bool) -> bool:
+    """Set the trainer's clock and decide whether to stop; the main process decides for all."""
     if trainer.accelerator.num_processes > 1:
-        seconds, told = broadcast_object_list([seconds, told])
+        seconds, stopped = broadcast_object_list([seconds, stopped])
     trainer.seconds = seconds
-    return told or trainer.progress == 1 or trainer.step == trainer.args.stop_at
+    return stopped or trainer.progress == 1 or trainer.step == trainer.args.stop_at
 
 
 def main(argv: list[str] | None = None) -> None:

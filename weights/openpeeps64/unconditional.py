@@ -1,4 +1,4 @@
-"""Samples of a model that follow no reference, to judge the model by."""
+"""Unconditional samples, to judge a model by."""
 
 from collections.abc import Sequence
 
@@ -19,11 +19,14 @@ def draw(
     device: torch.device | str = "cpu",
     var_type: str = "fixed_small",
 ) -> np.ndarray:
-    """DDPM samples of a model, each from noise of its own.
+    """Draw DDPM samples, each from its own noise.
 
     Args:
+        model: ready on `device`.
         steps: S, at most the T of the model's process.
         samples: their numbers.
+        seed: of all noise.
+        device: to sample on.
         var_type: see `DDPM`.
 
     Returns:

@@ -1,25 +1,25 @@
 """Whether the solver that looked best in calls.csv is better than DDPM, on samples that had no part in choosing it.
 
-    python -m benchmarks.few_calls --mixed_precision bf16
+    python -m benchmarks.research.few_calls --mixed_precision bf16
 
 The SDE form of DPM-Solver++(2M) against DDPM, at the same trailing timesteps, from the same noise, which is of another
 seed than in calls.csv. It prints the differences in patch distance, contrast of details and sliced Wasserstein distance
 (less is better in the first and the last), with 95 % intervals by a bootstrap over the samples. They are unconditional;
-and by regions after held-out portraits and foreign references, as in benchmarks/calls.py.
+and by regions after held-out portraits and foreign references, as in benchmarks/research/calls.py.
 """
 
 import argparse
 
 from torch import Tensor
 
-from benchmarks.calls import REAL, Setting, draw_setting
 from benchmarks.draw import SEED
 from benchmarks.foreign import load_foreign
-from benchmarks.held_out import load_held_out
+from benchmarks.held_out import REAL, load_held_out
 from benchmarks.measures import Measures, interval, measure_detail, measure_patches, measure_realism, resample
 from benchmarks.networks import load_embedded
 from benchmarks.patch_distance import PatchDistance
 from benchmarks.realism import Realism
+from benchmarks.research.calls import Setting, draw_setting
 
 UNCONDITIONAL = 192  # samples
 CALLS = (10, 8, 6, 4)

@@ -1,4 +1,4 @@
-"""Solvers that were tried for few calls and are not offered: benchmarks/calls.py says why."""
+"""Solvers that were tried for few calls and not adopted: benchmarks/research/calls.py shows why."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ class DPMSolver(Sampler):
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, algorithm 2)."""
 
     def step_rule(self) -> StepRule:
-        """Of one walk; it remembers the step before."""
+        """See `Sampler.step_rule`; this rule remembers the previous step."""
         return _Multistep()
 
 
@@ -40,7 +40,7 @@ class UniPC(Sampler):
     """
 
     def step_rule(self) -> StepRule:
-        """Of one walk; it remembers two steps."""
+        """See `Sampler.step_rule`; this rule remembers two steps."""
         return _Corrected()
 
 
@@ -59,7 +59,7 @@ class _Corrected:
         return self.predict(x, prediction, transition, randn_like)
 
     def _correction(self, pred_x0: Tensor, here: float) -> Tensor:
-        """What the corrector (the paper's equation 3) has beyond the predictor, over √ᾱ."""
+        """Return what the corrector (the paper's equation 3) adds to the predictor, over √ᾱ."""
         latest, start = self.past[-1]
         h = here - start
         change, step = pred_x0 - latest, -math.expm1(-h)
@@ -90,7 +90,7 @@ class Heun(Sampler):
         self.transitions = tuple(replace(step, index=i) for i, step in enumerate([last, *reversed(twice)]))[::-1]
 
     def step_rule(self) -> StepRule:
-        """Of one walk; it remembers the half step before."""
+        """See `Sampler.step_rule`; this rule remembers the previous half step."""
         return _Halves()
 
 
@@ -116,5 +116,5 @@ class _Halves:
 
 
 def noise_over_signal(level: float) -> float:
-    """σ of ᾱ."""
+    """Return σ from ᾱ."""
     return math.sqrt((1 - level) / level)

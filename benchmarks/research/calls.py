@@ -1,13 +1,13 @@
 """How few network calls lose nothing measurable, by which sampler, at which timesteps.
 
-    python -m benchmarks.calls --mixed_precision bf16    # assets/calls.csv
-    python -m benchmarks.calls --quick                   # few of everything, into results/: a smoke test
+    python -m benchmarks.research.calls --mixed_precision bf16    # assets/calls.csv
+    python -m benchmarks.research.calls --quick                   # few of everything, into results/: a smoke test
 
 Each setting draws 48 samples on the embedded model, from the same noise: unconditional; by regions after held-out
 portraits; and by regions after foreign references (N = 8, the last 20 % of the calls free). patch_distance, detail and
-fidelity are those of benchmarks/translation.py, realism (sliced Wasserstein distance) that of benchmarks/quality.py.
-The gaps are those to DDPM, 250 steps, with a 95 % interval by a bootstrap over the samples. Every solver takes every
-number of calls at uniform timesteps, and 10, 6 and 4 calls at the others.
+fidelity are those of benchmarks/research/translation.py; realism, a sliced Wasserstein distance, is that of
+benchmarks/quality.py. The gaps are the differences to DDPM with 250 steps, with a 95 % interval by a bootstrap over the
+samples. Every solver takes every number of calls at uniform timesteps, and 10, 6 and 4 calls at the others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,19 +20,26 @@ from tqdm import tqdm
 
 from benchmarks.draw import SEED, draw
 from benchmarks.foreign import load_foreign
-from benchmarks.held_out import load_held_out
-from benchmarks.measures import Measures, measure_detail, measure_fidelity, measure_patches, measure_realism, resample
+from benchmarks.held_out import REAL, load_held_out
+from benchmarks.measures import (
+    FIDELITY_FACTORS,
+    Measures,
+    measure_detail,
+    measure_fidelity,
+    measure_patches,
+    measure_realism,
+    resample,
+)
 from benchmarks.networks import load_embedded
 from benchmarks.patch_distance import PatchDistance
 from benchmarks.realism import Realism
-from benchmarks.solvers import DPMSolver, Heun, UniPC
+from benchmarks.research.solvers import DPMSolver, Heun, UniPC
 from benchmarks.table import Row, row, table_folder, table_parser, write_csv
-from benchmarks.translation import FACTORS
 from diffusions import DDIM, DDPM, Process, Regions, Sampler, SDEDPMSolver
 from diffusions.schedule import Transition, half_log_snr
 from models import Model
 
-REAL, COUNT = 200, 48
+COUNT = 48
 SAMPLERS: dict[str, Callable[..., Sampler]] = {  # called with a process, the number of calls, and a respace_type
     "DDPM": DDPM,
     "DDIM": DDIM,
@@ -41,7 +48,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {  # called with a process, the nu
     "UniPC-2": UniPC,
     "Heun": Heun,
 }
-MOST = 250
+MAX_CALLS = 250
 CALLS, FEW = (25, 15, 10, 8, 6, 5, 4), (10, 6, 4)
 LOG_SNR = "log-SNR"
 TIMESTEPS = {"uniform": CALLS, "uniform-trailing": FEW, "quad": FEW, LOG_SNR: FEW}
@@ -54,7 +61,7 @@ class Setting:
     references: str = "none"
     sampler: str = "DDPM"
     timesteps: str = "uniform"
-    calls: int = MOST
+    calls: int = MAX_CALLS
 
 
 class EvenLogSNR(Process):
@@ -64,7 +71,7 @@ class EvenLogSNR(Process):
         vars(self).update(vars(process))
 
     def transitions(self, respace_type: str = "uniform", respace_steps: int | None = None) -> tuple[Transition, ...]:
-        """Those of all timesteps whose log-SNR is nearest, each from one visited to the next."""
+        """Visit the timesteps whose log-SNR is nearest to even steps."""
         every = super().transitions()
         log_snr = torch.tensor([half_log_snr(transition.alphas_cumprod) for transition in every])
         wanted = torch.linspace(log_snr[0], log_snr[-1], respace_steps or len(every))
@@ -77,22 +84,22 @@ class EvenLogSNR(Process):
 
 
 def make_sampler(setting: Setting, process: Process) -> Sampler:
-    """By its name in `SAMPLERS`."""
+    """Make a sampler by its name in `SAMPLERS`."""
     if setting.timesteps == LOG_SNR:
         return SAMPLERS[setting.sampler](EvenLogSNR(process), setting.calls)
     return SAMPLERS[setting.sampler](process, setting.calls, respace_type=setting.timesteps)
 
 
 def draw_setting(model: Model, setting: Setting, references: Tensor, seed: int = SEED) -> Tensor:
-    """A sample per reference, [M, C, H, W]; unconditional ones take of it the shape only."""
+    """Draw a sample per reference, [M, C, H, W]; unconditional samples use only its shape."""
     guide = None if setting.references == "none" else partial(Regions, range_t=setting.calls // 5)
     return draw(model, make_sampler(setting, model.process), references, guide, seed=seed)
 
 
 def settings_after(
-    references: str, most: int = MOST, timesteps: Mapping[str, Sequence[int]] = TIMESTEPS
+    references: str, most: int = MAX_CALLS, timesteps: Mapping[str, Sequence[int]] = TIMESTEPS
 ) -> list[Setting]:
-    """What the others are compared with first: DDPM of the most calls."""
+    """List the settings; the first, DDPM with the most calls, is what the others are compared with."""
     base = Setting(references, calls=most)
     return [
         base,
@@ -112,13 +119,13 @@ class Bench:
         self.bases: dict[str, Measures] = {}  # of each kind of references, what the others are compared with
 
     def setting_row(self, setting: Setting) -> Row:
-        """The first setting of each kind of references is what the others are compared with."""
+        """Draw and measure a setting, and compare it with the first of its kind of references."""
         samples = draw_setting(self.model, setting, self.references[setting.references])
         measures = measure_patches(samples, self.weights, self.distance)
         measures |= measure_detail(samples, self.weights, self.others)
         measures |= measure_realism(samples, self.weights, self.realism)
         if setting.references != "none":
-            for factor in FACTORS:
+            for factor in FIDELITY_FACTORS:
                 found = measure_fidelity(samples, self.references[setting.references], factor, self.weights)
                 measures[f"fidelity_{factor}"] = found["fidelity"]
         base = self.bases.setdefault(setting.references, measures)

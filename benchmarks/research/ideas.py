@@ -1,4 +1,4 @@
-"""What was tried and is not offered: rows of benchmarks/translation.py, so that nobody tries it again."""
+"""Ideas that were tried and not adopted, as rows of benchmarks/research/translation.py."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusions import ILVR, Guide, Process, Regions
 from diffusions.process import Denoiser
-from diffusions.regions import CONTRAST, LEVEL, softmax_mean
+from diffusions.regions import CONTRAST, MIN_LEVEL, softmax_mean
 from diffusions.sampler import RandnLike
 from diffusions.schedule import Transition
 
@@ -53,7 +53,7 @@ class Gradient(ILVR):
 
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
         self.push = torch.zeros_like(x)
-        if LEVEL <= transition.alphas_cumprod < FREE:
+        if MIN_LEVEL <= transition.alphas_cumprod < FREE:
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
                 lacking = self.low_pass(self.reference - self.process.predict(self.model, x, transition).pred_x0)
@@ -61,20 +61,20 @@ class Gradient(ILVR):
         return pred_x0
 
     def guide_sample(self, sample: Tensor, transition: Transition, randn_like: RandnLike = torch.randn_like) -> Tensor:
-        if transition.alphas_cumprod < LEVEL:
+        if transition.alphas_cumprod < MIN_LEVEL:
             return super().guide_sample(sample, transition, randn_like)
         return sample + self.push
 
 
 def in_colours(palette: Tensor, references: Tensor) -> Tensor:
-    """Every pixel the mean of the colours near its own in a palette. [n, C], [B, C, H, W] → [B, C, H, W]."""
+    """Replace every pixel by the mean of the palette's colours near it. [n, C], [B, C, H, W] → [B, C, H, W]."""
     colours = palette.expand(len(references), -1, -1)
     pixels = references.flatten(2).mT / CONTRAST
     return softmax_mean(pixels, colours / CONTRAST, colours).mT.unflatten(2, references.shape[-2:])
 
 
 def palette_of(real: Tensor) -> Tensor:
-    """Colours of real images' pixels. [N, C, H, W] → [COLOURS, C]."""
+    """Pick colours from real images' pixels. [N, C, H, W] → [COLOURS, C]."""
     pixels = real.movedim(1, -1).flatten(0, 2)
     return pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:COLOURS]]
 
@@ -83,9 +83,11 @@ IDEAS = "regions, unsmoothed", "regions, twice", "fading", "gradient", "palette"
 
 
 def make_ideas(model: Denoiser, process: Process, real: Tensor) -> dict[str, Callable[..., Guide]]:
-    """By name, what makes a guide of references, as in `GUIDES`.
+    """Return what makes a guide from references, by name, as `GUIDES` does.
 
     Args:
+        model: the network.
+        process: what it was trained on.
         real: [N, C, H, W], images that the model could have drawn.
     """
     palette = palette_of(real)
@@ -101,9 +103,11 @@ def make_ideas(model: Denoiser, process: Process, real: Tensor) -> dict[str, Cal
 
 
 def best_of(model: Denoiser, process: Process, candidates: Sequence[Tensor]) -> Tensor:
-    """Of each sample's candidates, the one whose noise the network finds best.
+    """Choose from each sample's candidates the one with the lowest denoising loss.
 
     Args:
+        model: the network.
+        process: what it was trained on.
         candidates: each [B, C, H, W], finished.
 
     Returns:
@@ -115,7 +119,7 @@ def best_of(model: Denoiser, process: Process, candidates: Sequence[Tensor]) -> 
 
 @torch.no_grad()
 def denoising_loss(model: Denoiser, process: Process, images: Tensor) -> Tensor:
-    """Mean of ‖ε̂ - ε‖² over `JUDGED`, the same ε for every image. [B, C, H, W] → [B]."""
+    """Average ‖ε̂ - ε‖² over `JUDGED`, with the same ε for every image. [B, C, H, W] → [B]."""
     levels = {transition.t: transition for transition in process.transitions()}
     losses = []
     for t in JUDGED:

@@ -1,6 +1,6 @@
 """The picture of translation.csv: patch distance against fidelity, a curve per method as its knob turns.
 
-python -m benchmarks.translation_plot assets/translation.csv assets/translation-front.png
+python -m benchmarks.research.translation_plot assets/translation.csv assets/translation-front.png
 """
 
 import csv
@@ -12,10 +12,11 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.measures import FIDELITY_FACTORS
+
 matplotlib.use("Agg")
 
 Row = dict[str, str]
-FACTORS = (8, 16, 32)
 CURVES = {  # label: what its rows have in common, and the knob that turns
     "every step refined but the last range_t, N = 8": ({"refine": "sample", "factor": "8", "steps": "10"}, "range_t"),
     "by regions, N": ({"refine": "regions", "range_t": "0", "steps": "10"}, "factor"),
@@ -33,8 +34,8 @@ def plot(table: Path, picture: Path) -> None:
         row for row in foreign if row["refine"] == "regions" and int(row["steps"]) == 5 * int(row["range_t"])
     ]
     figure = Figure(figsize=(15, 5), layout="constrained")
-    axes = figure.subplots(1, len(FACTORS), sharey=True)
-    for ax, factor in zip(axes, FACTORS, strict=True):
+    axes = figure.subplots(1, len(FIDELITY_FACTORS), sharey=True)
+    for ax, factor in zip(axes, FIDELITY_FACTORS, strict=True):
         for label, (common, knob) in CURVES.items():
             curve(ax, [row for row in foreign if common.items() <= row.items()], f"fidelity_{factor}", knob, label)
         curve(ax, a_fifth_free, f"fidelity_{factor}", "steps", "by regions, a fifth of the steps free, steps")
@@ -48,7 +49,7 @@ def plot(table: Path, picture: Path) -> None:
 
 
 def curve(ax: Axes, rows: Sequence[Row], across: str, knob: str, label: str) -> None:
-    """The rows by their knob, each with its value and the patch distance's interval."""
+    """Plot the rows by their knob, each with its value and the patch distance's interval."""
     rows = sorted(rows, key=lambda row: float(row[knob]))
     x, y = ([float(row[column]) for row in rows] for column in (across, "patch_distance"))
     half = [float(row["patch_distance_high"]) - float(row["patch_distance"]) for row in rows]

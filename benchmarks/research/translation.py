@@ -1,7 +1,7 @@
 """What becomes of references that the model could not have drawn: how clean the picture is, and what of them is kept.
 
-    python -m benchmarks.translation --mixed_precision bf16   # table and figure: assets/translation.csv and -front.png
-    python -m benchmarks.translation --quick                  # few of everything, into results/: a smoke test
+    python -m benchmarks.research.translation --mixed_precision bf16   # assets/translation.csv and -front.png
+    python -m benchmarks.research.translation --quick                  # few of everything, into results/: a smoke test
 
 Every setting draws a sample for each of 108 foreign references (`benchmarks.foreign`) or 48 held-out portraits, from
 the same noise, on the embedded model. The 95 % intervals are from a bootstrap over references, the same resamplings for
@@ -28,21 +28,28 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.disturbances import DISTURBANCES
 from benchmarks.draw import SEED, draw
 from benchmarks.foreign import load_foreign
-from benchmarks.held_out import load_held_out
-from benchmarks.ideas import IDEAS, best_of, make_ideas
-from benchmarks.measures import Measures, measure_detail, measure_diversity, measure_fidelity, measure_patches, resample
+from benchmarks.held_out import REAL, load_held_out
+from benchmarks.measures import (
+    FIDELITY_FACTORS,
+    Measures,
+    measure_detail,
+    measure_diversity,
+    measure_fidelity,
+    measure_patches,
+    resample,
+)
 from benchmarks.networks import load_embedded
 from benchmarks.patch_distance import PatchDistance
+from benchmarks.research.disturbances import DISTURBANCES
+from benchmarks.research.ideas import IDEAS, best_of, make_ideas
+from benchmarks.research.translation_plot import plot
 from benchmarks.table import Row, row, table_folder, table_parser, write_csv
-from benchmarks.translation_plot import plot
 from diffusions import DDPM, GUIDES, Process
 from diffusions.process import Denoiser
 
-REAL, IN_DOMAIN, VARIED = 200, 48, 24
-FACTORS = (8, 16, 32)
+IN_DOMAIN, VARIED = 48, 24
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Setting:
 
 
 def all_settings() -> list[Setting]:
-    """The paper's knob first, which the others are compared with; a curve per method as its knob turns."""
+    """List the settings: first the paper's, which the others are compared with, then a curve per method."""
     base = Setting()
     regions = replace(base, refine="regions")
     return [
@@ -76,7 +83,7 @@ def all_settings() -> list[Setting]:
 
 
 def quick_settings() -> list[Setting]:
-    """One of each kind, in two steps."""
+    """List one of each kind, in two steps."""
     base = Setting(steps=2)
     others = [replace(base, refine=name) for name in ("regions", *IDEAS)]
     return [base, replace(base, range_t=1), *others, replace(base, candidates=2)]
@@ -103,7 +110,7 @@ class Bench:
         self.front: list[Measures] = []  # of the paper's knob
 
     def real_rows(self) -> Iterator[Row]:
-        """What the patch distance says of real images, disturbed ever more, and of the references."""
+        """Yield the patch distance of real images, more and more disturbed, and of the references."""
         real, foreign = self.references["in-domain"], self.references["foreign"]
         for name, levels in DISTURBANCES.items():
             for level, disturb in levels.items():
@@ -112,7 +119,7 @@ class Bench:
         yield row("the references", {"references": "foreign"}, self._look(foreign, "foreign"))
 
     def _look(self, samples: Tensor, references: str) -> Measures:
-        """What they look like by themselves."""
+        """Measure the samples by themselves."""
         weights = self.weights[references]
         return measure_patches(samples, weights, self.distance) | measure_detail(samples, weights, self.real)
 
@@ -123,7 +130,7 @@ class Bench:
         samples = self._draw(setting, torch.cat([references, varied]))
         samples, variations = samples[: len(references)], samples[len(references) :]
         measures = self._look(samples, setting.references)
-        for factor in FACTORS:
+        for factor in FIDELITY_FACTORS:
             measures[f"fidelity_{factor}"] = measure_fidelity(samples, references, factor, weights)["fidelity"]
         if setting.references == "foreign":
             measures |= self._gaps(setting, measures)
@@ -139,13 +146,13 @@ class Bench:
         return best_of(self.model, self.process, candidates) if setting.candidates > 1 else candidates[0]
 
     def _gaps(self, setting: Setting, measures: Measures) -> Measures:
-        """The patch distance beyond the paper's at equal fidelity; none where no range has it."""
+        """Return the patch distance beyond the paper's at equal fidelity, if any range has that fidelity."""
         if setting == replace(self.base, range_t=setting.range_t):
             self.front.append(measures)
             return {}
         gaps: Measures = {}
         distance = torch.stack([point["patch_distance"] for point in self.front], dim=1)
-        for factor in FACTORS:
+        for factor in FIDELITY_FACTORS:
             fidelity = measures[f"fidelity_{factor}"]
             front = torch.stack([point[f"fidelity_{factor}"] for point in self.front], dim=1)
             if front[0].min() <= fidelity[0] <= front[0].max():
@@ -155,13 +162,13 @@ class Bench:
 
 
 def markdown(table: Sequence[Row]) -> str:
-    """The table as the docs show it."""
+    """Format the table as the docs show it."""
     plain = ["name", *(field for field in asdict(Setting()))]
     spans = [
         "patch_distance",
         "detail",
-        *(f"fidelity_{n}" for n in FACTORS),
-        *(f"gap_{n}" for n in FACTORS),
+        *(f"fidelity_{n}" for n in FIDELITY_FACTORS),
+        *(f"gap_{n}" for n in FIDELITY_FACTORS),
         "diversity",
     ]
 

@@ -1,4 +1,4 @@
-"""Known faults of rising strength, to see whether a measure sees them."""
+"""Known faults of rising strength, to check that a measure detects them."""
 
 from collections.abc import Callable
 
@@ -11,22 +11,22 @@ Disturb = Callable[[Tensor], Tensor]  # [B, C, H, W] in [-1, 1] → the same
 
 
 def blur(factor: float) -> Disturb:
-    """Down by a factor and up again."""
+    """Go down by a factor and up again."""
     return lambda images: LowPass(images, factor)(images)
 
 
 def fade(strength: float) -> Disturb:
-    """Part of the way to the low-passed image, at N = 8: lines lose contrast."""
+    """Go part of the way to the low-passed image, at N = 8: lines lose contrast."""
     return lambda images: images + strength * (LowPass(images, 8)(images) - images)
 
 
 def halo(strength: float) -> Disturb:
-    """The veil that a refinement leaves: part of the way to another image's low frequencies, at N = 8."""
+    """Add the veil that a refinement leaves: part of the way to another image's low frequencies, at N = 8."""
     return lambda images: images + strength * LowPass(images, 8)(images.roll(1, 0) - images)
 
 
 def noise(strength: float) -> Disturb:
-    """White noise of this deviation."""
+    """Add white noise with this standard deviation."""
     return lambda images: images + strength * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
 
 
