@@ -31,7 +31,7 @@ def test_writes_images_grid_and_record(tmp_path, input_dir):
 
     grid = np.asarray(Image.open(tmp_path / "out" / "grid.png"))
     assert contains(grid, images["a_0.png"].repeat(2, 0).repeat(2, 1))
-    assert 4 / 3 - 0.01 < grid.shape[1] / grid.shape[0] < 16 / 9 + 0.01
+    assert grid.shape[0] <= 1000 and grid.shape[1] <= 1900
 
     record = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
     assert record["seed"] == 2022
@@ -78,7 +78,7 @@ def test_samples_follow_their_reference(tmp_path, input_dir):
         (["--downsample_factor", "0.5"], "--downsample_factor must be 1 … 64, not 0.5"),
         (["--downsample_factor", "65"], "--downsample_factor must be 1 … 64, not 65.0"),
         (["--downsample_factor", "nan"], "--downsample_factor must be 1 … 64, not nan"),
-        (["--respace_steps", "0"], "--respace_steps must be 1 … 1000, not 0"),
+        (["--respace_steps", "0"], "--respace_steps must be at least 1, not 0"),
         (["--respace_steps", "1001"], "--respace_steps must be 1 … 1000, not 1001"),
         (["--n_samples", "0"], "--n_samples must be 1 … 10000000, not 0"),
         (["--micro_batch", "0"], "--micro_batch must be at least 1, not 0"),

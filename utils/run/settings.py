@@ -183,22 +183,47 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
     """
     checkpoint, config = find_model(args)
     args = with_defaults(args, config.sampling, config.source)
-    save_dir, input_dir = args["save_dir"], args["input_dir"]
     try:
         os.getcwd()
     except FileNotFoundError:
-        for name, folder in {"input_dir": input_dir, "save_dir": save_dir}.items():
-            if not folder.is_absolute():
-                raise InputError(f"--{name} {folder}: the working directory, which it is in, was removed") from None
+        for name in ("input_dir", "save_dir"):
+            if not args[name].is_absolute():
+                raise InputError(f"--{name} {args[name]}: the working directory, which it is in, was removed") from None
+    # Accelerate's launcher passes its own setting on in the environment.
+    precision = args["mixed_precision"] or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
+    ARGUMENTS["mixed_precision"].check(precision, "ACCELERATE_MIXED_PRECISION")
+
+    unreadable: list[OSError] = []
+    on_unreadable = unreadable.append if args["skip_bad_inputs"] else None
+    references, input_notes = find_references(args["input_dir"], args["save_dir"], on_unreadable)
+    n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
+    check_bounds(n_samples, 1, MAX_SAMPLES, "--n_samples")
+    if args["progress_grid"] is not None:
+        check_bounds(args["progress_grid"], 0, n_samples - 1, "--progress_grid")
+
+    resolved = {
+        "config": config,
+        "weights": checkpoint.path,
+        "references": references,
+        "n_samples": n_samples,
+        "mixed_precision": precision,
+        "input_notes": input_notes,
+        "skipped": {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable},
+        **_resolve_steps(args, config),
+        **_resolve_size(args, config),
+    }
+    values = {name: args[name] for name in Settings.__dataclass_fields__ if name in args}
+    return Settings(**(values | resolved)), checkpoint
+
+
+def _resolve_steps(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return which steps are walked, by which sampler, and which of them are refined."""
     given = {name: args[name] for name in ("var_type", "respace_type", "respace_steps") if args[name] is not None}
     diffusion = {**config.diffusion, **given}
     steps = diffusion.setdefault("respace_steps", config.total_steps)
     check_bounds(steps, 1, config.total_steps, "--respace_steps")
     for name in ("var_type", "respace_type"):  # the config's own have not been checked yet
         ARGUMENTS[name].check(diffusion.get(name, "uniform"), f"{config.source}: diffusion.{name}")
-    # Accelerate's launcher passes its own setting on in the environment.
-    precision = args["mixed_precision"] or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
-    ARGUMENTS["mixed_precision"].check(precision, "ACCELERATE_MIXED_PRECISION")
 
     sampler = args["sampler"] or ("ddim" if args["ddim"] else "ddpm")
     sampler_options = taken_options(sampler, {"eta": args["ddim_eta"]})
@@ -207,50 +232,34 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
     if args["ddim_eta"] and "eta" not in sampler_options:
         raise InputError("--ddim_eta needs --ddim")
 
-    unreadable: list[OSError] = []
-    on_unreadable = unreadable.append if args["skip_bad_inputs"] else None
-    references, input_notes = find_references(input_dir, save_dir, on_unreadable)
-    n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
-    check_bounds(n_samples, 1, MAX_SAMPLES, "--n_samples")
-    if args["progress_grid"] is not None:
-        check_bounds(args["progress_grid"], 0, n_samples - 1, "--progress_grid")
+    strength = float(args["strength"])
+    ranges = _unique([_steps(given, share_walked(strength, steps)) for given in _unique(args["range_t"])])
+    for range_t in ranges:
+        check_bounds(range_t, 0, steps, "--range_t")
+    return {
+        "diffusion": diffusion,
+        "sampler": sampler,
+        "sampler_options": sampler_options,
+        "strength": strength,
+        "range_t": ranges,
+    }
 
-    sides = args["image_size"] or [config.image_size]
+
+def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return how large the images are, what their sides are multiples of, and each N in their pixels."""
+    sides, upscale = args["image_size"] or [config.image_size], args["upscale"]
     if len(sides) > 2:
         raise InputError("--image_size takes a height and a width, or one number for both")
     if args["keep_aspect"] and len(sides) == 2:
         raise InputError("--keep_aspect takes one number as --image_size, the short side")
-    upscale = args["upscale"]
     shape = upscale * sides[0], upscale * sides[-1]
     multiple = size_multiple(config) if args["image_size"] or args["keep_aspect"] else 1
     check_shape(shape, multiple)
-
-    factors = tuple(map(float, _unique(args["downsample_factor"])))
+    factors = [float(factor) for factor in _unique(args["downsample_factor"])]
     for factor in factors:
         check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
-    ranges = _unique([_steps(given, share_walked(args["strength"], steps)) for given in _unique(args["range_t"])])
-    for range_t in ranges:
-        check_bounds(range_t, 0, steps, "--range_t")
-
-    resolved = {
-        "config": config,
-        "weights": checkpoint.path,
-        "references": references,
-        "image_size": shape,
-        "size_multiple": multiple,
-        "n_samples": n_samples,
-        "diffusion": diffusion,
-        "sampler": sampler,
-        "sampler_options": sampler_options,
-        "downsample_factor": tuple(upscale * factor for factor in factors),
-        "range_t": ranges,
-        "strength": float(args["strength"]),
-        "mixed_precision": precision,
-        "input_notes": input_notes,
-        "skipped": {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable},
-    }
-    values = {name: args[name] for name in Settings.__dataclass_fields__ if name in args}
-    return Settings(**(values | resolved)), checkpoint
+    scaled = tuple(upscale * factor for factor in factors)
+    return {"image_size": shape, "size_multiple": multiple, "downsample_factor": scaled}
 
 
 def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
