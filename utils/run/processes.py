@@ -100,14 +100,15 @@ class Processes:
             server = dist.TCPStore(
                 address, port, is_master=serves, timeout=MAX_WAIT, wait_for_workers=False, multi_tenant=True
             )
-        except (OSError, OverflowError, RuntimeError) as error:
-            problem = str(error).splitlines()[0]
+        except (OSError, OverflowError, RuntimeError, TypeError) as error:
+            problem = "no such port" if port > 65535 else str(error).splitlines()[0]
             raise RunError(f"MASTER_ADDR {address}, MASTER_PORT {port}: cannot be used: {problem}") from None
-        store = dist.PrefixStore(f"sample_ilvr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", server)
-        store.set(str(self.rank), b"")
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        self._store = dist.PrefixStore(f"sample_ilvr/{attempt}", server)  # kept: torch meets on the same server
+        self._store.set(str(self.rank), b"")
         for rank in range(self.count):
             with self._waiting_for(rank):
-                store.wait([str(rank)], MAX_WAIT)
+                self._store.wait([str(rank)], MAX_WAIT)
 
     @contextmanager
     def _waiting_for(self, rank: int) -> Iterator[None]:
@@ -133,9 +134,7 @@ def rank_and_count() -> tuple[int, int]:
         return 0, 1
     if missing := [name for name, value in values.items() if not value]:
         given = ", ".join(name for name in values if name not in missing)
-        raise InputError(
-            f"the environment sets {given} but not {', '.join(missing)}: use accelerate launch or torchrun"
-        )
+        raise InputError(f"{given} set, but not {', '.join(missing)}: use accelerate launch or torchrun")
     rank, count = int(str(values["RANK"])), int(str(values["WORLD_SIZE"]))
     if rank >= count:
         raise InputError(f"RANK is {rank}, and must be 0 … {count - 1} with a WORLD_SIZE of {count}")
