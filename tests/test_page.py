@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from utils.sheet import draw_sheet
 
 from tests.commands import run_here, start
 from tests.test_resume import wait_for_images
 from utils.errors import RunError
 from utils.files import command_line
-from utils.images import save_png
+from utils.images import make_labelled_grid, save_png
 from utils.run import engine, grid, share
 from utils.run.page import Page, Row, Series, _spans, render
 
@@ -177,12 +176,12 @@ def test_the_grid_of_a_large_run_says_what_it_shows(job, monkeypatch):
     drawn: list[tuple] = []
     monkeypatch.setattr(grid, "GRID_ROWS", 2)
     monkeypatch.setattr(grid, "GRID_VARIATIONS", 1)
-    monkeypatch.setattr(grid, "draw_sheet", lambda *args: drawn.append(args) or draw_sheet(*args))
+    monkeypatch.setattr(grid, "make_labelled_grid", lambda *args: drawn.append(args) or make_labelled_grid(*args))
     assert run_here(*job, "--n_samples", 6) == (0, "")
-    blocks, labels, note = drawn[0]
+    rows, labels, note = drawn[0]
     assert note == "2 of 3 references, 1 of 2 variations"
     assert labels == ["reference", "what binds at N = 8", "samples"]
-    assert [[len(row) for row in rows] for rows in blocks] == [[1, 1]] * 3
+    assert [len(row) for row in rows] == [3, 3]
 
 
 def a_page(**changes) -> Page:
