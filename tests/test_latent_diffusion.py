@@ -12,7 +12,6 @@ from diffusers import AutoencoderKL, DDIMScheduler, LDMPipeline, UNet2DModel, VQ
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from PIL import Image
 from torch import Tensor
-from utils.sheet import TILE
 
 from diffusions import DDIM, ILVR
 from models import load_model, load_network
@@ -25,7 +24,7 @@ from models.families import AUTOENCODERS, FAMILIES
 from tests.commands import contains, launch, read_images, run_here, sample_ilvr
 from utils.errors import InputError
 from utils.files import PROJECT
-from utils.images import read_reference, to_pixels
+from utils.images import TILE, read_reference, to_pixels
 from utils.run.record import hash_weights
 
 KINDS = {VQModel: {"num_vq_embeddings": 60}, AutoencoderKL: {"latent_channels": 3}}

@@ -16,7 +16,7 @@ from tests.commands import run_here, start
 from tests.test_resume import wait_for_images
 from utils.errors import RunError
 from utils.files import command_line
-from utils.images import save_png
+from utils.images import make_labelled_grid, save_png
 from utils.run import engine, figures, sampling
 from utils.run.page import render, spans
 
@@ -75,7 +75,7 @@ def test_pictures_show_the_reference_and_what_binds(tmp_path, job, input_dir):
     assert len(before) == 6
 
     (pictures / "a.png").unlink()
-    (pictures / "N16" / "b.png").write_bytes(before[pictures / "N16" / "b.png"][:400])  # cut short
+    (pictures / "N16" / "b.png").write_bytes(before[pictures / "N16" / "b.png"][:-20])  # cut short
     assert run_here(*args) == (0, "")  # all samples being finished
     assert {path: path.read_bytes() for path in pictures.rglob("*.png")} == before
     Image.new("RGB", (30, 30), "red").save(input_dir / "a.png")
@@ -176,12 +176,12 @@ def test_the_grid_of_a_large_run_says_what_it_shows(job, monkeypatch):
     drawn: list[tuple] = []
     monkeypatch.setattr(figures, "GRID_ROWS", 2)
     monkeypatch.setattr(figures, "GRID_VARIATIONS", 1)
-    monkeypatch.setattr(figures, "draw_sheet", lambda *args: drawn.append(args) or draw_sheet(*args))
+    monkeypatch.setattr(figures, "make_labelled_grid", lambda *args: drawn.append(args) or make_labelled_grid(*args))
     assert run_here(*job, "--n_samples", 6) == (0, "")
-    blocks, labels, note = drawn[0]
+    rows, labels, note = drawn[0]
     assert note == "2 of 3 references, 1 of 2 variations"
     assert labels == ["reference", "what binds at N = 8", "samples"]
-    assert [[len(row) for row in rows] for rows in blocks] == [[1, 1]] * 3
+    assert [len(row) for row in rows] == [3, 3]
 
 
 def test_nothing_that_is_told_ends_the_data_block():

@@ -64,7 +64,7 @@ def test_what_is_lost_of_a_run_is_made_again(tmp_path, tiny):
     files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
     for name in ("a_0.png", "c_1.png", "grid.png", "index_files/a.png", "index_files/N8/c.png"):
         (tmp_path / "out" / name).unlink()
-    (tmp_path / "out" / "b_0.png").write_bytes(files[tmp_path / "out" / "b_0.png"][:100])
+    (tmp_path / "out" / "b_0.png").write_bytes(files[tmp_path / "out" / "b_0.png"][:-100])
     kept = (tmp_path / "out" / "a_1.png").stat().st_mtime_ns
     run(*command)
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.png")} == files
@@ -72,16 +72,16 @@ def test_what_is_lost_of_a_run_is_made_again(tmp_path, tiny):
 
 
 def test_what_shows_the_images_has_their_shapes(tmp_path, tiny, monkeypatch):
-    drawn, draw_sheet = [], grid.draw_sheet
-    monkeypatch.setattr(grid, "draw_sheet", lambda *args: drawn.append(args) or draw_sheet(*args))
+    drawn, make_grid = [], grid.make_labelled_grid
+    monkeypatch.setattr(grid, "make_labelled_grid", lambda *args: drawn.append(args) or make_grid(*args))
     images = run(*tiny, "--keep_aspect", "--upscale", 2, "--save_dir", tmp_path / "out", "--progress_grid", 2)
     for name, (height, width) in shapes(images).items():
         for folder in ("index_files", "index_files/N8"):
             assert Image.open(tmp_path / "out" / folder / f"{name}.png").size == (width, height)
     height, width = shapes(images)["c"]
     assert Image.open(tmp_path / "out" / "progress_grid.png").size == (4 * (width + 2) - 2, 2 * (height + 2) - 2)
-    ((blocks, _, _),) = drawn
-    for (_,), (_,), (picture,), (name, image) in zip(*blocks, sorted(images.items()), strict=True):
+    ((rows, _, _),) = drawn
+    for (_, _, picture), (name, image) in zip(rows, sorted(images.items()), strict=True):
         assert picture.shape == (42, 48, 3), name  # the highest, and the widest
         assert np.array_equal(picture[: image.shape[0], : image.shape[1]], image)
         assert (picture[image.shape[0] :] == 255).all() and (picture[:, image.shape[1] :] == 255).all()

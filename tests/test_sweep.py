@@ -7,8 +7,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.commands import launch, read_images, sample_ilvr
-from utils.images import GRID_GAP
+from tests.commands import contains, launch, read_images, sample_ilvr
+from utils.images import GRID_GAP, TILE
 from utils.run.figures import spread
 
 FAST = ("--respace_steps", 3)
@@ -35,10 +35,8 @@ def test_a_sweep_makes_the_files_of_single_launches(tmp_path, input_dir):
         assert not (tmp_path / "sweep" / f"N{factor}" / "grid.png").exists()
 
     grid = np.asarray(Image.open(tmp_path / "sweep" / "grid.png"))
-    across = 128 + 2 * (10 + 2 * 128 + GRID_GAP)
-    assert grid.shape[:2] == (LABEL_HEIGHT + 3 * (128 + GRID_GAP) - GRID_GAP, across)
-    first = grid[LABEL_HEIGHT : LABEL_HEIGHT + 128 : 2, 138 : 138 + 128 : 2]
-    assert np.array_equal(first, sweep["N2.5/a_0.png"])
+    for name in ("N2.5/a_0.png", "N8/c_0.png"):
+        assert contains(grid, sweep[name].repeat(TILE // 64, 0).repeat(TILE // 64, 1))
     record = yaml.safe_load((tmp_path / "sweep" / "run.yaml").read_text())
     assert record["downsample_factor"] == [2.5, 8]
     assert record["range_t"] == 0

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, zip_longest
@@ -19,6 +20,7 @@ from utils.pictures import PictureFile, PictureLimits, open_picture
 from utils.resize_right import resize_matrix
 
 BAND = 2**20  # pixels of a picture that are converted at a time
+PNG_END = b"IEND\xaeB`\x82"
 GRID_GAP = 2  # pixels between the pictures of a grid
 TILE = 128  # pixels of the longer side of a labelled grid's pictures, about
 SCREEN = 1.6  # width over height, about
@@ -142,23 +144,26 @@ def read_png_text(path: Path) -> PngText | None:
     Raises:
         InputError: something other than a file is there, or one that cannot be read, so that it may be anything.
     """
+    text: dict[str, str] = {}
     try:
         with open_regular(path) as file:
             if not file.read(1):
                 return None
-            file.seek(0)
-            text: dict[str, str] = {}
             try:
+                file.seek(-len(PNG_END), os.SEEK_END)
+                is_whole = file.read() == PNG_END
+                file.seek(0)
                 with Image.open(file, formats=["PNG"]) as image:
                     text = {str(name): str(value) for name, value in image.info.items() if isinstance(value, iTXt)}
                     image.verify()
             except Exception:  # of any kind: it is damaged, or not a PNG
-                return PngText(text, False)
-            return PngText(text, True)
+                is_whole = False
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             return None
-        raise InputError(f"{path}: is in the way, and cannot be read: {error.strerror or error}") from None
+        problem = "cannot be read" if path.is_file() else "is in the way"
+        raise InputError(f"{path}: {problem}: {error.strerror or error}") from None
+    return PngText(text, is_whole)
 
 
 def make_sheet(pictures: np.ndarray, columns: int = 8) -> np.ndarray:

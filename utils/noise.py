@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 class SampleNoise:
-    """Draws Gaussian noise for a batch, each sample from its own stream.
+    """Gaussian noise for a batch, each sample from its own stream.
 
-    That is a launch per sample and draw. Several draws at once would be fewer, and other noise: accelerators give other
-    numbers, and so do CPUs where a draw's size is no multiple of 16. So every image would change.
+    It costs a launch per sample and draw. Drawing several at once would save launches but change every image:
+    accelerators then give other numbers, and so do CPUs where a draw's size is no multiple of 16.
 
     Args:
         seed: of the run, ≥ 0.
@@ -30,12 +30,12 @@ class SampleNoise:
         self.generators = [torch.Generator(device).manual_seed((first + i) % 2**64) for i in samples]
 
     def randn(self, *shape: int) -> Tensor:
-        """[B, *shape] float32 from N(0, 1), the next draw of every stream."""
+        """Return the next draw of every stream, [B, *shape] float32 from N(0, 1)."""
         noise = torch.empty(len(self.generators), *shape, device=self.device)
         for row, generator in zip(noise, self.generators, strict=True):
             row.normal_(generator=generator)
         return noise
 
     def randn_like(self, x: Tensor) -> Tensor:
-        """The next draw of every stream, [B, ...] like `x`."""
+        """Return the next draw of every stream, [B, ...] like `x`."""
         return self.randn(*x.shape[1:])

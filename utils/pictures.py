@@ -53,11 +53,12 @@ class PictureFile:
         megapixels: its size.
         stored: height and width in pixels.
         height, width: the same; after `load`, of what was decoded.
+        orientation: EXIF's, 1 … 8; known after `load`.
         notes: remarks on how it was read, a few words each.
     """
 
     def __init__(self, file: BufferedReader, limits: PictureLimits) -> None:
-        self.file, self.limits, self.notes = file, limits, list[str]()
+        self.file, self.limits, self.notes, self.orientation = file, limits, list[str](), 1
         self._status = os.fstat(file.fileno())
         self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
@@ -100,7 +101,7 @@ class PictureFile:
         if self.image.format == "BMP" and self.image.mode == "RGBA" and self.image.getextrema()[3] == (0, 0):
             self.image = self.image.convert("RGB")  # programs leave the fourth byte empty
         self.width, self.height = self.image.size
-        self.orientation, profile = 1, self._profile
+        profile = self._profile
         try:
             exif = self.image.getexif()
             camera = exif.get_ifd(ExifTags.IFD.Exif)
@@ -136,7 +137,8 @@ class PictureFile:
         """Return a part of the decoded picture, as stored.
 
         Args:
-            rows, columns: which part, with a start and a stop.
+            rows: which part, with a start and a stop.
+            columns: the same.
             channels: 3 for colour, 1 for grey.
 
         Returns:
@@ -199,41 +201,42 @@ def open_picture(path: Path, limits: PictureLimits | None = None) -> Iterator[Pi
         raise InputError(f"{path}: cannot be read as an image: {problem}") from None
 
 
-def check_numbers(image: Image.Image) -> str:
+def check_numbers(image: Any) -> str:
     """Check that Pillow will read the numbers of a picture right that is open, but not decoded yet.
 
     Returns:
         Pillow's raw mode: how the file keeps its numbers.
 
     Raises:
-        ValueError: it would read them wrong, or their meaning is not known.
+        ValueError: it would read them wrong, or which of them is white is not known.
     """
     codec, _, _, arguments = (getattr(image, "tile", None) or [("", None, 0, "")])[0]
     rawmode = str(arguments[0] if isinstance(arguments, tuple) else arguments)
     tags = getattr(image, "tag_v2", {})
     is_deep = np.max(tags.get(BITS, 1)) > 8
-    if is_deep and tags.get(PLANES) == 2 and codec == "raw":
-        raise ValueError("has 16 bits of each colour in planes of their own; save it with 8 bits, or in one plane")
-    if is_deep and tags.get(PHOTOMETRIC) == 0:
-        raise ValueError(f"has more than 8 bits, of which the smallest number is white; {ADVICE}")
-    if 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)) and "32" not in rawmode:
-        raise ValueError(f"has signed numbers, whose white is not known; {ADVICE}")
-    if rawmode == "I;32BS" and codec == "libtiff":
-        raise ValueError(f"has packed numbers of 32 bits in big-endian order, which cannot be read; {ADVICE}")
-    if image.mode == "F":
-        raise ValueError(f"has floating-point numbers, whose white is not known; {ADVICE}")
-    if image.format == "PNG" and image.mode != "P" and ";" in rawmode and "transparency" in image.info:
-        raise ValueError(f"has a transparent colour among numbers that are not of 8 bits; {ADVICE}")
+    is_signed = 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)) and "32" not in rawmode
+    is_clear = image.format == "PNG" and image.mode != "P" and "transparency" in image.info
+    faults = {
+        "16 bits of each colour in planes of their own": is_deep and tags.get(PLANES) == 2 and codec == "raw",
+        "more than 8 bits, of which the smallest number is white": is_deep and tags.get(PHOTOMETRIC) == 0,
+        "packed numbers of 32 bits in big-endian order": rawmode == "I;32BS" and codec == "libtiff",
+        "signed numbers": is_signed,
+        "floating-point numbers": image.mode == "F",
+        "a transparent colour, and not 8 bits": is_clear and ";" in rawmode,
+    }
+    for fault, is_so in faults.items():
+        if is_so:
+            raise ValueError(f"has {fault}; {ADVICE}")
     return rawmode
 
 
 def check_white(image: Any, rawmode: str) -> None:
-    """Check that in a decoded picture of more than 8 bits, white takes the largest number of 16 bits.
+    """Check that in a decoded picture of more than 8 bits, white can be the largest number of 16 bits.
 
     Raises:
-        ValueError: it does not seem so.
+        ValueError: it cannot.
     """
-    low, high = 0, 0
+    low = high = 0
     if image.mode in DEEP_GREYS:
         for top in range(0, image.height, 256):  # in bands, for the picture may be huge
             band = np.asarray(image.crop((0, top, image.width, min(top + 256, image.height))))

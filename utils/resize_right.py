@@ -7,8 +7,7 @@ separable, one axis is one small matrix; it is computed in float64 and applied b
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -72,7 +71,7 @@ def resize_matrix(
     antialiasing: bool = True,
     pad_mode: str = "constant",
 ) -> Tensor:
-    """The matrix that resizes one axis: `resized = matrix @ axis`.
+    """Return the matrix that resizes one axis: `resized = matrix @ axis`.
 
     Output pixel o sits at o/scale + (in_size - 1)/2 - (out_size - 1)/(2·scale) of the input axis, so that
     both centres coincide whatever the sizes are.
@@ -83,7 +82,7 @@ def resize_matrix(
         scale: output pixels per input pixel.
         interp_method: one of `KERNELS`.
         antialiasing: stretch the kernel by 1/scale when shrinking.
-        pad_mode: one of `PADDINGS`: what lies beyond the image.
+        pad_mode: one of `PADDINGS`: what is beyond the image.
 
     Returns:
         [out_size, in_size], float64, on the CPU.
@@ -92,9 +91,9 @@ def resize_matrix(
         ValueError: unknown kernel or padding, a size below 1, a scale that is not positive.
     """
     if interp_method not in KERNELS:
-        raise ValueError(f"interp_method {interp_method!r} is none of {', '.join(KERNELS)}")
+        raise ValueError(f"interp_method must be one of {', '.join(KERNELS)}, not {interp_method!r}")
     if pad_mode not in PADDINGS:
-        raise ValueError(f"pad_mode {pad_mode!r} is none of {', '.join(PADDINGS)}")
+        raise ValueError(f"pad_mode must be one of {', '.join(PADDINGS)}, not {pad_mode!r}")
     if min(in_size, out_size) < 1 or not 0 < scale < math.inf:
         raise ValueError(f"cannot resize {in_size} pixels to {out_size} at scale {scale}")
     if scale == 1 and in_size == out_size:
@@ -119,27 +118,21 @@ def resize_matrix(
 def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Resize both spatial axes of `x`: `rows` along the height, `columns` along the width.
 
-    In full float32, also where the caller allows TF32 or bfloat16 in its place, for the network's sake.
+    It computes in full float32, also where the caller allows TF32 or bfloat16 for the network's sake.
 
     Args:
         x: [..., H, W].
-        rows: [H', H], `columns`: [W', W]; of x's dtype and device.
+        rows: [H', H], of x's dtype and device.
+        columns: [W', W], the same.
 
     Returns:
         [..., H', W'].
     """
-    with full_precision():
-        return rows @ (x @ columns.mT)
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Multiply float32 matrices as such."""
     allowed = [backend.fp32_precision for backend in MATMULS]
     for backend in MATMULS:
         backend.fp32_precision = "ieee"
     try:
-        yield
+        return rows @ (x @ columns.mT)
     finally:
         for backend, precision in zip(MATMULS, allowed, strict=True):
             backend.fp32_precision = precision

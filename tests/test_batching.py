@@ -11,13 +11,13 @@ def fail(*_: object) -> None:
     raise OSError("no space left")
 
 
-def test_ahead_keeps_the_batches_and_their_order():
+def test_read_ahead_keeps_the_batches_and_their_order():
     results = [[(item, made.result()) for item, made in batch] for batch in read_ahead(str, [(0, 1), (2, 3), (4,)])]
     assert results == [[(0, "0"), (1, "1")], [(2, "2"), (3, "3")], [(4, "4")]]
     assert list(read_ahead(str, [])) == []
 
 
-def test_ahead_works_on_one_batch_more_than_was_asked_for():
+def test_read_ahead_works_on_one_batch_more_than_was_asked_for():
     begun = [threading.Event() for _ in range(4)]
     batches = read_ahead(lambda i: begun[i].set(), [(0,), (1,), (2,), (3,)])
     next(batches)
@@ -26,7 +26,7 @@ def test_ahead_works_on_one_batch_more_than_was_asked_for():
     batches.close()
 
 
-def test_ahead_raises_where_the_result_is_asked_for():
+def test_read_ahead_raises_where_the_result_is_asked_for():
     batches = read_ahead(lambda i: 1 / i, [(1, 0)])
     [(_, good), (_, bad)] = next(batches)
     assert good.result() == 1
