@@ -10,6 +10,8 @@ from benchmarks.research import calls
 from diffusions import DDPM, Process
 from diffusions.schedule import half_log_snr
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("steps", [2, 4, 10, 25])
 def test_timesteps_are_even_in_log_snr(steps):

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from tests.commands import ENVIRONMENT, PROJECT, read_images
 from tests.test_golden_ilvr import WEIGHTS, tiny_config
 
+pytestmark = pytest.mark.slow
+
 CHAPTER = re.compile(r"## To add a (?P<what>[a-z]+).*?\n(?=## |\Z)", re.DOTALL)
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 PLACES = {

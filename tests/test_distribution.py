@@ -19,6 +19,8 @@ from utils.files import make_save_dir, remove_leftovers, write_atomically
 from utils.run.folder_lock import FolderLock
 from utils.run.interrupts import is_launcher
 
+pytestmark = pytest.mark.slow
+
 # what a process imports before its own code; it impatiently plays the run that PLAY says, as RANK of WORLD_SIZE
 PLAY = """
 import datetime, os, sys

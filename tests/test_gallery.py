@@ -19,6 +19,8 @@ from utils.run.page import Page, Row, Series, render
 pytest.importorskip("selenium", reason="no browser: selenium is not installed")
 from benchmarks.browser import Browser, chromium
 
+pytestmark = pytest.mark.slow
+
 PICTURES = "index_files"
 HEIGHT, WIDTH = 12, 8
 FACTORS, RANGES = (2.0, 2.5, 16.0), (0, 3)

@@ -1,4 +1,4 @@
-"""The limits of the code: short files, short functions. Import rules are checked by `lint-imports`, see pyproject.toml."""
+"""The limits of the code: short files, short functions. `lint-imports` checks the imports, see pyproject.toml."""
 
 import ast
 from collections.abc import Iterator

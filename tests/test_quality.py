@@ -71,6 +71,7 @@ def test_interval_lies_around_the_estimate():
     assert high - value == pytest.approx(value - low)
 
 
+@pytest.mark.slow
 def test_quick_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measures, "RESAMPLES", 3)
     monkeypatch.setattr("sys.argv", ["quality", "--quick", "--save_dir", str(tmp_path)])
