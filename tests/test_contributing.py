@@ -1,4 +1,4 @@
-"""CONTRIBUTING's examples: a sampler, a guide and a family are one file each, and a line."""
+"""CONTRIBUTING's examples: a sampler, a guide and a family each take one file and a line."""
 
 import re
 import shutil
