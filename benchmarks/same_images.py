@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -83,7 +84,8 @@ def latent_in(folder: Path) -> dict[str, Sequence[str]]:
         norm_num_groups=8,
     )
     scheduler = DDIMScheduler(beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False)
-    LDMPipeline(autoencoder, unet, scheduler).save_pretrained(folder / "latent")
+    pipeline: Any = LDMPipeline(autoencoder, unet, scheduler)
+    pipeline.save_pretrained(folder / "latent")
     return {"latent diffusion": ("--weights", str(folder / "latent"))}
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -52,12 +53,15 @@ def sample_ilvr(*args: object, **options) -> subprocess.CompletedProcess:
 
 
 def run_here(*args: object) -> tuple[int, str]:
-    """The exit code of `main` and its error, in this process; what `main` does not catch is raised."""
+    """Run `main` in this process; return its exit code and its error. Exceptions that it does not catch are raised."""
     with redirect_stderr(io.StringIO()) as said:
-        code = main(list(map(str, args)))
-    before, _, error = said.getvalue().partition("sample_ilvr: error: ")
+        try:
+            code = main(list(map(str, args)))
+        except SystemExit as end:  # argparse's own errors
+            code = end.code
+    before, *error = re.split(r"sample_ilvr(?:\.py)?: error: ", said.getvalue(), maxsplit=1)
     print(before, file=sys.stderr)
-    return code, error.rstrip("\n")
+    return code, "".join(error).rstrip("\n")
 
 
 def launch(processes: int, *args: object, **options) -> subprocess.CompletedProcess:

@@ -10,6 +10,8 @@ from benchmarks.research import calls
 from diffusions import DDPM, Process
 from diffusions.schedule import half_log_snr
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("steps", [2, 4, 10, 25])
 def test_timesteps_are_even_in_log_snr(steps):
@@ -33,7 +35,7 @@ def test_quick_run(tmp_path, monkeypatch):
     calls.main()
     with (tmp_path / "calls.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 1 + len(calls.SAMPLERS) * len(calls.TIMESTEPS)
+    assert len(rows) == 1 + len(calls.SOLVERS) * len(calls.TIMESTEPS)
     assert float(rows[0]["patch_distance_gap"]) == float(rows[0]["realism_gap"]) == 0
     found = {(row["sampler"], row["timesteps"]): row["patch_distance"] for row in rows}
     assert found["DDPM", "uniform"] == rows[0]["patch_distance"]  # two calls, as the first row's here

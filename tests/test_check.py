@@ -13,6 +13,7 @@ from utils.run import check
 from utils.run.check import Checker, neighbours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["head width 64", "objective"])
 def test_the_right_setting_is_named(monkeypatch, name):
     """Among a few of its neighbours, with pictures of the model's domain."""
@@ -43,6 +44,7 @@ def test_neighbours_differ_in_one_thing_that_shapes_do_not_tell():
         assert sum(other.diffusion.get(key) != value for key, value in config.diffusion.items()) <= 1
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, tiny_model, input_dir):
     args = ("--weights", tiny_model, "--input_dir", input_dir, "--save_dir", tmp_path / "out")
     done = sample_ilvr(*args, "--check_model")

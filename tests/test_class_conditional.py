@@ -50,6 +50,7 @@ def test_unconditional_models_have_no_class():
         choose_class(unet, 0)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, input_dir, capsys):
     config = golden_config("adm_class_tiny", "adm") | {"weights": str(WEIGHTS)}
     config["diffusion"] = config["diffusion"] | {"var_type": "learned_range"}

@@ -1,4 +1,4 @@
-"""CONTRIBUTING's examples: a sampler, a guide and a family are one file each, and a line."""
+"""CONTRIBUTING's examples: a sampler, a guide and a family each take one file and a line."""
 
 import re
 import shutil
@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.commands import ENVIRONMENT, PROJECT, read_images
 from tests.test_golden_ilvr import WEIGHTS, tiny_config
+
+pytestmark = pytest.mark.slow
 
 CHAPTER = re.compile(r"## To add a (?P<what>[a-z]+).*?\n(?=## |\Z)", re.DOTALL)
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)

@@ -20,6 +20,8 @@ from utils.errors import InputError
 from utils.files import make_save_dir, remove_leftovers, write_atomically
 from utils.run.folder_lock import FolderLock
 
+pytestmark = pytest.mark.slow
+
 # what a process of a run does: it plays the part that PLAY says, as RANK of WORLD_SIZE, without much patience
 PLAY = """
 import contextlib, datetime, os, sys

@@ -26,6 +26,7 @@ def shell(redirection: str, *command: str, **environment: str) -> subprocess.Com
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_help_in_another_encoding(encoding):
     done = shell("", sys.executable, str(ENTRY), "-h", PYTHONIOENCODING=encoding)
@@ -33,12 +34,14 @@ def test_help_in_another_encoding(encoding):
     assert "--downsample_factor" in done.stdout and "\\u2026" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["> /dev/full 2> /dev/full", ">&- 2>&-", "2>&- | head -1", "| true"])
 def test_help_that_cannot_be_shown(redirection):
     done = shell(redirection, sys.executable, str(ENTRY), "-h")
     assert done.returncode == 0 and done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["", "> /dev/full 2>&-", "2>&1 | true"])
 def test_a_run_that_cannot_be_shown(tmp_path, job, redirection):
     done = shell(redirection, *job, **ASCII)
@@ -49,6 +52,7 @@ def test_a_run_that_cannot_be_shown(tmp_path, job, redirection):
         assert "Gr\\xf6\\xdfe" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_plan_in_another_encoding(job):
     done = shell("", *job, "--dry_run", **ASCII)
     assert done.returncode == 0 and done.stderr == ""

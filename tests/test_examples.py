@@ -8,6 +8,8 @@ from PIL import Image
 
 from tests.commands import PROJECT, run_command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (PROJECT / "examples").glob("*.py")))
 def test_it_draws_a_picture(tmp_path, name):

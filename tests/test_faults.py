@@ -55,6 +55,7 @@ def assert_one_line(errors: str, words: str) -> None:
     assert words in lines[0]
 
 
+@pytest.mark.slow
 def test_a_full_disk(mount, job):
     folder = mount("size=64k")
     args = (*job, "--save_dir", folder, "--n_samples", N, "--micro_batch", 4)
@@ -69,6 +70,7 @@ def test_a_full_disk(mount, job):
     assert_clean(folder, range(N, N + 1))
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(tmp_path, job):
     """As on a full disk, also where nothing can be mounted: here the grid is what does not fit."""
     args = (*job, "--save_dir", tmp_path / "out", "--n_samples", 12)
@@ -89,6 +91,7 @@ def test_a_read_only_folder(mount, job):
     assert "cannot be written to: Read-only file system" in error
 
 
+@pytest.mark.slow
 def test_a_folder_removed_half_way(tmp_path, job):
     folder = tmp_path / "out"
     process = start(1, *job, "--save_dir", folder, "--n_samples", N, "--micro_batch", 2)

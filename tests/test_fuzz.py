@@ -23,6 +23,8 @@ from PIL import Image
 from models.find import config_for
 from tests.commands import read_images, run_here, sample_ilvr
 
+pytestmark = pytest.mark.slow
+
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 3), dtype=np.uint8)
 SECONDS = 20  # a case takes a tenth of one
 

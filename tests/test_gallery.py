@@ -21,6 +21,8 @@ from utils.run.page import render, spans
 pytest.importorskip("selenium", reason="no browser: selenium is not installed")
 from benchmarks.browser import Browser, chromium
 
+pytestmark = pytest.mark.slow
+
 PICTURES = "index_files"
 HEIGHT, WIDTH = 12, 8
 FACTORS, RANGES = (2.0, 2.5, 16.0), (0, 3)

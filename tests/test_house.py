@@ -1,6 +1,7 @@
-"""The limits of the code: short files, short functions. Import rules are checked by `lint-imports`, see pyproject.toml."""
+"""The limits of the code: short files, short functions; and what it requires. `lint-imports` checks the imports."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import quantiles
@@ -35,3 +36,13 @@ def test_files_and_functions_are_short():
     found = [function for path in paths for function in functions(path)]
     assert not [place for place, lines in found if lines > MAX_FUNCTION]
     assert quantiles([lines for _, lines in found], n=10)[-1] <= MAX_90TH_PERCENTILE
+
+
+def test_both_lists_of_requirements_are_the_same():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+    runtime, development = (
+        (PROJECT / name).read_text(encoding="utf-8").splitlines()
+        for name in ("requirements.txt", "requirements-dev.txt")
+    )
+    assert project["project"]["dependencies"] == runtime
+    assert ["-r requirements.txt", *project["dependency-groups"]["dev"]] == development

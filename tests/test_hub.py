@@ -14,6 +14,8 @@ from models.hub import is_hub_id
 from tests.commands import PROJECT, read_images
 from utils.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -120,6 +120,7 @@ def test_a_run(pipeline_folder, tmp_path, input_dir):
     assert strip.width > 4 * SIZE
 
 
+@pytest.mark.slow
 def test_samples_depend_on_nothing_but_themselves(tmp_path, input_dir):
     """On two processes, in other batches, or when a run goes on, the images are the same."""
     save_pipeline(tmp_path / "pipeline", AutoencoderKL)
@@ -367,6 +368,7 @@ def test_a_published_compvis_checkpoint_needs_no_config(name):
         describe(Checkpoint(state, {}), {}, known, "model.ckpt")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_compvis_checkpoint(compvis_file, tmp_path, input_dir):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(COMPVIS_CONFIG))
     args = ("-c", tmp_path / "config.yaml", "--weights", compvis_file, "--input_dir", input_dir)

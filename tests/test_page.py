@@ -84,6 +84,7 @@ def test_pictures_show_the_reference_and_what_binds(tmp_path, job, input_dir):
     assert (np.asarray(Image.open(pictures / "a.png")) == (255, 0, 0)).all()
 
 
+@pytest.mark.slow
 def test_the_page_of_a_killed_run_shows_what_is_there(tmp_path, job):
     job = (*job, "--n_samples", 60, "--micro_batch", 2, "--respace_steps", 20)
     out = tmp_path / "out"

@@ -1,5 +1,6 @@
 """The README's own code does what it says."""
 
+import pytest
 import torch
 
 from diffusions.process import OBJECTIVES
@@ -7,6 +8,7 @@ from models import load_model
 from tests.commands import PROJECT
 
 
+@pytest.mark.slow
 def test_the_library_example_samples_the_embedded_model_as_its_folder_says(monkeypatch):
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     example = readme.partition("```python\n")[2].partition("```")[0]

@@ -43,6 +43,7 @@ def test_channels_last_returns_the_same():
     assert (plain - ready).abs().max() <= 1e-5 * plain.abs().max()
 
 
+@pytest.mark.slow
 def test_bf16_images_hardly_differ():
     full, half = (sample(make_ready(embedded(), "cpu", precision), 2, 10) for precision in ("no", "bf16"))
     assert half.dtype == torch.float32

@@ -77,6 +77,7 @@ def test_a_single_file(tmp_path, name, tiny_model):
     assert run_here("--input_dir", tmp_path / "none.png", *args)[0] == 2
 
 
+@pytest.mark.slow
 def test_what_there_is_to_say_is_said_once(tmp_path, tiny_model):
     folder = tmp_path / "in"
     for i in range(5):

@@ -64,10 +64,11 @@ def wait_for_end(session: int, seconds: float) -> bool:
     return not alive(session)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "kills"), [(1, 3), (2, 3)])
 def test_killed_at_any_moment_and_finished(tmp_path, job, processes, kills):
     rng = random.Random(processes)
-    job = (*job, "--n_samples", 90)
+    job = (*job, "--n_samples", 40)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     done = launch(processes, *job, cwd=tmp_path / "whole")
@@ -98,6 +99,7 @@ def test_killed_at_any_moment_and_finished(tmp_path, job, processes, kills):
     assert contents(folder) == contents(tmp_path / "whole" / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_run_in_order(tmp_path, job, processes, number):
@@ -134,6 +136,7 @@ def test_signals_end_a_run_in_order(tmp_path, job, processes, number):
         assert len(images(folder)) == SAMPLES
 
 
+@pytest.mark.slow
 def test_a_rank_says_how_it_was_ended(tmp_path, job):
     """The exit codes of the launcher's processes, which the launcher does not pass on."""
     import socket
@@ -234,6 +237,7 @@ def test_a_picture_of_someone_else_is_not_replaced(tmp_path, job):
     assert "out/a_0.png: exists and was not written by this program" in error
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_and_a_dead_ones_lock_is_not_in_the_way(tmp_path, job):
     process = start(1, *job, cwd=tmp_path, stderr=subprocess.DEVNULL)
     wait_for_images(process, tmp_path / "out", 1)

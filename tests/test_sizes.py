@@ -36,6 +36,7 @@ def shapes(images: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
     return {name.partition("_")[0]: image.shape[:2] for name, image in images.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "made", "recorded"),
     [

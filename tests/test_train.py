@@ -15,6 +15,8 @@ from weights.openpeeps64.batches import Batches
 from weights.openpeeps64.train import main
 from weights.openpeeps64.weighting import P2, Balanced
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "image_size": 16,
     "image_channels": 3,

@@ -45,6 +45,7 @@ def test_patches_are_of_the_image():
             assert torch.equal(patch, image[i, :, top : top + PATCH, left : left + PATCH].movedim(0, -1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["blur", "fade", "halo", "noise"])
 def test_what_is_wrong_with_an_image_lengthens_its_patch_distance(portraits, distance, name):
     real = portraits[200:212]
@@ -86,6 +87,7 @@ def test_a_sheet_gives_back_its_pictures(tmp_path):
     assert SHEET.stat().st_size < 300_000
 
 
+@pytest.mark.slow
 def test_quick_run(tmp_path, monkeypatch):
     monkeypatch.setattr(measures, "RESAMPLES", 3)
     monkeypatch.setattr("sys.argv", ["translation", "--quick", "--save_dir", str(tmp_path)])

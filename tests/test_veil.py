@@ -20,6 +20,7 @@ def references(tmp_path, request):
     return ("--input_dir", folder, "--save_dir", tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("references", ["personas-*"], indirect=True)
 def test_it_is_given_once_and_where_it_helps(references, capsys):
     assert run_here(*PAPER, *references) == (0, "")
@@ -32,6 +33,7 @@ def test_it_is_given_once_and_where_it_helps(references, capsys):
         assert ADVICE not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("references", ["personas-*"], indirect=True)
 def test_one_of_several_processes_gives_it(references):
     done = launch(2, *PAPER, *references)

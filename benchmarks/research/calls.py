@@ -40,7 +40,7 @@ from diffusions.schedule import Transition, half_log_snr
 from models import Model
 
 COUNT = 48
-SAMPLERS: dict[str, Callable[..., Sampler]] = {  # called with a process, the number of calls, and a respace_type
+SOLVERS: dict[str, Callable[..., Sampler]] = {  # called with a process, the number of calls, and a respace_type
     "DDPM": DDPM,
     "DDIM": DDIM,
     "DPM-Solver++(2M)": DPMSolver,
@@ -84,10 +84,10 @@ class EvenLogSNR(Process):
 
 
 def make_sampler(setting: Setting, process: Process) -> Sampler:
-    """Make a sampler by its name in `SAMPLERS`."""
+    """Make a sampler by its name in `SOLVERS`."""
     if setting.timesteps == LOG_SNR:
-        return SAMPLERS[setting.sampler](EvenLogSNR(process), setting.calls)
-    return SAMPLERS[setting.sampler](process, setting.calls, respace_type=setting.timesteps)
+        return SOLVERS[setting.sampler](EvenLogSNR(process), setting.calls)
+    return SOLVERS[setting.sampler](process, setting.calls, respace_type=setting.timesteps)
 
 
 def draw_setting(model: Model, setting: Setting, references: Tensor, seed: int = SEED) -> Tensor:
@@ -103,7 +103,7 @@ def settings_after(
     base = Setting(references, calls=most)
     return [
         base,
-        *(replace(base, sampler=s, timesteps=t, calls=n) for s in SAMPLERS for t in timesteps for n in timesteps[t]),
+        *(replace(base, sampler=s, timesteps=t, calls=n) for s in SOLVERS for t in timesteps for n in timesteps[t]),
     ]
 
 
