@@ -25,5 +25,3 @@ __all__ = [
     "new_network",
     "save_diffusers",
 ]
-from models.shim import *  # noqa
-from models.config import Config, read_config
