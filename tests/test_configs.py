@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoints import build_network, convert
-from models.config import read_config
+from models.conversion import build_network, convert
+from models.files.config import read_config
 from utils.paths import PROJECT
 
 DATA = Path(__file__).parent / "data"

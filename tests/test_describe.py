@@ -8,12 +8,11 @@ import yaml
 from safetensors.torch import save_file
 
 from models import load_model
-from models.checkpoints import build_network
-from models.config import parse_config, read_config
-from models.containers import Checkpoint
-from models.describe import describe
+from models.conversion import build_network
 from models.families import FAMILIES
-from models.find import config_for
+from models.files.checkpoint import Checkpoint, config_for, open_checkpoint
+from models.files.config import parse_config, read_config
+from models.files.describe import describe
 from tests import families
 from tests.commands import read_images, run_here
 from tests.families import apart
@@ -97,7 +96,7 @@ def save(folder, name) -> Path:
 def test_what_the_file_does_not_say_is_enough(tmp_path, name, given):
     """With the values given that are asked for, the network is the one that its own code made; without any, all are."""
     path = save(tmp_path, name)
-    config = config_for(path, given=given)
+    config = config_for(open_checkpoint(path), given=given)
     io = families.io(name)
     model = load_model(path, config)
     with torch.no_grad():
@@ -106,14 +105,14 @@ def test_what_the_file_does_not_say_is_enough(tmp_path, name, given):
     for key in given:
         left = {other: value for other, value in given.items() if other != key}
         with pytest.raises(InputError, match=rf"do not say .*{key}.*set .*=…, or give a config"):
-            config_for(path, given=left)
+            config_for(open_checkpoint(path), given=left)
     with pytest.raises(InputError, match="have no setting colour; open are image_size, "):
-        config_for(path, given=given | {"colour": 3})
+        config_for(open_checkpoint(path), given=given | {"colour": 3})
 
 
 def test_the_written_config_makes_the_same_model(tmp_path):
     path = save(tmp_path, "improved_cosine4000_rescaled")
-    config = config_for(path, given=IMPROVED)
+    config = config_for(open_checkpoint(path), given=IMPROVED)
     text = config.as_yaml()
     assert parse_config(yaml.safe_load(text), "here") == config
     assert "  total_steps: 4000  # given\n" in text
@@ -123,17 +122,20 @@ def test_the_written_config_makes_the_same_model(tmp_path):
 def test_a_yaml_of_the_same_name_comes_first(tmp_path):
     path = save(tmp_path, "xyf_unet")
     path.with_suffix(".yaml").write_text(yaml.safe_dump(families.config("xyf_unet")))
-    assert config_for(path) == parse_config(families.config("xyf_unet"), "here")
-    assert config_for(path).note == f"The config is the one beside the weights, {path.with_suffix('.yaml')}."
-    assert "    n_heads: 2  # given\n" in config_for(path, given={"n_heads": 2}).as_yaml()
-    assert config_for(path, given={"objective": "pred_v"}).diffusion["objective"] == "pred_v"
+    assert config_for(open_checkpoint(path)) == parse_config(families.config("xyf_unet"), "here")
+    assert (
+        config_for(open_checkpoint(path)).note
+        == f"The config is the one beside the weights, {path.with_suffix('.yaml')}."
+    )
+    assert "    n_heads: 2  # given\n" in config_for(open_checkpoint(path), given={"n_heads": 2}).as_yaml()
+    assert config_for(open_checkpoint(path), given={"objective": "pred_v"}).diffusion["objective"] == "pred_v"
 
 
 RESEARCH = {
     "seed": 2022,
     "data": {"target": "datasets.cifar10.CIFAR10", "params": {"root": "~/data", "img_size": 16}, "img_channels": 3},
     "dataloader": {"num_workers": 4},
-    "model": {"target": "models.unet.UNet", "params": families.CONFIGS["xyf_unet"][1]},
+    "model": {"target": "models.networks.unet.UNet", "params": families.CONFIGS["xyf_unet"][1]},
     "diffusion": {"target": "diffusions.ddpm.DDPM", "params": {"total_steps": 1000, "beta_schedule": "linear"}},
     "train": {"n_steps": 800000},
 }
@@ -144,7 +146,7 @@ def test_the_research_repositorys_own_yaml_is_read_as_it_is(tmp_path):
     folder.mkdir(parents=True)
     torch.save({"model": families.weights("xyf_unet")}, folder / "ema_model.pt")
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(RESEARCH))
-    config = config_for(folder)
+    config = config_for(open_checkpoint(folder))
     assert config.params == families.CONFIGS["xyf_unet"][1]
     assert (config.family, config.image_size, config.diffusion) == ("xyf", 16, families.DIFFUSION)
     io = families.io("xyf_unet")
@@ -162,7 +164,7 @@ def test_the_research_repositorys_own_yaml_is_read_as_it_is(tmp_path):
         ({"diffusion": {"target": "diffusions.edm.EDM"}}, "diffusion.target 'diffusions.edm.EDM' is not supported"),
         ({"data": {"params": {}}}, r"data\.params\.img_size is missing"),
         ({"data": 3}, "data must be a mapping"),
-        ({"model": {"target": ["models.unet.UNet"]}}, r"model.target .* is not supported"),
+        ({"model": {"target": ["models.networks.unet.UNet"]}}, r"model.target .* is not supported"),
     ],
 )
 def test_other_targets_are_refused(changes, message):

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 from diffusions import GUIDES, SAMPLERS, low_pass, make_sampler, noised_start
 from diffusions.low_pass import LowPass
 from models import load_network, make_ready
-from models.checkpoints import build_network
-from models.config import read_config
+from models.conversion import build_network
+from models.files.config import read_config
 from tests.commands import PROJECT, run_here
 from utils import resize_right
 from utils.errors import RunError

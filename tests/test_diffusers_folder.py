@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from diffusions import DDIM, Process
 from diffusions.schedule import respace
 from models import load_model, load_network
-from models.find import config_for
-from models.scheduler_config import TRAINED_AS_DDPM, read_scheduler
+from models.files.checkpoint import config_for
+from models.files.scheduler_config import TRAINED_AS_DDPM, read_scheduler
 from tests.families import apart
 from utils.errors import InputError
 
@@ -178,7 +178,7 @@ def test_variants_are_found(pipeline, tmp_path, variant):
 
 def test_other_names_are_told(pipeline, tmp_path):
     folder = renamed(copied(pipeline, tmp_path), "diffusion_pytorch_model.int8.safetensors")
-    with pytest.raises(InputError, match=r"name one of what is there: diffusion_pytorch_model\.int8\.safetensors"):
+    with pytest.raises(InputError, match=r"choose a file there: diffusion_pytorch_model\.int8\.safetensors"):
         load_network(folder)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from models.module_pickle import STAND_INS, is_module_pickle, read_arguments, read_state
 
 from benchmarks.module_pickles import Call, Saved, saved_network, write_pickle
-from models.module_pickle import STAND_INS, is_module_pickle, read_arguments, read_state
 from tests.families import unpacked
 from utils.errors import InputError
 

@@ -7,9 +7,9 @@ import torch
 
 from diffusions import DDPM, ILVR
 from models import Compiled, advise, load_network, make_ready
-from models.config import read_config
-from models.find import find_weights
-from models.unet import UNet
+from models.files.checkpoint import find_weights
+from models.files.config import read_config
+from models.networks.unet import UNet
 from sample_ilvr import parse_args
 from tests.commands import PROJECT
 from utils.errors import InputError

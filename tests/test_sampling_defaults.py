@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.config import RUN_KEYS, parse_config, read_config
+from models.files.config import RUN_KEYS, parse_config, read_config
 from sample_ilvr import parse_args
 from tests.commands import run_here
 from tests.test_config import GOOD

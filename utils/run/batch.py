@@ -19,7 +19,7 @@ def check_latents(model: Model, settings: Settings) -> None:
     Raises:
         InputError: an autoencoder that the config does not describe, or a factor below the autoencoder's own.
     """
-    if model.undescribed:
+    if model.autoencoder_not_configured:
         raise InputError(
             f"weights {settings.weights} hold an autoencoder, which {settings.config.source} does not describe: add "
             "autoencoder, with dialect and params, as configs/ldm_*.yaml have it"

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from diffusions import DDIM, Process
-from models import Network, choose_class, load_network
-from models.config import Config
+from models import Checkpoint, Network, choose_class, load_network
 from models.families import FAMILIES
+from models.files.config import Config
 from utils.errors import InputError
 
 MOST_PICTURES, OWN_SAMPLES, SAMPLE_STEPS = 4, 2, 10
@@ -65,7 +65,12 @@ class Checker:
     """
 
     def __init__(
-        self, weights: Path, raw_weights: bool, class_id: int | None, pictures: Tensor, device: torch.device
+        self,
+        weights: Checkpoint | Path,
+        raw_weights: bool,
+        class_id: int | None,
+        pictures: Tensor,
+        device: torch.device,
     ) -> None:
         self.weights = weights
         self.raw_weights = raw_weights

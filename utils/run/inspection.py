@@ -25,8 +25,8 @@ def write_config(args: Mapping[str, Any]) -> None:
     Raises:
         InputError: weights or a config that cannot be used, or a file that is there already.
     """
-    weights, config = find_model(args)
-    for note in load_model(weights, config, args["raw_weights"]).notes:
+    checkpoint, config = find_model(args)
+    for note in load_model(checkpoint, config).notes:
         print(note)
     path = args["write_config"]
     if path.exists() and not args["overwrite"]:
@@ -42,12 +42,14 @@ def check_model(settings: Settings, device: torch.device) -> None:
     Raises:
         InputError: a reference or a checkpoint that cannot be read.
     """
-    model = load_model(settings.weights, settings.config, settings.raw_weights)
+    model = load_model(settings.checkpoint or settings.weights, settings.config, settings.raw_weights)
     check_latents(model, settings)
     few = settings.references[:: max(1, len(settings.references) // MOST_PICTURES)][:MOST_PICTURES]
     size, channels = model.image_size, model.channels
     images = [read_reference(each.path, size, channels, settings.tolerance) for each in few]
     pictures = model.encode(torch.stack(images))
-    checker = Checker(settings.weights, settings.raw_weights, settings.class_id, pictures, device)
+    checker = Checker(
+        settings.checkpoint or settings.weights, settings.raw_weights, settings.class_id, pictures, device
+    )
     for line in report(*checker.compare(settings.config)):
         print(line)

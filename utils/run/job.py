@@ -10,7 +10,7 @@ from torch import nn
 from diffusions import Overview, Sampler, make_sampler
 from diffusions.process import Denoiser
 from models import Compiled, Model, Network, Tiles, advise, choose_class, load_model, make_ready
-from models.tiles import WHOLE
+from models.networks.tiles import WHOLE
 from utils.errors import InputError, RunError
 from utils.memory import is_out_of_memory
 from utils.run.batch import check_latents
@@ -44,7 +44,7 @@ def make_job(plan: Plan, processes: Processes) -> Job:
     settings, device = plan.settings, processes.device
     if settings.is_larger:
         processes.print(_check_memory(settings, device))
-    model = load_model(settings.weights, settings.config, settings.raw_weights)
+    model = load_model(settings.checkpoint or settings.weights, settings.config, settings.raw_weights)
     for note in model.notes:
         processes.print(note)
     check_latents(model, settings)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from models import open_checkpoint
 from utils.errors import InputError, RunError, one_line
 from utils.files import check_replaceable, remove_leftovers
 from utils.images import read_reference
@@ -19,7 +20,7 @@ from utils.run.found import check_image, check_ours, check_page, check_record, p
 from utils.run.ownership import check_figure, figure_paths
 from utils.run.pictures import Picture, output_folders, picture_folders, pictures_of
 from utils.run.preflight import THREADS, examine
-from utils.run.record import hash_weights, picture_text, png_text, write_run_record
+from utils.run.record import picture_text, png_text, write_run_record
 from utils.run.references import Reference
 from utils.run.samples import Sample
 from utils.run.settings import Settings
@@ -168,9 +169,8 @@ def make_plan(settings: Settings, num_processes: int) -> Plan:
         settings = replace(settings, shapes=shapes)
     todo = np.ones(len(settings.samples), dtype=bool)
     notes = (*settings.input_notes, *found.notes, *_unbound(settings))
-    plan = Plan(
-        settings, hash_weights(settings.weights, settings.raw_weights), found.hashes, notes, num_processes, todo
-    )
+    checkpoint = settings.checkpoint or open_checkpoint(settings.weights, settings.raw_weights)
+    plan = Plan(settings, checkpoint.sha256(), found.hashes, notes, num_processes, todo)
     if not settings.overwrite:
         check_record(settings, plan.weights_hash)
     for path in figure_paths(settings):

@@ -1,6 +1,5 @@
 """What is written down of a run: run.yaml beside the images, and text chunks inside each of them."""
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -10,8 +9,6 @@ from typing import Any
 
 import yaml
 
-from models.diffusers_folder import weight_files
-from models.pipelines import autoencoder_folder
 from utils.errors import InputError, one_line
 from utils.files import open_regular, write_atomically
 from utils.plain_yaml import LARGEST, parse_yaml
@@ -23,29 +20,6 @@ from utils.run.settings import Settings
 
 ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
-
-
-def hash_weights(weights: Path, raw_weights: bool = False) -> str:
-    """SHA-256 of the SHA-256 of each file that holds the checkpoint's parameters, those of its autoencoder too.
-
-    Args:
-        weights, raw_weights: as for `load_model`.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        InputError: a file that cannot be read.
-    """
-    digest = hashlib.sha256()
-    autoencoder = autoencoder_folder(weights)
-    try:
-        for path in weight_files(weights, raw_weights) + (weight_files(autoencoder) if autoencoder else []):
-            with open_regular(path) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    except OSError as error:
-        raise InputError(f"weights {weights}: cannot be read: {error.strerror or error}") from None
-    return digest.hexdigest()
 
 
 def settings_record(settings: Settings, weights_hash: str) -> dict[str, Any]:

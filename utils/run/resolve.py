@@ -4,17 +4,15 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, cast
 
 from diffusions import GUIDES, SAMPLERS, taken_options
 from diffusions.ddpm import VAR_TYPES
 from diffusions.low_pass import WAYS_UP
 from diffusions.schedule import RESPACINGS
-from models import DTYPES, build_network
-from models.autoencoder import Autoencoder
-from models.config import Config
-from models.find import config_for, find_weights
+from models import DTYPES, Checkpoint, build_network, config_for, open_checkpoint
+from models.files.config import Config
+from models.networks.autoencoder import Autoencoder
 from utils.errors import InputError
 from utils.plain_yaml import parse_yaml
 from utils.resize_right import KERNELS
@@ -43,7 +41,7 @@ def resolve(args: Mapping[str, Any]) -> Settings:
         InputError: the first argument, config or folder that cannot be used.
     """
     _check_working_folder(args)
-    weights, config = find_model(args)
+    checkpoint, config = find_model(args)
     args = {**args, **DEFAULTS, **config.sampling, **{key: given for key, given in args.items() if given is not None}}
     diffusion = _diffusion(args, config)
     sampler, sampler_options = _sampler(args)
@@ -68,7 +66,13 @@ def resolve(args: Mapping[str, Any]) -> Settings:
     if args["progress_grid"] is not None:
         _within("progress_grid", args["progress_grid"], 0, n_samples - 1)
     values = {key: args[key] for key in Settings.__dataclass_fields__ if key in args}
-    values |= {"config": config, "weights": weights, "diffusion": diffusion, "mixed_precision": precision}
+    values |= {
+        "config": config,
+        "weights": checkpoint.path,
+        "checkpoint": checkpoint,
+        "diffusion": diffusion,
+        "mixed_precision": precision,
+    }
     values |= {"sampler": sampler, "sampler_options": sampler_options}
     values |= {"references": references, "input_notes": notes, "n_samples": n_samples, "skipped": skipped}
     values |= {"strength": float(args["strength"])}
@@ -86,19 +90,19 @@ def _check_working_folder(args: Mapping[str, Any]) -> None:
                 raise InputError(f"{name} {args[name]}: the working folder, which it is in, was removed") from None
 
 
-def find_model(args: Mapping[str, Any]) -> tuple[Path, Config]:
-    """Where the weights are, and what config they go with.
+def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
+    """Open the weights, and find the config they go with.
 
     Raises:
         InputError: weights or a config that cannot be found or used.
     """
-    path = find_weights(args["weights"]) if args["weights"] else None
-    found = config_for(path, args["config"], args["raw_weights"], _given(args["set"] or ()))
-    if path is None:
+    checkpoint = open_checkpoint(args["weights"], args["raw_weights"]) if args["weights"] else None
+    found = config_for(checkpoint, args["config"], _given(args["set"] or ()))
+    if checkpoint is None:
         if not found.weights:
             raise InputError(f"{found.source}: names no weights: give them with --weights")
-        path = find_weights(found.weights)
-    return path, found
+        checkpoint = open_checkpoint(found.weights, args["raw_weights"])
+    return checkpoint, found
 
 
 def _given(pairs: Sequence[str]) -> dict[str, Any]:

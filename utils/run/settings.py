@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from models.config import Config
+from models import Checkpoint
+from models.files.config import Config
 from utils.images import Shape
 from utils.pictures import Tolerance
 from utils.run.references import Reference
@@ -68,6 +69,7 @@ class Settings:
     input_notes: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
 
     @property
     def tolerance(self) -> Tolerance:
