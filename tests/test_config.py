@@ -8,7 +8,9 @@ import sys
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from diffusions import Process
 from models.files.checkpoint import config_for, find_weights, open_checkpoint
@@ -164,6 +166,7 @@ def test_weights_are_found_from_the_working_folder_then_from_the_project(tmp_pat
 def save_folder(folder, model: Any = None, scheduler: Any = SCHEDULER) -> None:
     (folder / "config.json").write_text(json.dumps(model or {"_class_name": "UNet2DModel", "sample_size": 64}))
     (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
+    save_file({"conv_norm_out.weight": torch.ones(1)}, folder / "diffusion_pytorch_model.safetensors")
 
 
 def test_a_diffusers_folder_is_its_own_config(tmp_path):

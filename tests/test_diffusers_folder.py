@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from diffusions import DDIM, Process
 from diffusions.schedule import respace
 from models import load_model, load_network
-from models.files.checkpoint import config_for
+from models.files.checkpoint import config_for, open_checkpoint
 from models.files.scheduler_config import TRAINED_AS_DDPM, read_scheduler
 from tests.families import apart
 from utils.errors import InputError
@@ -161,7 +161,7 @@ def copied(pipeline: Path, folder: Path, **files: object) -> Path:
 )
 def test_pipelines_that_draw_no_pixels_from_noise_alone_are_told(pipeline, tmp_path, files, message):
     folder = copied(pipeline, tmp_path, **files)
-    for use in (config_for, load_network):
+    for use in (lambda path: config_for(open_checkpoint(path)), load_network):
         with pytest.raises(InputError, match=message):
             use(folder)
 

@@ -206,7 +206,7 @@ def broken(name, kind):
         return state | {
             first: torch.zeros(7, 7)
         }, r"is \[7, 7\] and the config's model|do not fit the config: .*the file"
-    return {f"model.diffusion_{i}": torch.zeros(1) for i in range(3)}, "are names of none of pesser, adm"
+    return {f"model.diffusion_{i}": torch.zeros(1) for i in range(3)}, r"are not names of any known family"
 
 
 FAMILY = {name: FAMILIES[family] for name, (family, _, _) in families.CONFIGS.items()}

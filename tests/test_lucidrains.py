@@ -155,16 +155,16 @@ def altered(path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda name, tensor: {name.replace(".2.to_qkv", ".2.fn.to_qkv"): tensor}, "before version 1.8 of June 2023"),
-        (lambda name, tensor: {} if "mem_kv" in name else {name: tensor}, "before version 1.9 of October 2023"),
+        (lambda name, tensor: {name.replace(".2.to_qkv", ".2.fn.to_qkv"): tensor}, "before version 2.0 of May 2024"),
+        (lambda name, tensor: {} if "mem_kv" in name else {name: tensor}, "before version 2.0 of May 2024"),
         (lambda name, tensor: {name.replace(".norm.g", ".norm.weight"): tensor}, "before version 2.0 of May 2024"),
         (
             lambda name, tensor: {name: tensor.repeat(1, 2, 1, 1) if "init_conv.weight" in name else tensor},
-            "a network with self_condition",
+            "channels: the file has 6, the config says 3",
         ),
         (
             lambda name, tensor: {name: tensor, name.replace("mlp.1.weight", "mlp.0.weights"): tensor},
-            "a network with learned or random sinusoids",
+            r"has no place for downs\.0\.0\.mlp\.0\.weights",
         ),
         (lambda name, tensor: {} if "init_conv.bias" in name else {name: tensor}, r"they lack init_conv\.bias$"),
         (lambda name, tensor: {name: tensor, name + "s": tensor}, r"has no place for downs\.0\.0\.block1\.norm\.gs"),

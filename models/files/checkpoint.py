@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -223,13 +222,10 @@ def _read_file(file: Path) -> object:
     with stream:
         begin = stream.read(16)
         try:
-            if begin[8:9] == b"{":  # after the length of safetensors' header, in 8 bytes
-                return load_file(file)
-            return _read_pickles(file, stream, begin)
+            # the length of safetensors' header takes 8 bytes
+            return load_file(file) if begin[8:9] == b"{" else _read_pickles(file, stream, begin)
         except InputError:
             raise
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"weights {file}: is damaged or cut short: {error}") from None
         except safe_pickle.WouldRunCodeError as error:
             raise InputError(
                 f"weights {file}: is not opened, because reading it would run code ({error}). If you trust its source, "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from models.families import prefixes
-from models.files.safe_pickle import Inert
+from models.files.safe_pickle import Inert, PickledTensor
 from utils.errors import InputError
 
 AVERAGED_WORDS = {"ema", "shadow", "averaged"}
@@ -129,7 +129,8 @@ def _entries(content: object) -> list[tuple[str, object]]:
     if isinstance(content, Inert):
         content = dict(content.parameters()) or content.state or dict(content)
     if isinstance(content, Mapping):
-        return [(str(key), value) for key, value in content.items()]
+        items = [(str(key), value) for key, value in content.items()]
+        return [(key, value.take() if isinstance(value, PickledTensor) else value) for key, value in items]
     if not isinstance(content, (list, tuple)):
         return []
     networks = [i for i, value in enumerate(content) if isinstance(value, Mapping) and not is_optimizer(value)]

@@ -71,9 +71,11 @@ def read_edm_config(class_name: object, arguments: object, path: str) -> dict[st
     Raises:
         InputError: a class or an option of it that is not supported.
     """
-    if not isinstance(class_name, str) or class_name not in WRAPPERS or not isinstance(arguments, Mapping):
+    if not isinstance(class_name, str) or class_name not in WRAPPERS:
         known = ", ".join(WRAPPERS)
         raise InputError(f"weights {path}: are of class {reprlib.repr(class_name)}; only {known} are supported")
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"weights {path}: are of class {class_name!r}, constructed with arguments without names")
     wrapper = WRAPPERS[class_name]
     given = {"model_type": wrapper.model_type, **wrapper.options, **arguments}
     for name, value in wrapper.fixed.items():

@@ -41,6 +41,10 @@ class Inert(dict):
     def __setstate__(self, state: object) -> None:
         self.state = state
 
+    def __call__(self, *args: Any) -> "Inert":
+        """Stand for a method of the object, and for what it would return."""
+        return Inert()
+
     def append(self, *items: object) -> None:
         """Accept the items of a subclass of list, and keep none."""
 
