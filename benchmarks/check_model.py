@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.held_out import load_held_out
-from models.config import Config
-from models.find import config_for
+from models.files.checkpoint import config_for, open_checkpoint
+from models.files.config import Config
 from utils.files import PROJECT
 from utils.images import read_reference
 from utils.run.check import MOST_PICTURES, Checker
@@ -41,7 +41,7 @@ WRONG: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], str]] = {
 def wrong_config(name: str) -> Config:
     """Make the embedded model's config with one thing wrong."""
     params, diffusion, _ = WRONG[name]
-    config = config_for(WEIGHTS)
+    config = config_for(open_checkpoint(WEIGHTS))
     return replace(config, params={**config.params, **params}, diffusion={**config.diffusion, **diffusion})
 
 

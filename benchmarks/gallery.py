@@ -13,8 +13,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 from statistics import median
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image

@@ -23,11 +23,10 @@ from safetensors.torch import save_file
 from benchmarks.memory import peak_bytes
 from benchmarks.module_pickles import saved_network, write_pickle
 from models import Network, load_network
-from models.checkpoints import build_network, convert
-from models.config import Architecture, Config, read_config
-from models.containers import read_checkpoint
-from models.families import FAMILIES, is_network
-from models.find import config_for
+from models.conversion import build_network, convert
+from models.families import FAMILIES
+from models.files.checkpoint import config_for, open_checkpoint
+from models.files.config import Architecture, Config, read_config
 from utils.files import PROJECT
 
 CONFIG = PROJECT / "configs" / "adm_imagenet_256.yaml"
@@ -52,14 +51,14 @@ def write_weights(file: Path, dtype: torch.dtype) -> None:
 
 def config_of(weights: Path) -> Config:
     """Return ADM's config, or the pickle's."""
-    return config_for(weights, None if weights.suffix == ".pkl" else CONFIG)
+    return config_for(open_checkpoint(weights)) if weights.suffix == ".pkl" else read_config(CONFIG)
 
 
 def load_plainly(weights: Path) -> Network:
     """Construct, which initialises every parameter, then copy the file's over them."""
     config = config_of(weights)
     network = build_network(config, "cpu")
-    network.load_state_dict(convert(read_checkpoint(weights, is_network).tensors, network, config, str(weights)))
+    network.load_state_dict(convert(open_checkpoint(weights).tensors, network, config, str(weights)))
     return network.float().eval()
 
 

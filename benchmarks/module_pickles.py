@@ -2,6 +2,8 @@
 
 import pickle
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,8 +62,15 @@ def _saved(class_name: str, fields: dict[str, Any], **more: Any) -> Saved:
 
 def write_pickle(path: Path, content: Any) -> Path:
     """Pickle something that holds modules."""
+    with persistence():
+        path.write_bytes(pickle.dumps(content, protocol=4))
+    return path
+
+
+@contextmanager
+def persistence() -> Iterator[None]:
+    """Let `torch_utils.persistence` be imported, so that modules can be pickled."""
     modules = {name: ModuleType(name) for name in ("torch_utils", "torch_utils.persistence")}
     modules["torch_utils.persistence"].__dict__["_reconstruct_persistent_obj"] = _reconstruct_persistent_obj
     with mock.patch.dict(sys.modules, modules):
-        path.write_bytes(pickle.dumps(content, protocol=4))
-    return path
+        yield

@@ -3,7 +3,7 @@
 import torch
 
 from models import Model, Network, load_model, make_ready, new_network
-from models.config import read_config
+from models.files.config import read_config
 from utils.files import PROJECT
 
 WEIGHTS = PROJECT / "weights" / "openpeeps64"

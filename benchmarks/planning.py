@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from utils.run.resolve import resolve
 
 from benchmarks.workers import machine, print_table, print_target
 from utils.files import PROJECT
 from utils.images import save_png
 from utils.run.plan import make_plan
-from utils.run.resolve import resolve
 
 SCRIPT = [sys.executable, str(PROJECT / "sample_ilvr.py"), "--respace_steps", "1"]
 FINISH = """

@@ -18,7 +18,7 @@ from benchmarks.memory import peak_bytes
 from diffusions import DDPM, ILVR
 from diffusions.process import Denoiser
 from models import DTYPES, Compiled, load_network, make_ready, new_network
-from models.find import config_for
+from models.files.checkpoint import config_for, open_checkpoint
 from utils.batching import keep_freed_memory
 from utils.noise import SampleNoise
 from utils.resize_right import resize
@@ -112,7 +112,7 @@ class Ours(Sampler):
         if not plain:
             keep_freed_memory()
         super().__init__(size, batch)
-        config = config_for(weights) if weights.is_dir() else config_for(None, weights)
+        config = config_for(open_checkpoint(weights)) if weights.is_dir() else config_for(None, weights)
         self.process, self.var_type = config.make_process(), config.diffusion["var_type"]
         torch.manual_seed(0)  # random weights, too, are the same in all processes
         loaded = load_network(weights) if weights.is_dir() else new_network(config).eval()

@@ -21,9 +21,9 @@ import torch
 
 from benchmarks.samplers import Ours, Products, Theirs
 from benchmarks.workers import Worker, machine, print_table, print_target, ratio
-from models.config import read_config
-from models.find import find_weights
-from models.ready import DTYPES, emulates_bf16
+from models.files.checkpoint import find_weights
+from models.files.config import read_config
+from models.networks.ready import DTYPES, emulates_bf16
 from utils.files import PROJECT
 
 CUDA = torch.cuda.is_available()

@@ -27,7 +27,7 @@ from benchmarks.workers import Worker, machine, print_table, print_target, ratio
 from diffusions import DDPM, ILVR, Overview, Process
 from diffusions.process import Denoiser
 from models import Model
-from models.tiles import Axis, Tiles, divide
+from models.networks.tiles import Axis, Tiles, divide
 from utils.batching import keep_freed_memory
 from utils.noise import SampleNoise
 from utils.resize_right import resize

@@ -8,6 +8,8 @@ RMS of φ_N(y_0 - x̂0) in grey levels, halfway of 20 DDPM steps that are all re
 
 import torch
 from torch import Tensor
+from utils.run.batch import sample_batch
+from utils.run.veil import VEILED, clear_timestep, veil
 
 from benchmarks.draw import BATCH, SEED
 from benchmarks.foreign import load_foreign
@@ -15,8 +17,6 @@ from benchmarks.held_out import REAL, load_held_out
 from benchmarks.networks import WEIGHTS
 from diffusions import DDPM, ILVR
 from models import Model, load_model
-from utils.run.batch import sample_batch
-from utils.run.veil import VEILED, clear_timestep, veil
 
 STEPS = 20
 PORTRAITS = 48

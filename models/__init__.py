@@ -1,17 +1,19 @@
 """Networks, and the checkpoints of every family that run in them."""
 
-from models.checkpoints import build_network, load_model, load_network
-from models.class_conditional import choose_class
-from models.export import new_network, save_diffusers
-from models.model import Model
-from models.network import Network
-from models.ready import DTYPES, Compiled, advise, make_ready
-from models.tiles import Tiles
-from models.unet import UNet
+from models.conversion import build_network
+from models.files.checkpoint import Checkpoint, config_for, find_weights, open_checkpoint
+from models.files.config import Config
+from models.model import Model, load_model, load_network, new_network, save_diffusers
+from models.networks.network import Network
+from models.networks.ready import DTYPES, Compiled, advise, choose_class, make_ready
+from models.networks.tiles import Tiles
+from models.networks.unet import UNet
 
 __all__ = [
     "DTYPES",
+    "Checkpoint",
     "Compiled",
+    "Config",
     "Model",
     "Network",
     "Tiles",
@@ -19,9 +21,12 @@ __all__ = [
     "advise",
     "build_network",
     "choose_class",
+    "config_for",
+    "find_weights",
     "load_model",
     "load_network",
     "make_ready",
     "new_network",
+    "open_checkpoint",
     "save_diffusers",
 ]

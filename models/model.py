@@ -1,18 +1,29 @@
-"""What a checkpoint is, whole: a network, what it was trained on, and the images it draws."""
+"""A whole checkpoint: a network, the diffusion it was trained on, and its images; loaded, made anew or saved."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from diffusions.process import Process
-from models.autoencoder import Autoencoder
-from models.network import Network
-from models.tiles import code_in_windows
+from models.conversion import build_network, convert
+from models.families import FAMILIES
+from models.files.checkpoint import SCALE, Checkpoint, architecture_for, config_for, open_checkpoint
+from models.files.config import Architecture, Config
+from models.files.diffusers_folder import write_diffusers_folder
+from models.networks.autoencoder import Autoencoder
+from models.networks.network import Network
+from models.networks.tiles import code_in_windows
+from utils.errors import InputError
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded checkpoint, called like its network. What a latent one draws is to be decoded.
+    """A loaded checkpoint, called like its network. What a latent one draws has to be decoded.
 
     Attributes:
         network: in eval mode.
@@ -20,7 +31,8 @@ class Model:
         image_size: of the images it was trained on, in pixels per side.
         channels: 3 for colour, 1 for grey.
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
-        undescribed: there is an autoencoder, but the config does not say how it is built: what is drawn stays latents.
+        autoencoder_not_configured: there is an autoencoder, but the config does not say how it is built: what is drawn
+            stays latents.
         notes: what was chosen in loading it, one line each, for the user to know.
     """
 
@@ -29,32 +41,155 @@ class Model:
     image_size: int
     channels: int
     autoencoder: Autoencoder | None = None
-    undescribed: bool = False
+    autoencoder_not_configured: bool = False
     notes: tuple[str, ...] = ()
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """x [B, C, H, W], t [B] → [B, C or 2C, H, W]."""
+        """Call the network: x [B, C, H, W], t [B] to [B, C or 2C, H, W]."""
         return self.network(x, t)
 
     @property
     def factor(self) -> int:
-        """f, image pixels per latent along an axis; 1 without an autoencoder."""
+        """Image pixels per latent along an axis, f; 1 without an autoencoder."""
         return self.autoencoder.factor if self.autoencoder else 1
 
     @property
+    def size_multiple(self) -> int:
+        """The height and width of images must be multiples of it."""
+        return self.network.size_multiple * self.factor
+
+    @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Of what the network works on for one image: [C', H/f, W/f]."""
+        """The shape of what the network works on for one image: [C', H/f, W/f]."""
         size = self.image_size // self.factor
         return self.autoencoder.latent_channels if self.autoencoder else self.channels, size, size
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [-1, 1] → what the network works on, [B, C', H/f, W/f]."""
+        """Encode images [B, C, H, W] in [-1, 1] as what the network works on, [B, C', H/f, W/f]."""
         if self.autoencoder is None:
             return images
         return code_in_windows(self.autoencoder.encode, images, (self.image_size, self.image_size), self.factor)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The way back: [B, C', H/f, W/f] → images [B, C, H, W], in about [-1, 1]."""
+        """Decode [B, C', H/f, W/f] to images [B, C, H, W], in about [-1, 1]."""
         if self.autoencoder is None:
             return latents
         return code_in_windows(self.autoencoder.decode, latents, self.latent_shape[1:])
+
+
+def load_model(
+    weights: str | Path | Checkpoint,
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    raw_weights: bool = False,
+) -> Model:
+    """Load a checkpoint, ready to sample.
+
+    Args:
+        weights: a checkpoint file, a diffusers folder, a hub id, or a checkpoint that is open.
+        config: a YAML file, or the same as a dict; None where the weights say it all (a diffusers folder).
+        raw_weights: take the last weights of training rather than their average, where there are both; ignored for a
+            checkpoint that is open.
+
+    Returns:
+        The model, its network in eval mode, float32, on the CPU.
+
+    Raises:
+        InputError: a config or weights that cannot be read or do not fit each other.
+    """
+    checkpoint = weights if isinstance(weights, Checkpoint) else open_checkpoint(weights, raw_weights)
+    config, source = config_for(checkpoint, config), str(checkpoint.path)
+    process = config.make_process()
+    network = _load(config, checkpoint.tensors, source)
+    autoencoder, described = None, config.autoencoder
+    if described:
+        state = dict(checkpoint.autoencoder)
+        if not state:
+            raise InputError(f"weights {source}: hold no autoencoder, which {described.source} describes")
+        if SCALE in state:
+            described = replace(described, params={**described.params, SCALE: state.pop(SCALE).tolist()})
+        autoencoder = _load(described, state, source)
+    model = Model(
+        network,
+        process,
+        config.image_size,
+        config.image_channels,
+        autoencoder,
+        autoencoder_not_configured=bool(checkpoint.autoencoder) and autoencoder is None,
+        notes=tuple(filter(None, [config.note, checkpoint.note])),
+    )
+    _check_sizes(model, config.source)
+    return model
+
+
+def load_network(
+    weights: str | Path | Checkpoint,
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    raw_weights: bool = False,
+) -> Network:
+    """Load a checkpoint's network alone, for which a folder need not state its diffusion.
+
+    Args:
+        weights, config, raw_weights: as for `load_model`.
+
+    Returns:
+        The network in eval mode, float32, on the CPU.
+
+    Raises:
+        InputError: as `load_model`.
+    """
+    checkpoint = weights if isinstance(weights, Checkpoint) else open_checkpoint(weights, raw_weights)
+    return _load(architecture_for(checkpoint, config), checkpoint.tensors, str(checkpoint.path))
+
+
+def _load(architecture: Architecture, state: Mapping[str, Tensor], source: str) -> Any:
+    """Return the network, or the autoencoder, with its parameters."""
+    network = build_network(architecture)
+    network.load_state_dict(convert(state, network, architecture, source), assign=True)
+    return network.eval()
+
+
+def _check_sizes(model: Model, source: str) -> None:
+    """Check that network, autoencoder and images have the same sizes."""
+    network, autoencoder, channels = model.network, model.autoencoder, model.latent_shape[0]
+    if autoencoder and autoencoder.image_channels != model.channels:
+        maps = f"the autoencoder takes images of {autoencoder.image_channels} channels"
+        raise InputError(f"{source}: image_channels is {model.channels}, but {maps}")
+    if network.in_channels != channels or network.out_channels not in (channels, 2 * channels):
+        shape = f"{network.in_channels} to {network.out_channels}"
+        wanted = "the autoencoder has latents of" if autoencoder else "image_channels is"
+        raise InputError(f"{source}: {wanted} {channels}, but the model maps {shape} channels")
+    if model.image_size % model.size_multiple:
+        raise InputError(
+            f"{source}: image_size is {model.image_size}, but the model only takes multiples of {model.size_multiple}"
+        )
+
+
+def new_network(architecture: Architecture) -> Network:
+    """Build the network that a config describes, on the CPU, with PyTorch's own random parameters.
+
+    Raises:
+        InputError: as `build_network`.
+    """
+    network = build_network(architecture).to_empty(device="cpu")
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.Embedding)):
+            module.reset_parameters()
+    return network
+
+
+def save_diffusers(network: Network, config: Config, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a network as the folder that `load_model` and diffusers read.
+
+    Args:
+        network: a UNet.
+        config: what it was built from, with diffusers' arguments.
+        folder: is made if it does not exist.
+        dtype: of the parameters in the file.
+    """
+    names = FAMILIES["diffusers"].names(network)
+    state: dict[str, Tensor] = {}
+    for name, parameter in network.state_dict().items():
+        parts = parameter.to("cpu", dtype).chunk(len(names[name]))
+        state |= {theirs: part.contiguous() for theirs, part in zip(names[name], parts, strict=True)}
+    write_diffusers_folder(folder, config.params, config.diffusion)
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from models import load_network
-from models.checkpoints import build_network
-from models.config import Architecture
+from models.conversion import build_network
+from models.files.config import Architecture
 from utils.errors import InputError
 
 DATA = Path(__file__).parent / "data"

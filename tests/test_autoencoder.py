@@ -11,11 +11,11 @@ from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.autoencoder import PIXELS_AT_ONCE, Autoencoder, nearest_entries
-from models.checkpoints import build_network
-from models.config import read_config
+from models.conversion import build_network
 from models.families import compvis, diffusers_autoencoder
 from models.families.family import Family
+from models.files.config import read_config
+from models.networks.autoencoder import PIXELS_AT_ONCE, Autoencoder, nearest_entries
 from utils.errors import InputError
 from utils.files import PROJECT
 

@@ -6,7 +6,7 @@ import torch
 from benchmarks.check_model import WEIGHTS, WRONG, wrong_config
 from benchmarks.held_out import load_held_out
 from models import open_checkpoint
-from models.config import parse_config
+from models.files.config import parse_config
 from tests import families
 from tests.commands import sample_ilvr
 from utils.run import check

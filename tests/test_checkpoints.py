@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from models import load_network
-from models.containers import read_checkpoint
-from models.families import is_network
+from models.files.checkpoint import open_checkpoint
 from sample_ilvr import main
 from tests.test_adm import golden_config
 from utils.errors import InputError
@@ -23,7 +22,7 @@ CONFIG = golden_config("ddpm_tiny", "pesser")
 
 
 def read_state(path: Path, raw_weights: bool = False) -> dict[str, torch.Tensor]:
-    return read_checkpoint(path, is_network, raw_weights).tensors
+    return open_checkpoint(path, raw_weights).tensors
 
 
 @pytest.fixture
@@ -163,8 +162,8 @@ def test_damage_is_never_a_traceback(tmp_path_factory, place, damage, zipped):
         ({}, "hold no parameters but an empty dict"),
         ({"epoch": 3, "loss": 0.1}, "hold no parameters but epoch, loss"),
         ({"temb.weight": torch.ones(1), "step": 7}, "do not fit the config: they lack"),
-        ({3: torch.ones(1)}, "3 are names of none of"),
-        ({"a.weight": torch.ones(1)}, "a.weight are names of none of pesser, adm, diffusers"),
+        ({3: torch.ones(1)}, "3 are not names of any known family"),
+        ({"a.weight": torch.ones(1)}, "a.weight are not names of any known family .pesser, adm, diffusers"),
     ],
 )
 def test_files_of_something_else(tmp_path, content, message):
@@ -276,4 +275,4 @@ def test_a_config_of_another_family(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     adm = DATA / "adm_p2_tiny.weights.safetensors"
     line = run_main(capsys, "-c", tmp_path / "config.yaml", "--weights", adm, "--save_dir", tmp_path / "o")
-    assert f"bear the names of family adm, and config {tmp_path}/config.yaml is of pesser" in line
+    assert f"are of family adm, but config {tmp_path}/config.yaml says model.dialect: pesser" in line

@@ -8,11 +8,13 @@ import sys
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from diffusions import Process
-from models.config import PROCESS_KEYS, parse_config, read_config
-from models.find import config_for, find_weights
+from models.files.checkpoint import config_for, find_weights, open_checkpoint
+from models.files.config import PROCESS_KEYS, parse_config, read_config
 from utils.errors import InputError
 from utils.files import PROJECT
 
@@ -164,11 +166,12 @@ def test_weights_are_found_from_the_working_folder_then_from_the_project(tmp_pat
 def save_folder(folder, model: Any = None, scheduler: Any = SCHEDULER) -> None:
     (folder / "config.json").write_text(json.dumps(model or {"_class_name": "UNet2DModel", "sample_size": 64}))
     (folder / "scheduler_config.json").write_text(json.dumps(scheduler))
+    save_file({"conv_norm_out.weight": torch.ones(1)}, folder / "diffusion_pytorch_model.safetensors")
 
 
 def test_a_diffusers_folder_is_its_own_config(tmp_path):
     save_folder(tmp_path)
-    config = config_for(tmp_path)
+    config = config_for(open_checkpoint(tmp_path))
     assert (config.image_size, config.image_channels, config.weights) == (64, 3, str(tmp_path))
     assert (config.family, config.params) == ("diffusers", {"sample_size": 64})
     assert config.diffusion == {
@@ -202,7 +205,7 @@ def test_a_diffusers_folder_is_its_own_config(tmp_path):
 def test_a_scheduler_that_has_no_counterpart_is_refused(scheduler, message, tmp_path):
     save_folder(tmp_path, scheduler=scheduler)
     with pytest.raises(InputError, match=message):
-        config_for(tmp_path)
+        config_for(open_checkpoint(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["config.json", "scheduler_config.json"])
@@ -210,10 +213,10 @@ def test_a_folder_with_a_missing_or_broken_file_names_it(name, tmp_path):
     save_folder(tmp_path)
     (tmp_path / name).write_text("{")
     with pytest.raises(InputError, match=f"{name}: is not valid JSON"):
-        config_for(tmp_path)
+        config_for(open_checkpoint(tmp_path))
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match=f"{name}: cannot be read|hold no {name}, which says what diffusion"):
-        config_for(tmp_path)
+        config_for(open_checkpoint(tmp_path))
 
 
 def test_the_command_reads_its_arguments_before_torch_is_imported():

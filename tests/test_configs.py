@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoints import build_network, convert
-from models.config import read_config
+from models.conversion import build_network, convert
+from models.files.config import read_config
 from utils.files import PROJECT
 
 DATA = Path(__file__).parent / "data"
@@ -107,7 +107,6 @@ def test_names_and_shapes(name):
     settings = config(name)
     unet = build_network(settings)
     converted = convert(state, unet, settings, name)
-    assert not state
     assert {key: tensor.shape for key, tensor in converted.items()} == {
         key: tensor.shape for key, tensor in unet.state_dict().items()
     }

@@ -16,8 +16,8 @@ from diffusions import GUIDES, SAMPLERS, make_sampler, noised_start
 from diffusions import low_pass as low_pass_module
 from diffusions.low_pass import LowPass
 from models import load_network, make_ready
-from models.checkpoints import build_network
-from models.config import read_config
+from models.conversion import build_network
+from models.files.config import read_config
 from tests.commands import PROJECT, run_here
 from utils import resize_right
 from utils.batching import FiniteWatch, for_each_batch

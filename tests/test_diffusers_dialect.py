@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusions import DDPM
 from models import load_model, load_network
-from models.find import config_for
+from models.files.checkpoint import config_for, open_checkpoint
 from tests.commands import read_images, sample_ilvr
 from utils.errors import InputError
 
@@ -112,7 +112,7 @@ def test_older_attention_names(tmp_path, suffix):
 
     # a single file takes a config, whose params are config.json's, or the one beside it
     DDPMScheduler().save_pretrained(tmp_path)
-    assert_agree(load_network(file, config_for(tmp_path)), theirs)
+    assert_agree(load_network(file, config_for(open_checkpoint(tmp_path))), theirs)
     assert_agree(load_network(file), theirs)
 
 
@@ -162,9 +162,11 @@ def test_scheduler_settings(tmp_path, scheduler, ours):
     unet = random_unet(sample_size=16, block_out_channels=(16,), norm_num_groups=8, **ONE_LEVEL)
     theirs = DDPMScheduler(**scheduler)
     DDPMPipeline(unet, theirs).save_pretrained(tmp_path)
-    diffusion = config_for(tmp_path).diffusion
+    diffusion = config_for(open_checkpoint(tmp_path)).diffusion
     assert ours.items() <= diffusion.items()
-    assert torch.allclose(config_for(tmp_path).make_process().alphas_cumprod.float(), theirs.alphas_cumprod, rtol=1e-4)
+    assert torch.allclose(
+        config_for(open_checkpoint(tmp_path)).make_process().alphas_cumprod.float(), theirs.alphas_cumprod, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_unsupported_schedulers_are_refused_by_name(tmp_path, changes):
     file = tmp_path / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(InputError, match=next(iter(changes))):
-        config_for(tmp_path)
+        config_for(open_checkpoint(tmp_path))
     load_network(tmp_path)  # the network needs none of it
 
 
@@ -186,7 +188,7 @@ def test_a_pipeline_must_say_its_images_size(tmp_path, size):
     unet = random_unet(sample_size=size, block_out_channels=(16,), norm_num_groups=8, **ONE_LEVEL)
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"sample_size in config\.json must be that of squares"):
-        config_for(tmp_path)
+        config_for(open_checkpoint(tmp_path))
     load_network(tmp_path)
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from diffusions import DDIM, Process
 from diffusions.schedule import respace
 from models import load_model, load_network
-from models.find import config_for
-from models.scheduler_config import TRAINED_AS_DDPM, read_scheduler
+from models.files.checkpoint import config_for, open_checkpoint
+from models.files.scheduler_config import TRAINED_AS_DDPM, read_scheduler
 from tests.families import apart
 from utils.errors import InputError
 
@@ -161,7 +161,7 @@ def copied(pipeline: Path, folder: Path, **files: object) -> Path:
 )
 def test_pipelines_that_draw_no_pixels_from_noise_alone_are_told(pipeline, tmp_path, files, message):
     folder = copied(pipeline, tmp_path, **files)
-    for use in (config_for, load_network):
+    for use in (lambda path: config_for(open_checkpoint(path)), load_network):
         with pytest.raises(InputError, match=message):
             use(folder)
 
@@ -178,7 +178,7 @@ def test_variants_are_found(pipeline, tmp_path, variant):
 
 def test_other_names_are_told(pipeline, tmp_path):
     folder = renamed(copied(pipeline, tmp_path), "diffusion_pytorch_model.int8.safetensors")
-    with pytest.raises(InputError, match=r"name one of what is there: diffusion_pytorch_model\.int8\.safetensors"):
+    with pytest.raises(InputError, match=r"choose a file there: diffusion_pytorch_model\.int8\.safetensors"):
         load_network(folder)
 
 

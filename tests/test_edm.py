@@ -13,9 +13,9 @@ from benchmarks.module_pickles import saved_network, write_pickle
 from diffusions import ContinuousProcess, Process
 from diffusions.schedule import Transition
 from models import load_model
-from models.checkpoints import build_network
-from models.config import CONTINUOUS_KEYS, Architecture
-from models.find import config_for
+from models.conversion import build_network
+from models.files.checkpoint import config_for, open_checkpoint
+from models.files.config import CONTINUOUS_KEYS, Architecture
 from tests import families
 from tests.commands import read_images, run_here
 from tests.families import FOLDER, apart
@@ -68,7 +68,7 @@ def test_ncsnpp_itself_returns_what_its_own_code_does(recorded):
 
 def test_the_config_that_a_pickle_says_is_one_for_other_files_too(tmp_path, recorded):
     config = tmp_path / "found.yaml"
-    config.write_text(config_for(recorded("edm_ve_ncsnpp")).as_yaml())
+    config.write_text(config_for(open_checkpoint(recorded("edm_ve_ncsnpp"))).as_yaml())
     model = load_model(FOLDER / "edm_ve_ncsnpp.weights.safetensors", config)
     io = families.io("edm_ve_ncsnpp")
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_the_config_that_a_pickle_says_is_one_for_other_files_too(tmp_path, reco
 
 
 def test_a_file_says_it_all(recorded):
-    config = config_for(recorded("edm_vp_ddpmpp"))
+    config = config_for(open_checkpoint(recorded("edm_vp_ddpmpp")))
     assert (config.image_size, config.image_channels) == (16, 3)
     assert isinstance(config.make_process(), ContinuousProcess)
     model = load_model(recorded("edm_imagenet_like_adm"))
@@ -100,18 +100,18 @@ def pickled(folder, class_name="EDMPrecond", **changes):
 
 def test_sampling_stays_within_the_noise_levels_of_training(tmp_path):
     for class_name, low, high in (("EDMPrecond", 0.002, 80), ("VPPrecond", 0.002, 80), ("VEPrecond", 0.02, 80)):
-        process = config_for(pickled(tmp_path, class_name)).make_process()
+        process = config_for(open_checkpoint(pickled(tmp_path, class_name))).make_process()
         assert process.sigmas(2).tolist() == pytest.approx([low, high])
     narrow = pickled(tmp_path, "VEPrecond", sigma_min=0.1, sigma_max=50.0)
-    assert config_for(narrow).make_process().sigmas(2).tolist() == pytest.approx([0.1, 50])
-    given = config_for(narrow, given={"sigma_max": 20, "respace_steps": 30})
+    assert config_for(open_checkpoint(narrow)).make_process().sigmas(2).tolist() == pytest.approx([0.1, 50])
+    given = config_for(open_checkpoint(narrow), given={"sigma_max": 20, "respace_steps": 30})
     assert given.make_process().sigmas(2).tolist() == pytest.approx([0.1, 20])
     assert given.diffusion["respace_steps"] == 30
 
 
 def test_improved_ddpm_is_a_process_of_discrete_steps(tmp_path):
     """EDM's iDDPMPrecond in the paper's words: noise levels u_j, c_skip 1, c_out -σ, c_in 1/√(σ²+1), c_noise M-1-j."""
-    config = config_for(pickled(tmp_path, "iDDPMPrecond"))
+    config = config_for(open_checkpoint(pickled(tmp_path, "iDDPMPrecond")))
     process = config.make_process()
     assert type(process) is Process
     assert build_network(config).out_channels == 6
@@ -141,7 +141,7 @@ def test_improved_ddpm_is_a_process_of_discrete_steps(tmp_path):
         (
             "EDM2Precond",
             {},
-            "are of class 'EDM2Precond'; only EDMPrecond, VPPrecond, VEPrecond, iDDPMPrecond are known",
+            "are of class 'EDM2Precond'; only EDMPrecond, VPPrecond, VEPrecond, iDDPMPrecond are supported",
         ),
         ("VPPrecond", {"beta_d": 10.0}, r"beta_d 10\.0 of VPPrecond is not supported \(only 19\.9\)"),
         ("iDDPMPrecond", {"M": 4000}, r"M 4000 of iDDPMPrecond is not supported \(only 1000\)"),
@@ -150,7 +150,11 @@ def test_improved_ddpm_is_a_process_of_discrete_steps(tmp_path):
         ("EDMPrecond", {"img_channels": "3"}, "img_channels of EDMPrecond must be a number, not '3'"),
         ("EDMPrecond", {"img_channels": 4}, "image_channels must be 1 or 3, not 4"),
         ("EDMPrecond", {"img_resolution": 8.5}, "image_size must be of type int, not 8.5"),
-        ("EDMPrecond", {"model_type": "DiT"}, "model_type 'DiT' of an EDM network is none of SongUNet, DhariwalUNet"),
+        (
+            "EDMPrecond",
+            {"model_type": "DiT"},
+            "model_type of an EDM network must be one of SongUNet, DhariwalUNet, not 'DiT'",
+        ),
         ("EDMPrecond", {"encoder_type": "skip"}, r"encoder_type 'skip' of a SongUNet is not supported \(only standard"),
         ("EDMPrecond", {"decoder_type": "skip"}, r"decoder_type 'skip' of a SongUNet is not supported \(only standard"),
         ("EDMPrecond", {"embedding_type": "zero"}, "embedding_type 'zero' of a SongUNet is not supported"),

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from diffusions import DDIM, DDPM, Process
 from models import Compiled, choose_class, load_model, load_network
-from models.checkpoints import build_network
-from models.config import Architecture, read_config
+from models.conversion import build_network
 from models.families import FAMILIES
-from models.misfits import same_value
+from models.files.config import Architecture, read_config
+from models.mismatches import same_value
 from tests import families
 from tests.commands import run_here
 from tests.families import apart
@@ -206,7 +206,7 @@ def broken(name, kind):
         return state | {
             first: torch.zeros(7, 7)
         }, r"is \[7, 7\] and the config's model|do not fit the config: .*the file"
-    return {f"model.diffusion_{i}": torch.zeros(1) for i in range(3)}, "are names of none of pesser, adm"
+    return {f"model.diffusion_{i}": torch.zeros(1) for i in range(3)}, r"are not names of any known family"
 
 
 FAMILY = {name: FAMILIES[family] for name, (family, _, _) in families.CONFIGS.items()}
@@ -226,7 +226,7 @@ def test_files_that_do_not_fit_are_told_in_one_line(tmp_path, name, kind):
 def test_a_file_of_another_family_is_told(tmp_path, name):
     family, other = families.CONFIGS[name][0], "xyf_unet" if name != "xyf_unet" else "score_sde_ddpm"
     torch.save(families.weights(other), tmp_path / "m.pt")
-    with pytest.raises(InputError, match=f"bear the names of family .*, and config is of {family}"):
+    with pytest.raises(InputError, match=f"are of family .*, but config says model.dialect: {family}"):
         load_network(tmp_path / "m.pt", families.config(name))
 
 

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.find import config_for
+from models.files.checkpoint import config_for, open_checkpoint
 from tests.commands import read_images, run_here, sample_ilvr
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def place(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "in").mkdir()
     Image.fromarray(PIXELS).save(folder / "in" / "good.png")
-    config = config_for(tiny_model)
+    config = config_for(open_checkpoint(tiny_model))
     content = {
         "image_size": config.image_size,
         "image_channels": config.image_channels,

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from models.find import find_weights
+from models.files.checkpoint import find_weights
 from tests.commands import read_images, run_here
 from utils.errors import InputError
 from utils.files import MAX_YAML_BYTES, open_regular, parse_yaml, read_yaml

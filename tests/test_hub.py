@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
-from models.diffusers_folder import needed_files
-from models.find import find_weights
-from models.hub import is_hub_id
+from models.files.checkpoint import find_weights
+from models.files.hub import is_hub_id, needed_files
 from tests.commands import PROJECT, read_images
 from utils.errors import InputError
 
@@ -53,7 +52,7 @@ def test_the_command_takes_a_hub_id(hub_cache, tmp_path, input_dir):
 
 
 def test_revisions(hub_cache):
-    code = "import sys\nfrom models.find import find_weights; [print(find_weights(id)) for id in sys.argv[1:]]"
+    code = "import sys\nfrom models import find_weights; [print(find_weights(id)) for id in sys.argv[1:]]"
     done = run(hub_cache, code, "owner/tiny", "owner/tiny@main", "owner/tiny@v1", f"owner/tiny@{COMMIT}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(hub_cache / "models--owner--tiny" / "snapshots" / COMMIT)] * 4
@@ -80,7 +79,7 @@ def test_local_paths_come_first(hub_cache, tmp_path, monkeypatch):
 
 
 def test_the_hub_client_is_not_imported_without_need():
-    code = "import sys; from models.find import find_weights; find_weights('weights/openpeeps64'); print(*sys.modules)"
+    code = "import sys; from models import find_weights; find_weights('weights/openpeeps64'); print(*sys.modules)"
     assert "huggingface_hub" not in run(Path(), code).stdout.split()
 
 

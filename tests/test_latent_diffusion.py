@@ -15,17 +15,17 @@ from torch import Tensor
 
 from diffusions import DDIM, ILVR
 from models import load_model, load_network
-from models.checkpoints import build_network
-from models.config import Config, parse_config, read_config
-from models.containers import Checkpoint
-from models.describe import describe
-from models.diffusers_folder import needed_files, read_diffusers_folder
+from models.conversion import build_network
 from models.families import AUTOENCODERS, FAMILIES
+from models.files.checkpoint import Checkpoint, open_checkpoint
+from models.files.config import Config, parse_config, read_config
+from models.files.describe import describe
+from models.files.diffusers_folder import read_diffusers_folder
+from models.files.hub import needed_files
 from tests.commands import contains, launch, read_images, run_here, sample_ilvr
 from utils.errors import InputError
 from utils.files import PROJECT
 from utils.images import TILE, read_reference, to_pixels
-from utils.run.record import hash_weights
 
 KINDS = {VQModel: {"num_vq_embeddings": 60}, AutoencoderKL: {"latent_channels": 3}}
 SIZE = 32  # of the images; the latents are 8×8
@@ -213,7 +213,7 @@ def test_autoencoders_that_do_not_fit_are_refused(pipeline_folder, tmp_path, cha
 def test_a_part_of_a_pipeline_has_its_autoencoder_too(pipeline_folder, part):
     images = torch.rand(1, 3, SIZE, SIZE) * 2 - 1
     assert load_model(pipeline_folder / part).encode(images).equal(load_model(pipeline_folder).encode(images))
-    assert hash_weights(pipeline_folder / part) == hash_weights(pipeline_folder)
+    assert open_checkpoint(pipeline_folder / part).sha256() == open_checkpoint(pipeline_folder).sha256()
 
 
 @pytest.mark.parametrize("part", ["", "unet"])
@@ -348,7 +348,7 @@ def test_compvis_checkpoints_raw_weights_on_request(compvis_file):
         model = load_model(compvis_file, COMPVIS_CONFIG, raw_weights)
         wanted = share * state["model.diffusion_model.input_blocks.0.0.bias"]
         assert model.network.conv_in.bias.equal(wanted)
-        assert ("Taken are the raw" in model.notes[0]) == raw_weights
+        assert ("Using the raw" in model.notes[0]) == raw_weights
 
 
 @pytest.mark.parametrize("name", ["ldm_ffhq_256", "ldm_lsun_church_256"])
@@ -356,16 +356,16 @@ def test_a_published_compvis_checkpoint_needs_no_config(name):
     """Its autoencoder is as in the known configs of the same network; another one's would be asked for."""
     known = [read_config(path) for path in sorted((PROJECT / "configs").glob("*.yaml"))]
     config = read_config(PROJECT / "configs" / f"{name}.yaml")
-    beside = {"first_stage_model.quant_conv.weight": torch.empty(0)}
+    autoencoder = {"quant_conv.weight": torch.empty(0)}
     state = random_state(config, False, "meta")
-    found = describe(Checkpoint(state, beside), {}, known, "model.ckpt")
+    found = describe(Checkpoint(Path("model.ckpt"), state, autoencoder=autoencoder), {}, known)
     assert (found.autoencoder, found.image_size, found.image_channels) == (config.autoencoder, 256, 3)
     assert found.diffusion == config.diffusion
     assert parse_config(yaml.safe_load(found.as_yaml()), "again") == found
     with pytest.raises(InputError, match="hold an autoencoder, but do not say how it is built: give a config"):
-        describe(Checkpoint(state, beside), {}, [], "model.ckpt")
+        describe(Checkpoint(Path("model.ckpt"), state, autoencoder=autoencoder), {}, [])
     with pytest.raises(InputError, match="do not say image_size"):
-        describe(Checkpoint(state, {}), {}, known, "model.ckpt")
+        describe(Checkpoint(Path("model.ckpt"), state), {}, known)
 
 
 @pytest.mark.slow
@@ -418,8 +418,11 @@ def test_an_autoencoder_without_a_description_is_told_before_sampling(pipeline_f
     ("changes", "message"),
     [
         ({"image_channels": 1}, "image_channels is 1, but the autoencoder takes images of 3 channels"),
-        ({"image_size": 18}, "image_size is 18, but the model takes multiples of 4 only"),
-        ({"autoencoder": {"dialect": "adm", "params": {}}}, "autoencoder.dialect 'adm' is none of compvis, diffusers"),
+        ({"image_size": 18}, "image_size is 18, but the model only takes multiples of 4"),
+        (
+            {"autoencoder": {"dialect": "adm", "params": {}}},
+            "autoencoder.dialect must be one of compvis, diffusers, not 'adm'",
+        ),
         ({"autoencoder": {"dialect": "compvis", "params": {}}}, "autoencoder.params of dialect compvis: missing"),
         ({"autoencoder": {"dialect": "compvis"}}, "key autoencoder.params is missing"),
     ],

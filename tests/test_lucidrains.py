@@ -8,12 +8,11 @@ import torch
 
 from diffusions import Process
 from models import load_model
-from models.checkpoints import build_network
-from models.config import Architecture
-from models.containers import read_checkpoint
-from models.families import FAMILIES, is_network, lucidrains
-from models.find import config_for
-from models.misfits import same_value
+from models.conversion import build_network
+from models.families import FAMILIES, lucidrains
+from models.files.checkpoint import config_for, open_checkpoint
+from models.files.config import Architecture
+from models.mismatches import same_value
 from tests import families
 from tests.commands import read_images, run_here
 from tests.families import apart
@@ -30,7 +29,7 @@ def path(tmp_path):
 
 def config(path):
     """All that the file says, and the image size, which it does not."""
-    return config_for(path, given={"image_size": 16})
+    return config_for(open_checkpoint(path), given={"image_size": 16})
 
 
 @pytest.mark.parametrize(("raw_weights", "out"), [(False, "out_ema"), (True, "out_model")])
@@ -54,7 +53,7 @@ def test_a_file_says_its_network_schedule_and_objective(path):
         "full_attn": [False, True],
     }
     assert (said.diffusion["beta_schedule"], said.diffusion["objective"]) == ("sigmoid_alphas", "pred_v")
-    recorded = read_checkpoint(path, is_network).beside["alphas_cumprod"]
+    recorded = open_checkpoint(path).beside["alphas_cumprod"]
     assert torch.allclose(load_model(path, said).process.alphas_cumprod, recorded.double(), rtol=1e-4)
 
 
@@ -156,16 +155,16 @@ def altered(path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda name, tensor: {name.replace(".2.to_qkv", ".2.fn.to_qkv"): tensor}, "before version 1.8 of June 2023"),
-        (lambda name, tensor: {} if "mem_kv" in name else {name: tensor}, "before version 1.9 of October 2023"),
+        (lambda name, tensor: {name.replace(".2.to_qkv", ".2.fn.to_qkv"): tensor}, "before version 2.0 of May 2024"),
+        (lambda name, tensor: {} if "mem_kv" in name else {name: tensor}, "before version 2.0 of May 2024"),
         (lambda name, tensor: {name.replace(".norm.g", ".norm.weight"): tensor}, "before version 2.0 of May 2024"),
         (
             lambda name, tensor: {name: tensor.repeat(1, 2, 1, 1) if "init_conv.weight" in name else tensor},
-            "a network with self_condition",
+            "channels: the file has 6, the config says 3",
         ),
         (
             lambda name, tensor: {name: tensor, name.replace("mlp.1.weight", "mlp.0.weights"): tensor},
-            "a network with learned or random sinusoids",
+            r"has no place for downs\.0\.0\.mlp\.0\.weights",
         ),
         (lambda name, tensor: {} if "init_conv.bias" in name else {name: tensor}, r"they lack init_conv\.bias$"),
         (lambda name, tensor: {name: tensor, name + "s": tensor}, r"has no place for downs\.0\.0\.block1\.norm\.gs"),

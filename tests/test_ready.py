@@ -7,15 +7,15 @@ import torch
 
 from diffusions import DDPM, ILVR
 from models import Compiled, advise, load_network, make_ready
-from models.config import read_config
-from models.find import find_weights
-from models.unet import UNet
+from models.files.checkpoint import find_weights
+from models.files.config import read_config
+from models.networks.unet import UNet
 from tests.commands import PROJECT
 from utils.errors import InputError
 from utils.images import read_reference
 from utils.noise import SampleNoise
-from utils.run.references import find_references
 from utils.run.arguments import parse_args
+from utils.run.references import find_references
 from utils.run.settings import resolve
 
 CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models.config import parse_config, read_config
+from models.files.config import parse_config, read_config
 from tests.commands import run_here
 from tests.test_config import GOOD
 from utils.errors import InputError

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import Tiles, load_model
-from models.tiles import code_in_windows, divide
+from models.networks.tiles import code_in_windows, divide
 from tests.commands import PROJECT
 from utils.images import to_pixels
 

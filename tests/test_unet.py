@@ -190,7 +190,7 @@ def test_a_diffusers_network_without_counterpart_is_refused_by_name(tmp_path, ch
         ({"chanels": 32}, "unexpected keyword argument 'chanels'"),
         ({"ch": ...}, "missing a required argument: 'ch'"),
         ({"ch_mult": [1, "x"]}, r"ch_mult must be a list of whole numbers, not \[1, 'x'\]"),
-        ({"ch": 40}, "make no network"),
+        ({"ch": 40}, "model.params are impossible"),
     ],
 )
 def test_params_that_make_no_pesser_network_are_input_errors(params, message):

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from models import load_model, load_network
-from models.containers import read_checkpoint
-from models.families import is_network
+from models.files.checkpoint import open_checkpoint
 from tests import families
 from tests.families import apart
 from tests.test_adm import golden_config
@@ -67,7 +66,7 @@ BOTH = {
 
 def taken(tmp_path, content, raw_weights=False):
     torch.save(content, tmp_path / "weights.pt")
-    return read_checkpoint(tmp_path / "weights.pt", is_network, raw_weights)
+    return open_checkpoint(tmp_path / "weights.pt", raw_weights)
 
 
 def is_same(tensors, state):
@@ -79,8 +78,8 @@ def test_averaged_weights_are_taken_and_raw_ones_on_request(tmp_path, kind):
     mean, last = (taken(tmp_path, BOTH[kind], raw) for raw in (False, True))
     assert is_same(mean.tensors, MEAN)
     assert is_same(last.tensors, LAST)
-    assert mean.note.startswith("Taken are the averaged weights (")
-    assert last.note.startswith("Taken are the raw weights (")
+    assert mean.note.startswith("Using the averaged weights (")
+    assert last.note.startswith("Using the raw weights (")
 
 
 @pytest.mark.parametrize(
@@ -134,16 +133,16 @@ def test_a_training_folder_of_several_files(tmp_path):
             assert apart(model(io["x"], io["t"]), io["out_ema"]) < 1e-5
         return model
 
-    assert check(folder).notes[0].startswith("Taken are the averaged weights (ema.ema.shadow)")
+    assert check(folder).notes[0].startswith("Using the averaged weights (ema.ema.shadow)")
     check(folder / "ema.pt")
     torch.save({"model": mean}, folder / "ema_model.pt")
-    assert check(folder).notes[0].startswith("Taken are the averaged weights (ema_model.model)")
+    assert check(folder).notes[0].startswith("Using the averaged weights (ema_model.model)")
     check(folder / "ema_model.pt")
     torch.save({"model": last, "ema": {"shadow": mean}}, tmp_path / "legacy.pt")
     check(tmp_path / "legacy.pt")
     raw = load_network(folder, families.config("xyf_unet"), raw_weights=True)
     assert raw.conv_in.bias.equal(last["first_conv.bias"])
-    with pytest.raises(InputError, match=r"folders of a whole training: give one, such as .*step000010"):
+    with pytest.raises(InputError, match=r"is a whole training run: choose a checkpoint in it, like .*step000010"):
         load_network(tmp_path / "ckpt", families.config("xyf_unet"))
 
 
@@ -247,5 +246,5 @@ OTHERS = {
 @pytest.mark.parametrize("kind", OTHERS)
 def test_files_of_other_things_are_told_what_they_are(tmp_path, kind):
     torch.save({name: torch.zeros(shape) for name, shape in OTHERS[kind].items()}, tmp_path / "weights.pt")
-    with pytest.raises(InputError, match=f"weights {tmp_path}/weights.pt: are those of {kind}"):
+    with pytest.raises(InputError, match=f"weights {tmp_path}/weights.pt: this is {kind}"):
         load_network(tmp_path / "weights.pt", CONFIG)

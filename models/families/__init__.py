@@ -1,5 +1,6 @@
 """The families of published checkpoints, one module each: how it names the parts of a network, and its arguments."""
 
+import re
 from collections.abc import Collection
 
 from models.families import (
@@ -23,7 +24,7 @@ FAMILIES: dict[str, Family] = {
     "xyf": xyf.FAMILY,
     "xyf_adagn": xyf.ADAGN,
     "pytorch_ddpm": pytorch_ddpm.FAMILY,
-    "score_sde_ncsnpp": score_sde.NCSNPP,  # before the other, whose names it bears too
+    "score_sde_ncsnpp": score_sde.NCSNPP,  # before the other, whose names match too
     "score_sde_ddpm": score_sde.DDPM,
     "edm": edm.FAMILY,
     "lucidrains": lucidrains.FAMILY,
@@ -36,12 +37,21 @@ AUTOENCODERS: dict[str, Family] = {
 
 TABLES = {"model": FAMILIES, "autoencoder": AUTOENCODERS}  # by the key under which a config names a family
 
+_MARKS = {
+    key: re.compile("|".join(rf"(?:^|(?<=\.))(?:{family.mark})" for family in table.values()))
+    for key, table in TABLES.items()
+}
 
-def is_network(names: Collection[str]) -> bool:
-    """Whether the parameters of a family's network bear these names."""
-    return any(family.bears(names) for family in FAMILIES.values())
 
+def prefixes(names: Collection[str], key: str = "model") -> set[str]:
+    """Return what stands before the names of a family's parameters: wrappers (DataParallel, Lightning, …) add it.
 
-def is_autoencoder(names: Collection[str]) -> bool:
-    """Whether the parameters of a family's autoencoder bear these names."""
-    return any(family.bears(names) for family in AUTOENCODERS.values())
+    Args:
+        names: of a file's tensors.
+        key: of `TABLES`: a network's families, or an autoencoder's.
+
+    Returns:
+        One prefix for each copy of a network, "" where nothing stands before the names; none if no family matches.
+    """
+    found = (_MARKS[key].search(str(name)) for name in names)
+    return {match.string[: match.start()] for match in found if match}

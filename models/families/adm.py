@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from models.families.family import Family, Shapes
-from models.resampling import Resample
-from models.stages import Level
-from models.unet import UNet
+from models.networks.layers import Resample
+from models.networks.unet import Level, UNet
 from utils.errors import InputError
 
 
@@ -152,7 +151,7 @@ def _is_of_consistency_models(shapes: Shapes) -> bool:
 
 
 FAMILY = Family(
-    mark="input_blocks.",
+    mark=r"input_blocks\.",
     network_params=network_params,
     module_names=module_names,
     leaf_names={

@@ -7,10 +7,10 @@ halves of pesser's `Model`.
 from collections.abc import Iterator
 from typing import Any
 
-from models.autoencoder import Autoencoder
 from models.families import pesser
 from models.families.family import Family, autoencoder_names
-from models.params import check_params
+from models.files.params import check_params
+from models.networks.autoencoder import Autoencoder
 from utils.errors import InputError
 
 

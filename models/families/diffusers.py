@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from models.families.family import Family, Shapes, count
-from models.resampling import Resample
-from models.stages import Level
-from models.unet import UNet
+from models.networks.layers import Resample
+from models.networks.unet import Level, UNet
 from utils.errors import InputError
 
 # what an averaged copy (`EMAModel`) adds to its config.json; it says how it was trained
@@ -185,7 +184,8 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
 
 
 FAMILY = Family(
-    mark="conv_norm_out.",
+    # not in an autoencoder's encoder and decoder, which have one each
+    mark=r"(?<!coder\.)conv_norm_out\.",
     network_params=network_params,
     module_names=module_names,
     leaf_names={

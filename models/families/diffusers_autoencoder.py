@@ -6,10 +6,10 @@ https://github.com/huggingface/diffusers
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from models.autoencoder import Autoencoder
 from models.families import diffusers
 from models.families.family import Family, autoencoder_names
-from models.stages import Level
+from models.networks.autoencoder import Autoencoder
+from models.networks.unet import Level
 from utils.errors import InputError
 
 # block type: has attention

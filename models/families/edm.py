@@ -10,8 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from models.families.family import Family
-from models.stages import Level
-from models.unet import UNet
+from models.networks.unet import Level, UNet
 from utils.errors import InputError
 
 Attends = Literal["last"] | bool
@@ -31,9 +30,11 @@ def network_params(model_type: str, **params: Any) -> dict[str, Any]:
     Raises:
         InputError: another class, or an option that the UNet has no part for.
     """
-    if model_type not in NETWORKS:
-        raise InputError(f"model_type {model_type!r} of an EDM network is none of {', '.join(NETWORKS)}")
-    return NETWORKS[model_type](**params)
+    if model_type not in NETWORK_CLASSES:
+        raise InputError(
+            f"model_type of an EDM network must be one of {', '.join(NETWORK_CLASSES)}, not {model_type!r}"
+        )
+    return NETWORK_CLASSES[model_type](**params)
 
 
 def song_params(
@@ -134,7 +135,7 @@ def _levels(
     }
 
 
-NETWORKS = {"SongUNet": song_params, "DhariwalUNet": dhariwal_params}
+NETWORK_CLASSES = {"SongUNet": song_params, "DhariwalUNet": dhariwal_params}
 
 
 def module_names(unet: EDMUNet) -> Iterator[tuple[str, str]]:
@@ -174,7 +175,7 @@ def adapt(name: str, tensor: Tensor) -> Tensor:
 
 
 FAMILY = Family(
-    mark="map_layer0.",
+    mark=r"map_layer0\.",
     network_params=network_params,
     module_names=module_names,
     leaf_names={

@@ -1,4 +1,4 @@
-"""What a family of checkpoints is: the words in which it speaks of a network."""
+"""What a family of checkpoints is: its names for a network's arguments and parameters."""
 
 import inspect
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.unet import UNet
+from models.networks.unet import UNet
 
 Shapes = Mapping[str, Sequence[int]]  # of tensors, by their names
 
@@ -18,22 +18,22 @@ class Family:
     """How one family names a network's arguments and its parameters.
 
     Attributes:
-        mark: a regular expression for what the names of this family's parameters alone begin with.
+        mark: a regular expression for the beginning of names that only this family's parameters have.
         network_params: the network's arguments from those of the family's own constructor.
         module_names: pairs of our modules and theirs, the longer name before the shorter.
         leaf_names: the modules inside those, ours to theirs; several of theirs are joined, in that order.
         derive: the arguments of the family's constructor that follow from its names and their shapes, and from the
             images' size where that is known. Those that do not follow are left out.
-        hidden_params: the arguments that do not follow, and what they usually are, as a text.
-        alternatives: what else the arguments that do not follow might be, each a change of some of them.
+        hidden_params: the arguments that do not follow, and their usual values, as a text.
+        alternatives: other plausible values of the arguments that do not follow, each a change of some of them.
         ignored_params: arguments of their constructor without meaning for inference.
-        newer_names: parts of names that older files bear, and what they are called now.
+        newer_names: parts of names in older files, and what they are called now.
         unused: a regular expression, found in the names of tensors that the network has no use for.
-        read_diffusion: what a file's tensors say of the diffusion, in the words of a config.
-        adapt: a tensor of theirs, by its name, as our module takes it.
+        read_diffusion: what a file's tensors say about the diffusion, under a config's keys.
+        adapt: converts one of their tensors, given its name, for our module.
         heads_first: whether, with these arguments, `qkv` holds a head's query, key and value and then the
             next head's, rather than all queries, all keys and all values.
-        network: what is built of `network_params`.
+        network: what is built from `network_params`.
     """
 
     mark: str
@@ -51,40 +51,41 @@ class Family:
     heads_first: Callable[[Mapping[str, Any]], bool] = lambda params: False
     network: Callable[..., Any] = UNet
 
-    def bears(self, names: Collection[str]) -> bool:
-        """Whether these are names of this family's parameters."""
+    def matches(self, names: Collection[str]) -> bool:
+        """Return whether these are names of this family's parameters."""
         return any(re.match(self.mark, name) for name in names)
 
     def defaults(self) -> dict[str, Any]:
-        """The arguments that its constructor has values for."""
+        """Return the arguments for which its constructor has default values."""
         arguments = inspect.signature(self.network_params).parameters.values()
         return {each.name: each.default for each in arguments if each.default is not each.empty}
 
     def newer(self, name: str) -> str:
-        """A parameter's name as this family writes it today."""
+        """Return a parameter's name as this family writes it today."""
         for old, new in self.newer_names.items():
             name = name.replace(old, new)
         return name
 
     def names(self, network: nn.Module) -> dict[str, tuple[str, ...]]:
-        """The network's parameters, and the family's name of each: one, or several that are joined."""
+        """Return the family's name of each of the network's parameters: one, or several that are joined."""
         modules = list(self.module_names(network))
-        return {name: self._theirs(name, modules) for name in network.state_dict()}
-
-    def _theirs(self, name: str, modules: list[tuple[str, str]]) -> tuple[str, ...]:
-        for ours, theirs in modules:
-            if name.startswith(ours + "."):
-                leaf, _, kind = name[len(ours) + 1 :].rpartition(".")
-                leaves = self.leaf_names.get(leaf, leaf)
-                parts = (leaves,) if isinstance(leaves, str) else leaves
-                return tuple(".".join(filter(None, (theirs, part, kind))) for part in parts)
-        return (name,)
+        names: dict[str, tuple[str, ...]] = {}
+        for name in network.state_dict():
+            names[name] = (name,)
+            for ours, theirs in modules:
+                if name.startswith(ours + "."):
+                    leaf, _, kind = name[len(ours) + 1 :].rpartition(".")
+                    leaves = self.leaf_names.get(leaf, leaf)
+                    parts = (leaves,) if isinstance(leaves, str) else leaves
+                    names[name] = tuple(".".join(filter(None, (theirs, part, kind))) for part in parts)
+                    break
+        return names
 
 
 def autoencoder_names(
     autoencoder: nn.Module, coder_names: Callable[[Any], Iterable[tuple[str, str]]]
 ) -> Iterator[tuple[str, str]]:
-    """An autoencoder's modules and theirs, both halves being named as `coder_names` says of one."""
+    """Yield an autoencoder's modules and theirs; `coder_names` yields those of one half."""
     yield "codebook", "quantize.embedding"
     for half in ("encoder", "decoder"):
         for ours, theirs in coder_names(getattr(autoencoder, half)):
@@ -92,11 +93,11 @@ def autoencoder_names(
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """How many numbers, counted from 0, the names have in the place of `{}`.
+    """Count the numbers 0, 1, … that the names have in the place of `{}`.
 
     Args:
         names: of parameters.
-        pattern: how names begin, as `down.0.block.{}.`.
+        pattern: the beginning of names, like `down.0.block.{}.`.
     """
     names, number = set(names), 0
     while any(name.startswith(pattern.format(number)) for name in names):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusions.process import Process
 from models.families.family import Family, Shapes, count
-from models.lucidrains_unet import AttentionShape, LucidrainsUNet
+from models.networks.lucidrains_unet import AttentionShape, LucidrainsUNet
 
 
 def network_params(
@@ -116,7 +116,7 @@ def _objective(betas: Tensor, loss_weight: Tensor) -> str | None:
 
 
 FAMILY = Family(
-    mark="downs.0.0.block1.",
+    mark=r"downs\.0\.0\.block1\.",
     network_params=network_params,
     module_names=module_names,
     leaf_names={

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from models.families.family import Family, Shapes, count
-from models.resampling import Resample
-from models.stages import Level
-from models.unet import UNet
+from models.networks.layers import Resample
+from models.networks.unet import Level, UNet
 
 
 def network_params(
@@ -84,7 +83,7 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
 
 
 FAMILY = Family(
-    mark="temb.",
+    mark=r"temb\.",
     network_params=network_params,
     module_names=module_names,
     leaf_names={

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from models.families.family import Family, Shapes
-from models.stages import Level
-from models.unet import UNet
+from models.networks.unet import Level, UNet
 
 
 def network_params(ch: int, ch_mult: Sequence[int], attn: Sequence[int], num_res_blocks: int) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def read_diffusion(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 FAMILY = Family(
-    mark="time_embedding.timembedding.",
+    mark=r"time_embedding\.timembedding\.",
     network_params=network_params,
     module_names=module_names,
     leaf_names={

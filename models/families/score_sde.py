@@ -13,9 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from models.families.family import Family, Shapes
-from models.resampling import Resample
-from models.stages import Block, Level, Stage
-from models.unet import UNet
+from models.networks.layers import Resample
+from models.networks.unet import Block, Level, Stage, UNet
 from utils.errors import InputError
 
 # what makes a DDPM++ of `NCSNpp`; the parameters tell all of these but the filter
@@ -151,7 +150,7 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
         "num_res_blocks": blocks,
         "num_channels": shapes["all_modules.2.weight"][1],
     }
-    if levels > 1 and not NCSNPP.bears(shapes):
+    if levels > 1 and not NCSNPP.matches(shapes):
         derived["resamp_with_conv"] = f"all_modules.{3 + kinds.index('resample')}.Conv_0.weight" in shapes
     if image_size is not None:
         resolutions = [image_size // 2**i for i, attention in enumerate(attends) if attention]

@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from models.families.family import Family, Shapes, count
-from models.resampling import Resample
-from models.stages import Level
-from models.unet import UNet
+from models.networks.layers import Resample
+from models.networks.unet import Level, UNet
 
 
 def network_params(
@@ -110,7 +109,7 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
         "use_attn": [f"down_blocks.{i}.1.q.weight" in shapes for i in levels],
         "num_res_blocks": sum(re.fullmatch(last, name) is not None for name in shapes),
     }
-    if ADAGN.bears(shapes) and len(levels) > 1:
+    if ADAGN.matches(shapes) and len(levels) > 1:
         changes = [name for name in shapes if re.fullmatch(r"down_blocks\.0\.\d+\.weight", name)]
         derived["resblock_updown"] = not changes
     return derived
@@ -125,7 +124,7 @@ _LEAVES: dict[str, str | tuple[str, ...]] = {
 }
 
 FAMILY = Family(
-    mark="down_blocks.0.0.blk2.0.",
+    mark=r"down_blocks\.0\.0\.blk2\.0\.",
     network_params=network_params,
     module_names=module_names,
     leaf_names=_LEAVES | {"emb": "proj.1", "norm_2": "blk2.0", "conv_2": "blk2.3"},
@@ -137,7 +136,7 @@ FAMILY = Family(
 )
 
 ADAGN = Family(
-    mark="down_blocks.0.0.adagn.",
+    mark=r"down_blocks\.0\.0\.adagn\.",
     network_params=adagn_params,
     module_names=module_names,
     leaf_names=_LEAVES | {"emb": "adagn.proj.1", "norm_2": "adagn.gn", "conv_2": "blk2.2"},

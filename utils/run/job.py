@@ -10,7 +10,7 @@ from torch import Tensor
 from diffusions import GUIDES, Guide, Overview, Sampler, Step, make_sampler, noised_start
 from diffusions.process import Denoiser
 from models import Checkpoint, Compiled, Model, Tiles, advise, choose_class, load_model, make_ready, open_checkpoint
-from models.tiles import WHOLE
+from models.networks.tiles import WHOLE
 from utils.batching import is_out_of_memory
 from utils.errors import InputError, RunError
 from utils.noise import SampleNoise

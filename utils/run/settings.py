@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusions import taken_options
-from models import Checkpoint, Config, config_for, open_checkpoint, read_config, size_multiple
+from models import Checkpoint, Config, build_network, config_for, open_checkpoint
 from utils.errors import InputError
 from utils.files import parse_yaml
 from utils.images import Shape
@@ -253,7 +253,10 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
     if args["keep_aspect"] and len(sides) == 2:
         raise InputError("--keep_aspect takes one number as --image_size, the short side")
     shape = upscale * sides[0], upscale * sides[-1]
-    multiple = size_multiple(config) if args["image_size"] or args["keep_aspect"] else 1
+    multiple = 1
+    if args["image_size"] or args["keep_aspect"]:
+        autoencoder: Any = build_network(config.autoencoder) if config.autoencoder else None
+        multiple = build_network(config).size_multiple * (autoencoder.factor if autoencoder else 1)
     check_shape(shape, multiple)
     factors = [float(factor) for factor in _unique(args["downsample_factor"])]
     for factor in factors:
@@ -274,14 +277,12 @@ def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
         if not (name and equals):
             raise InputError(f"--set {pair!r} must be NAME=VALUE")
         given[name] = parse_yaml(value.encode("utf-8", "surrogateescape"), f"--set {name}")
-    config, weights = args.get("config"), args.get("weights")
-    if weights is None:
-        config = read_config(config)
-        weights = config.weights
-        if not weights:
-            raise InputError(f"{config.source}: names no weights: give them with --weights")
+    config = config_for(None, args["config"], given) if "config" in args else None
+    weights = args.get("weights") or (config and config.weights)
+    if not weights:
+        raise InputError(f"{args['config']}: names no weights: give them with --weights")
     checkpoint = open_checkpoint(weights, args.get("raw_weights", False))
-    return checkpoint, config_for(checkpoint, config, given)
+    return checkpoint, config or config_for(checkpoint, None, given)
 
 
 def share_walked(strength: float, respace_steps: int) -> int:

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models import Model, Network, load_network, new_network, save_diffusers
-from models.config import Config
-from models.find import config_for
+from models.files.checkpoint import config_for
+from models.files.config import Config
 from utils.images import make_sheet
 from weights.openpeeps64.batches import Batches, read_images
 from weights.openpeeps64.muon import Muon

@@ -1,14 +1,16 @@
-"""The parts of the UNet: time embedding, residual block, attention, and the image handed down."""
+"""The parts of the UNet: time embedding, residual block, attention, change of resolution, the image passed down."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.resampling import Direction, resample, smooth_half
+Resample = Literal["conv", "residual", "plain"]
+Direction = Literal["down", "up"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +42,12 @@ class Style:
     smooth_resample: bool = False
 
     def norm(self, channels: int) -> nn.GroupNorm:
-        """A group normalisation."""
-        most = channels // self.min_group_channels if self.min_group_channels else self.num_groups
-        return nn.GroupNorm(min(self.num_groups, most), channels, self.norm_eps)
+        """Return a group normalisation of these channels."""
+        max_groups = channels // self.min_group_channels if self.min_group_channels else self.num_groups
+        return nn.GroupNorm(min(self.num_groups, max_groups), channels, self.norm_eps)
 
     def add(self, block: Tensor, x: Tensor) -> Tensor:
-        """A block's result and its input, into the memory of the first."""
+        """Add a block's input to its result, in place."""
         total = block.add_(x)
         return total if self.residual_scale == 1 else total.mul_(self.residual_scale)
 
@@ -82,7 +84,7 @@ class TimestepEmbedding(nn.Module):
         self.linear_2 = nn.Linear(out_channels, out_channels)
 
     def forward(self, t: Tensor, shift: Tensor | None = None) -> Tensor:
-        """t [B] → [B, out_channels]; `shift` [B, channels] is added to the sinusoids."""
+        """Embed t [B] as [B, out_channels]; `shift` [B, channels] is added to the sinusoids."""
         angles = t[:, None].float() * self.frequencies(t.device)
         waves = (angles.cos(), angles.sin()) if self.cos_first else (angles.sin(), angles.cos())
         embedding = F.pad(torch.cat(waves, dim=1), (0, self.channels % 2))
@@ -91,7 +93,7 @@ class TimestepEmbedding(nn.Module):
         return self.linear_2(self.act(self.linear_1(embedding.to(self.linear_1.weight.dtype))))
 
     def frequencies(self, device: torch.device) -> Tensor:
-        """[channels/2], in radians per timestep."""
+        """Return the frequencies [channels/2], in radians per timestep."""
         exponents = torch.arange(self.channels // 2, dtype=torch.float32, device=device) / self.spread
         return torch.exp(-math.log(self.max_period) * exponents)
 
@@ -104,12 +106,12 @@ class FourierEmbedding(TimestepEmbedding):
         self.register_buffer("freqs", torch.empty(channels // 2))
 
     def frequencies(self, device: torch.device) -> Tensor:
-        """[channels/2], in radians per unit of what the network is told as t."""
+        """Return the frequencies [channels/2], in radians per unit of t."""
         return 2 * math.pi * self.get_buffer("freqs").float()
 
 
 class ClassShift(nn.Module):
-    """What a class adds to the sinusoids (Karras et al. 2022): a linear layer's answer to √num_classes in its place."""
+    """What a class adds to the sinusoids (Karras et al. 2022): a linear layer on √num_classes in its place."""
 
     def __init__(self, num_classes: int, channels: int) -> None:
         super().__init__()
@@ -117,7 +119,7 @@ class ClassShift(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, class_id: Tensor) -> Tensor:
-        """class_id, int64 [B] → [B, channels]."""
+        """Embed class_id, int64 [B], as [B, channels]."""
         return F.embedding(class_id, self.weight) * math.sqrt(len(self.weight)) + self.bias
 
 
@@ -146,7 +148,7 @@ class ResBlock(nn.Module):
         self.skip = nn.Identity() if plain else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x [B, C, H, W], emb [B, E] (already through its activation) → [B, C', H', W']."""
+        """Map x [B, C, H, W] and emb [B, E] (already activated) to [B, C', H', W']."""
         h = F.silu(self.norm_1(x), inplace=True)
         if self.direction is not None:
             h, x = (resample(part, self.direction, self.style.smooth_resample) for part in (h, x))
@@ -186,7 +188,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] → [B, C, H, W]."""
+        """Map [B, C, H, W] to the same shape."""
         pixels = self.norm(x).flatten(2).mT  # [B, HW, C]
         q, k, v = self.qkv(pixels).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
@@ -194,7 +196,7 @@ class Attention(nn.Module):
 
 
 class InputPyramid(nn.Module):
-    """Brings the image itself, or what the level above made of it, to a level (Song et al. 2021's residual input).
+    """Pass the image, or what the level above made of it, to a level (Song et al. 2021's residual input).
 
     Args:
         in_channels, out_channels: of the level above, or of the image; and of the level.
@@ -207,8 +209,73 @@ class InputPyramid(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=2 if style.smooth_resample else 1)
 
     def forward(self, above: Tensor, x: Tensor) -> Tensor:
-        """above [B, C, 2H, 2W], x [B, C', H, W] → [B, C', H, W]."""
+        """Add what `above` [B, C, 2H, 2W] holds of the image to x [B, C', H, W]."""
         above = self.conv(above)
         # the convolution has padded for the filter as well
         halved = smooth_half(above, padding=0) if self.style.smooth_resample else resample(above, "down")
         return self.style.add(halved, x)
+
+
+class ConvResample(nn.Module):
+    """Halve the resolution with a strided 3×3 convolution, or double it and convolve.
+
+    Args:
+        asymmetric_padding: pad below and on the right only when halving (Ho et al.'s TensorFlow code) rather
+            than on all sides.
+    """
+
+    def __init__(self, channels: int, direction: Direction, asymmetric_padding: bool) -> None:
+        super().__init__()
+        self.direction = direction
+        self.asymmetric_padding = asymmetric_padding and direction == "down"
+        stride, padding = (2 if direction == "down" else 1), (0 if self.asymmetric_padding else 1)
+        self.conv = nn.Conv2d(channels, channels, 3, stride, padding)
+
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        """Change [B, C, H, W] to [B, C, H/2, W/2] or [B, C, 2H, 2W]; `emb` is ignored."""
+        if self.direction == "up":
+            x = resample(x, "up")
+        elif self.asymmetric_padding:
+            x = F.pad(x, (0, 1, 0, 1))
+        return self.conv(x)
+
+
+class PlainResample(nn.Module):
+    """Halve or double the resolution without parameters."""
+
+    def __init__(self, direction: Direction) -> None:
+        super().__init__()
+        self.direction: Direction = direction
+
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        """Change [B, C, H, W] to [B, C, H/2, W/2] or [B, C, 2H, 2W]; `emb` is ignored."""
+        return resample(x, self.direction)
+
+
+def resample(x: Tensor, direction: Direction, smooth: bool = False) -> Tensor:
+    """Halve or double the resolution.
+
+    Args:
+        x: [B, C, H, W].
+        smooth: filter with [1, 3, 3, 1] along each axis (Song et al. 2021, after StyleGAN2). If not, take the mean of
+            each 2×2 square, or each pixel four times: what most of these networks were trained with.
+
+    Returns:
+        [B, C, H/2, W/2] or [B, C, 2H, 2W].
+    """
+    if not smooth:
+        return F.avg_pool2d(x, 2) if direction == "down" else F.interpolate(x, scale_factor=2.0, mode="nearest")
+    if direction == "down":
+        return smooth_half(x, padding=1)
+    return F.conv_transpose2d(x, 4 * _smooth_kernel(x), stride=2, padding=1, groups=x.shape[1])
+
+
+def smooth_half(x: Tensor, padding: int) -> Tensor:
+    """Halve the resolution with the smooth filter: [B, C, H, W] to [B, C, H/2 + padding - 1, W/2 + padding - 1]."""
+    return F.conv2d(x, _smooth_kernel(x), stride=2, padding=padding, groups=x.shape[1])
+
+
+def _smooth_kernel(x: Tensor) -> Tensor:
+    """Return the filter of each channel of `x`, [C, 1, 4, 4]."""
+    weights = x.new_tensor([1, 3, 3, 1]) / 8
+    return torch.outer(weights, weights).expand(x.shape[1], 1, 4, 4)

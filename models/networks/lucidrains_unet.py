@@ -6,16 +6,16 @@ root mean squares, attention at every level (linear but for the lowest), the ste
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import TimestepEmbedding
-from models.network import Network
-from models.stages import module_list
+from models.networks.layers import TimestepEmbedding
+from models.networks.network import Network
 
-MEMORIES = 4  # keys and values that attention has learned besides the pixels' own
+MEMORIES = 4  # learned keys and values besides those of the pixels
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class LucidrainsUNet(Network):
         in_channels: C, of the image.
         out_channels: C, or 2C with learned variance.
         stem_channels: width of the first convolution, and of the first level.
-        level_channels: what each level's change of resolution leads to; the last level has none and only convolves.
+        level_channels: the width after each level's change of resolution; the last level has none and only convolves.
         attention: of each level; the last is also that between the two blocks at the bottom, where it is full.
-        time_channels: number of sinusoids the timestep is told in; the embedding is four times as wide.
+        time_channels: number of sinusoids that encode the timestep; the embedding is four times as wide.
         max_period: see `TimestepEmbedding`.
     """
 
@@ -68,18 +68,18 @@ class LucidrainsUNet(Network):
         down, up = [], []
         for i, (above, below, shape) in enumerate(levels):
             last = i == len(levels) - 1
-            down.append(Stage(above, above, shape, emb_channels, _downsample(above, below, last)))
-            up.append(Stage(above + below, below, shape, emb_channels, _upsample(below, above, i == 0)))
-        self.down = module_list(down)
-        self.mid_1 = Block(widths[-1], widths[-1], emb_channels)
-        self.mid_attn = Attention(widths[-1], replace(attention[-1], full=True))
-        self.mid_2 = Block(widths[-1], widths[-1], emb_channels)
-        self.up = module_list(up[::-1])
-        self.block_out = Block(2 * stem_channels, stem_channels, emb_channels)
+            down.append(LucidrainsStage(above, above, shape, emb_channels, _downsample(above, below, last)))
+            up.append(LucidrainsStage(above + below, below, shape, emb_channels, _upsample(below, above, i == 0)))
+        self.down = cast(Sequence[LucidrainsStage], nn.ModuleList(down))
+        self.mid_1 = LucidrainsBlock(widths[-1], widths[-1], emb_channels)
+        self.mid_attn = LucidrainsAttention(widths[-1], replace(attention[-1], full=True))
+        self.mid_2 = LucidrainsBlock(widths[-1], widths[-1], emb_channels)
+        self.up = cast(Sequence[LucidrainsStage], nn.ModuleList(up[::-1]))
+        self.block_out = LucidrainsBlock(2 * stem_channels, stem_channels, emb_channels)
         self.conv_out = nn.Conv2d(stem_channels, out_channels, 1)
 
     def forward(self, x: Tensor, t: Tensor, class_id: Tensor | None = None) -> Tensor:
-        """What the network was trained to say: [B, C, H, W], t [B] → [B, out_channels, H, W]; class_id is ignored."""
+        """Predict what the network was trained for: [B, C, H, W], t [B] to [B, out_channels, H, W]; no class_id."""
         emb = F.silu(self.time_embed(t))
         x = stem = self.conv_in(x.to(self.conv_in.weight.dtype))
         skips = []
@@ -97,16 +97,16 @@ class LucidrainsUNet(Network):
         return self.conv_out(self.block_out(torch.cat([x, stem], dim=1), emb))
 
 
-class Stage(nn.Module):
+class LucidrainsStage(nn.Module):
     """Two blocks, attention, and the change to the next resolution."""
 
     def __init__(
         self, in_channels: int, channels: int, shape: AttentionShape, emb_channels: int, resample: nn.Module
     ) -> None:
         super().__init__()
-        self.block_1 = Block(in_channels, channels, emb_channels)
-        self.block_2 = Block(in_channels, channels, emb_channels)
-        self.attn = Attention(channels, shape)
+        self.block_1 = LucidrainsBlock(in_channels, channels, emb_channels)
+        self.block_2 = LucidrainsBlock(in_channels, channels, emb_channels)
+        self.attn = LucidrainsAttention(channels, shape)
         self.resample = resample
 
 
@@ -129,11 +129,11 @@ class RMSNorm(nn.Module):
         self.g = nn.Parameter(torch.ones(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] → [B, C, H, W]."""
+        """Map [B, C, H, W] to the same shape."""
         return F.normalize(x, dim=1) * self.g * x.shape[1] ** 0.5
 
 
-class Block(nn.Module):
+class LucidrainsBlock(nn.Module):
     """Two normalised convolutions, the first scaled and shifted by the time embedding, plus the input."""
 
     def __init__(self, in_channels: int, out_channels: int, emb_channels: int) -> None:
@@ -146,13 +146,13 @@ class Block(nn.Module):
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x [B, C, H, W], emb [B, E] (already through its activation) → [B, C', H, W]."""
+        """Map x [B, C, H, W] and emb [B, E] (already activated) to [B, C', H, W]."""
         scale, shift = self.emb(emb)[:, :, None, None].chunk(2, dim=1)
         h = F.silu(self.norm_1(self.conv_1(x)) * (scale + 1) + shift)
         return F.silu(self.norm_2(self.conv_2(h))) + self.skip(x)
 
 
-class Attention(nn.Module):
+class LucidrainsAttention(nn.Module):
     """Self-attention over the pixels and a few learned memories, plus the input.
 
     The cost of the linear kind grows with the pixels and not with their square (Shen et al. 2021, arXiv:1812.01243).
@@ -170,7 +170,7 @@ class Attention(nn.Module):
         self.to_out = out if shape.full else nn.Sequential(out, RMSNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] → [B, C, H, W]."""
+        """Map [B, C, H, W] to the same shape."""
         qkv = self.to_qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.shape.num_heads, -1))
         q, *own = qkv.unbind(1)  # [B, heads, head_channels, HW]
         memories = self.mem_kv.mT if self.shape.full else self.mem_kv
@@ -180,6 +180,6 @@ class Attention(nn.Module):
 
 
 def _linear(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Of every head: q [.., D, N], k and v [.., D, M] → [.., D, N]."""
+    """Attend linearly, each head alone: q [.., D, N], k and v [.., D, M] to [.., D, N]."""
     context = v @ k.softmax(dim=-1).mT
     return context @ (q.softmax(dim=-2) * q.shape[-2] ** -0.5)

@@ -1,4 +1,4 @@
-"""What a model and its diffusion are: the YAML config, checked, or what a diffusers folder says of itself."""
+"""The config of a model and its diffusion: its keys, checked, from YAML or from what a file says about itself."""
 
 import reprlib
 import textwrap
@@ -11,11 +11,11 @@ import yaml
 
 from diffusions.continuous import ContinuousProcess
 from diffusions.process import Process
-from models.research_yaml import is_research_yaml, read_research_yaml
+from models.files.research_yaml import read_research_yaml
 from utils.errors import InputError
 from utils.files import read_yaml
 
-LARGEST_IMAGE, MOST_STEPS = 8192, 100_000  # beyond any model known; a slip is told rather than computed
+MAX_IMAGE_SIZE, MAX_STEPS = 8192, 100_000  # more than any known model has; a typo is reported rather than computed
 
 # key: (types, whether it must be there)
 Schema = dict[str, tuple[tuple[type, ...], bool]]
@@ -58,21 +58,11 @@ SAMPLING_KEYS: Schema = {  # how it is sampled, if the command line does not say
     "respace_steps": ((int,), False),
 }
 DIFFUSION_KEYS = PROCESS_KEYS | CONTINUOUS_KEYS | SAMPLING_KEYS
-RUN_KEYS: Schema = {  # defaults for arguments of a run
-    "respace_type": ((str,), False),
-    "respace_steps": ((int,), False),
-    "downsample_factor": ((int, float, list), False),
-    "interp_method": ((str,), False),
-    "low_pass": ((str,), False),
-    "refine": ((str,), False),
-    "range_t": ((int, str, list), False),
-    "strength": ((int, float), False),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network in the words of its family: the arguments of that family's own constructor.
+    """A network as its family describes it: the arguments of that family's own constructor.
 
     `key` is where a config describes it: under model, or under autoencoder.
     """
@@ -83,7 +73,7 @@ class Architecture:
     source: str = field(default="config", compare=False)
 
     def words(self) -> dict[str, Any]:
-        """As a config has it."""
+        """Return it as a config has it."""
         return {"dialect": self.family, "params": dict(self.params)}
 
 
@@ -94,8 +84,8 @@ class Config(Architecture):
     Attributes:
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
         sampling: defaults for arguments of a run.
-        sources: where values are from that are not the config's own, by key: `image_size`, `diffusion.objective`.
-        note: what was taken for granted, for the user to know.
+        sources: the origin of values that are not the config's own, by key: `image_size`, `diffusion.objective`.
+        note: what was assumed, for the user to know.
     """
 
     image_size: int
@@ -113,7 +103,7 @@ class Config(Architecture):
         return self.diffusion["total_steps"]
 
     def content(self) -> dict[str, Any]:
-        """The same as a YAML file holds it."""
+        """Return the content of a YAML file of it."""
         return {
             "image_size": self.image_size,
             "image_channels": self.image_channels,
@@ -125,14 +115,14 @@ class Config(Architecture):
         }
 
     def as_yaml(self) -> str:
-        """The text of such a file, with a comment at each value that is from elsewhere."""
+        """Return the text of such a file, with a comment on each value that is from elsewhere."""
         return "\n".join(_lines(self.content(), self.sources, "")) + "\n"
 
     def make_process(self) -> Process:
-        """The diffusion that the network was trained on.
+        """Return the diffusion that the network was trained on.
 
         Raises:
-            InputError: values that make none.
+            InputError: impossible values.
         """
         arguments = {key: value for key, value in self.diffusion.items() if key not in SAMPLING_KEYS}
         try:
@@ -145,7 +135,7 @@ def read_config(path: Path) -> Config:
     """Read a YAML config: it holds values only and cannot name code.
 
     Raises:
-        InputError: no such file, no YAML, or keys that are unknown, missing or of another type.
+        InputError: no such file, not YAML, or keys that are unknown, missing or of another type.
     """
     return parse_config(read_yaml(path, "config"), f"config {path}")
 
@@ -160,50 +150,49 @@ def parse_config(content: object, source: str) -> Config:
     Raises:
         InputError: keys that are unknown, missing or of another type, or sizes below 1.
     """
-    if isinstance(content, Mapping) and is_research_yaml(content):
-        content = read_research_yaml(content, source)
+    model = content.get("model") if isinstance(content, Mapping) else None
+    if isinstance(model, Mapping) and "target" in model:
+        content = read_research_yaml(content, source)  # type: ignore[arg-type]
     top = _checked(content, TOP_KEYS, source, "")
-    model = _architecture(top["model"], "model", source)
-    autoencoder = _architecture(top["autoencoder"], "autoencoder", source) if "autoencoder" in top else None
+    networks = {}
+    for key in ("model", "autoencoder"):
+        if key in top:
+            described = _checked(top[key], NETWORK_KEYS, source, f"{key}.")
+            if not all(isinstance(name, str) for name in described["params"]):
+                raise InputError(f"{source}: the keys of {key}.params must be names")
+            family, params = described["dialect"], described["params"]
+            networks[key] = Architecture(family=family, params=params, key=key, source=source)
     process_keys = CONTINUOUS_KEYS if "preconditioning" in top["diffusion"] else PROCESS_KEYS
     diffusion = _checked(top["diffusion"], process_keys | SAMPLING_KEYS, source, "diffusion.")
-    for name, value, most in (
-        ("image_size", top["image_size"], LARGEST_IMAGE),
-        ("diffusion.total_steps", diffusion["total_steps"], MOST_STEPS),
+    for name, value, limit in (
+        ("image_size", top["image_size"], MAX_IMAGE_SIZE),
+        ("diffusion.total_steps", diffusion["total_steps"], MAX_STEPS),
     ):
-        if not 1 <= value <= most:
-            limit = "at least 1" if value < 1 else f"at most {most}"
-            raise InputError(f"{source}: {name} must be {limit}, not {reprlib.repr(value)}")
+        if not 1 <= value <= limit:
+            wanted = "at least 1" if value < 1 else f"at most {limit}"
+            raise InputError(f"{source}: {name} must be {wanted}, not {reprlib.repr(value)}")
     if top["image_channels"] not in (1, 3):
         raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
     return Config(
         image_size=top["image_size"],
         image_channels=top["image_channels"],
-        family=model.family,
-        params=model.params,
+        family=networks["model"].family,
+        params=networks["model"].params,
         diffusion=diffusion,
-        autoencoder=autoencoder,
+        autoencoder=networks.get("autoencoder"),
         weights=top.get("weights"),
-        sampling=_checked(top.get("sampling", {}), RUN_KEYS, source, "sampling."),
+        sampling=top.get("sampling", {}),  # a run checks it: these are its arguments
         source=source,
     )
 
 
-def _architecture(content: object, key: str, source: str) -> Architecture:
-    described = _checked(content, NETWORK_KEYS, source, f"{key}.")
-    if not all(isinstance(name, str) for name in described["params"]):
-        raise InputError(f"{source}: the keys of {key}.params must be names")
-    return Architecture(family=described["dialect"], params=described["params"], key=key, source=source)
-
-
-def override(config: Config, given: Mapping[str, Any] | None) -> Config:
-    """The config with other values in place of some of its own.
+def override(config: Config, given: Mapping[str, Any]) -> Config:
+    """Replace some of a config's values.
 
     Args:
+        config: the config.
         given: `image_size`, arguments of the family's network, keys of `diffusion`, by their own names.
     """
-    if not given:
-        return config
     content = config.content()
     places = {"": content, "diffusion.": content["diffusion"], "model.params.": content["model"]["params"]}
     sources = {}
@@ -211,7 +200,7 @@ def override(config: Config, given: Mapping[str, Any] | None) -> Config:
         prefix = "" if key in TOP_KEYS else "diffusion." if key in DIFFUSION_KEYS else "model.params."
         places[prefix][key] = value
         sources[prefix + key] = "given"
-    return replace(parse_config(content, config.source), sources=sources)
+    return replace(parse_config(content, config.source), sources=sources, note=config.note)
 
 
 def _lines(content: Mapping[str, Any], sources: Mapping[str, str], prefix: str) -> list[str]:
@@ -228,7 +217,7 @@ def _lines(content: Mapping[str, Any], sources: Mapping[str, str], prefix: str) 
 
 
 def _checked(content: object, schema: Schema, source: str, prefix: str) -> dict[str, Any]:
-    """`content` if it is a mapping with just the schema's keys and types."""
+    """Return `content` if it is a mapping with just the schema's keys and types."""
     if not isinstance(content, Mapping):
         raise InputError(f"{source}: {prefix.rstrip('.') or 'the file'} must be a mapping of keys to values")
     unknown = [str(key) for key in content if key not in schema]

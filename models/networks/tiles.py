@@ -1,8 +1,8 @@
-"""Images larger than a network's own: it sees overlapping windows of its own size, and what it says is blended.
+"""Images larger than a network's own: it sees overlapping windows of its own size, and its predictions are blended.
 
 MultiDiffusion (Bar-Tal et al., ICML 2023, arXiv:2302.08113): each pixel's prediction is the mean of those of all the
-windows that hold it. Here the mean is weighted, so that a window fades out towards a border behind which the image
-goes on. Next to such a border it counts nothing at all: there it sees least of what its pixels belong to.
+windows that hold it. Here the mean is weighted, so that a window fades out towards a border beyond which the
+image continues. Right at such a border its weight is 0: there it sees least of what surrounds its pixels.
 """
 
 import math
@@ -17,10 +17,10 @@ from torch import Tensor
 from diffusions.process import Denoiser
 from utils.batching import is_out_of_memory
 
-WHOLE = 2  # images of up to so many times a window's area are seen whole: the embedded model draws better so
+WHOLE = 2  # images of up to this many times a window's area are seen whole: the embedded model draws those better
 CODER_OVERLAP = 1 / 4  # of an autoencoder's windows, as a share of a window
 GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples' fractions are spread evenly
-MARGIN = 1 / 8  # of the overlap, next to a window's border, where it counts nothing
+MARGIN = 1 / 8  # of the overlap, at a window's border, where its weight is 0
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,22 @@ class Axis:
     starts: Sequence[int]
 
     def scaled(self, factor: int) -> "Axis":
-        """The same of an image so many times as long."""
+        """Return the same windows of an image `factor` times as long."""
         starts = [factor * start for start in self.starts]
         return Axis(factor * self.length, factor * self.size, factor * self.overlap, starts)
 
     @property
     def borders(self) -> list[int]:
-        """Where a window begins or ends within the image."""
+        """The positions where a window begins or ends within the image."""
         ends = {start + self.size for start in self.starts}
         return sorted(ends.union(self.starts) - {0, self.length})
 
     def place(self, window: int) -> slice:
-        """The pixels of a window."""
+        """Return the pixels of a window."""
         return slice(self.starts[window], self.starts[window] + self.size)
 
     def weights(self) -> Tensor:
-        """How much each window counts for its pixels, [windows, size] float32; 1 in all for each pixel."""
+        """Return each window's weight for its pixels, [windows, size] float32; they sum to 1 at each pixel."""
         distance = torch.arange(self.size, dtype=torch.float64) + 0.5
         ramp = (distance / max(self.overlap, 1) - MARGIN) / (1 - 2 * MARGIN) if self.overlap else distance
         fade = torch.sin(ramp.clamp(0, 1) * math.pi / 2).square()
@@ -64,7 +64,7 @@ class Axis:
 
 
 def divide(length: int, size: int, overlap: int, shift: float = 0.0) -> Axis:
-    """As few windows as will do, evenly spread from one end of the axis to the other; where shifted, one more.
+    """Divide an axis into the fewest windows, evenly spread from end to end; where shifted, one more.
 
     Args:
         length: of the axis.
@@ -87,14 +87,14 @@ def blend(
     batch: int,
     shrinks: int = 1,
 ) -> Tensor:
-    """What `call` makes of an image's windows, as one image.
+    """Blend what `call` makes of an image's windows into one image.
 
     Args:
         call: maps windows [n, C, h, w], of the images of these numbers, to [n, C', f·h, f·w], f being a whole number,
             or 1/`shrinks`.
         x: [B, C, H, W].
         rows, columns: its windows, in units of `shrinks` pixels.
-        batch: the most windows at a time.
+        batch: the maximum number of windows at a time.
 
     Returns:
         [B, C', f·H, f·W], of x's dtype.
@@ -118,7 +118,7 @@ def blend(
 
 
 def code_in_windows(coder: Callable[[Tensor], Tensor], x: Tensor, size: Sequence[int], shrinks: int = 1) -> Tensor:
-    """What an autoencoder makes of images or latents: its memory does not grow with them.
+    """Encode images or decode latents in windows, so that memory does not grow with their size.
 
     Args:
         coder: encodes or decodes.
@@ -138,14 +138,14 @@ def code_in_windows(coder: Callable[[Tensor], Tensor], x: Tensor, size: Sequence
 class Tiles:
     """A network for images of any size, called like the network.
 
-    Windows lie elsewhere at every timestep: what one step draws at their borders, the next draws over.
+    Windows move from timestep to timestep: what one step draws at their borders, the next draws over.
 
     Args:
         network: sees windows.
         size: (height, width) of a window: what the network was trained at.
-        overlap: what neighbouring windows share at least, in pixels. The more, the more windows.
-        batch: the most windows at a time. Halved where they do not fit into the accelerator's memory.
-        whole: images of up to so many times a window's area are not divided.
+        overlap: the least that neighbouring windows share, in pixels. A larger overlap means more windows.
+        batch: the maximum number of windows at a time. Halved if they do not fit into the accelerator's memory.
+        whole: images of up to this many times a window's area are not divided.
 
     Raises:
         ValueError: an overlap below 0 or not below the window's sides.
@@ -153,7 +153,7 @@ class Tiles:
 
     def __init__(self, network: Denoiser, size: tuple[int, int], overlap: int, batch: int, whole: float = 1.0) -> None:
         if not 0 <= overlap < min(size):
-            raise ValueError(f"overlap must lie in 0 … {min(size) - 1}, not {overlap}")
+            raise ValueError(f"overlap must be in 0 … {min(size) - 1}, not {overlap}")
         self.network = network
         self.size = size
         self.overlap = overlap
@@ -161,7 +161,7 @@ class Tiles:
         self.whole = whole * math.prod(size)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """x [B, C, H, W], t [B], all of one step → [B, C or 2C, H, W]."""
+        """Predict from x [B, C, H, W] and t [B], all of one step: [B, C or 2C, H, W]."""
         if math.prod(x.shape[2:]) <= self.whole:
             return self.network(x, t)
         while self.batch > 1:
@@ -176,9 +176,9 @@ class Tiles:
         return self._blend(x, t)
 
     def shift(self, t: Tensor) -> float:
-        """How far the windows are shifted: a fraction that differs from timestep to timestep, and is 0 for t = 0.
+        """Return how far the windows are shifted: a fraction that differs from timestep to timestep, 0 for t = 0.
 
-        The host waits for t here. That is little beside the several calls of the network that follow.
+        The host waits for t here, which is little beside the network calls that follow.
         """
         return t[0].item() * GOLDEN % 1
 

@@ -1,7 +1,7 @@
 """The YAML files of xyfJASON/Diffusion-Models-Implementations, read as configs of ours.
 
-They name Python classes as `target`. A target is looked up in a table here and never imported. Their words for the
-diffusion are ours; what they say of training has no meaning for sampling.
+They name Python classes as `target`. A target is looked up in a table here and never imported. Their keys for the
+diffusion are the same as ours; what they say about training does not matter for sampling.
 """
 
 from collections.abc import Mapping
@@ -9,32 +9,27 @@ from typing import Any
 
 from utils.errors import InputError
 
-NETWORKS = {
+TARGET_FAMILIES = {
     "models.unet.UNet": "xyf",
     "models.unet_categorial_adagn.UNetCategorialAdaGN": "xyf_adagn",
     "models.pesser.model.Model": "pesser",
     "models.adm.unet.UNetModel": "adm",
 }
-DIFFUSIONS = ("diffusions.ddpm.DDPM", "diffusions.ddim.DDIM", "diffusions.classifier_free.ClassifierFree")
+TARGET_DIFFUSIONS = ("diffusions.ddpm.DDPM", "diffusions.ddim.DDIM", "diffusions.classifier_free.ClassifierFree")
 DEFAULTS = {"beta_schedule": "linear", "total_steps": 1000, "objective": "pred_eps", "var_type": "fixed_large"}
 
 
-def is_research_yaml(content: Mapping[str, Any]) -> bool:
-    """Whether a YAML file's content names its network by a target."""
-    return isinstance(content.get("model"), Mapping) and "target" in content["model"]
-
-
 def read_research_yaml(content: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The same as one of our configs holds it.
+    """Convert the content of such a file to that of one of our configs.
 
     Raises:
-        InputError: a target that is not in the table, or no size of the images.
+        InputError: a target that is not in the table, or the image size is missing.
     """
     data, network = _mapping(content, "data", source), _mapping(content, "model", source)
     diffusion = _mapping(content, "diffusion", source)
-    family = _look_up(network.get("target"), NETWORKS, "model", source)
+    family = _look_up(network.get("target"), TARGET_FAMILIES, "model", source)
     if "target" in diffusion:
-        _look_up(diffusion["target"], {name: name for name in DIFFUSIONS}, "diffusion", source)
+        _look_up(diffusion["target"], {name: name for name in TARGET_DIFFUSIONS}, "diffusion", source)
     places = [place for place in (data.get("params"), data) if isinstance(place, Mapping)]
     size = next((place["img_size"] for place in places if "img_size" in place), None)
     if size is None:

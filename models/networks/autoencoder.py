@@ -1,30 +1,29 @@
 """The autoencoder around a latent diffusion model: images to small latents and back (Rombach et al. 2022).
 
-Encoder and decoder are the UNet's two halves without time embedding and skip connections. What the latents may be is
-held in bounds by a codebook (VQ) or by a Gaussian prior (KL): arXiv:2112.10752, section 3.1.
+Encoder and decoder are the UNet's two halves without time embedding and skip connections. The latents are regularised
+by a codebook (VQ) or by a Gaussian prior (KL): arXiv:2112.10752, section 3.1.
 """
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import Attention, Style
-from models.resampling import ConvResample, Direction, PlainResample
-from models.stages import Level, check_levels
+from models.networks.layers import Attention, ConvResample, Direction, PlainResample, Style
+from models.networks.unet import Level, check_levels
 
-PIXELS_AT_ONCE = 1024  # whose distances to all entries of a codebook are in memory: 32 MiB for 8192 entries
+PIXELS_AT_ONCE = 1024  # their distances to all entries of a codebook are in memory together: 32 MiB for 8192 entries
 
 
 class Autoencoder(nn.Module):
     """Images [B, C, H, W] to latents [B, C', H/f, W/f] and back, one image at a time.
 
-    An image is f² times as large as its latents, so a batch that the diffusion network has memory for may be too much
-    for the decoder at once; and one image is enough to keep a processor busy.
+    An image is f² times as large as its latents, so a batch that fits the diffusion network may be too large for the
+    decoder; and one image is enough to keep a processor busy.
 
     Args:
         image_channels: C.
@@ -72,7 +71,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """What the diffusion network works on: the latents before the codebook, or their mean.
+        """Encode images as what the diffusion network works on: the latents before the codebook, or their mean.
 
         Args:
             images: [B, C, H, W] in [-1, 1]; H and W divisible by f.
@@ -80,26 +79,22 @@ class Autoencoder(nn.Module):
         Returns:
             [B, C', H/f, W/f].
         """
-        moments = _one_by_one(lambda image: self.quant_conv(self.encoder(image)), images)
+        moments = torch.cat([self.quant_conv(self.encoder(image)) for image in images.split(1)])
         return self.scale * moments[:, : self.latent_channels]
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """[B, C', H/f, W/f] → images [B, C, H, W], which may leave [-1, 1] a little."""
-        return _one_by_one(self._decode, latents / self.scale)
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        if self.codebook is not None:
-            latents = nearest_entries(latents, self.codebook.weight)
-        return self.decoder(self.post_quant_conv(latents))
-
-
-def _one_by_one(function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
-    return torch.cat([function(one) for one in batch.split(1)])
+        """Decode latents [B, C', H/f, W/f] to images [B, C, H, W], which may leave [-1, 1] a little."""
+        images = []
+        for one in (latents / self.scale).split(1):
+            if self.codebook is not None:
+                one = nearest_entries(one, self.codebook.weight)
+            images.append(self.decoder(self.post_quant_conv(one)))
+        return torch.cat(images)
 
 
 def nearest_entries(latents: Tensor, entries: Tensor) -> Tensor:
-    """Each pixel replaced by the codebook's entry that is nearest to it (van den Oord et al. 2017, equation 2).
+    """Replace each pixel by the nearest entry of the codebook (van den Oord et al. 2017, equation 2).
 
     Args:
         latents: [B, C, H, W]; entries: [N, C].
@@ -143,7 +138,7 @@ class Coder(nn.Module):
             nonlocal channels
             made = []
             for level in levels:
-                made.append(Stage(channels, level, direction, style))
+                made.append(CoderStage(channels, level, direction, style))
                 channels = level.channels
             return nn.Sequential(*made)
 
@@ -156,12 +151,12 @@ class Coder(nn.Module):
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] → [B, C', H', W']."""
+        """Map [B, C, H, W] to [B, C', H', W']."""
         x = self.up(self.mid(self.down(self.conv_in(x.to(self.conv_in.weight.dtype)))))
         return self.conv_out(F.silu(self.norm_out(x), inplace=True))
 
 
-class Stage(nn.Module):
+class CoderStage(nn.Module):
     """The blocks of one level and its change of resolution."""
 
     def __init__(self, in_channels: int, level: Level, direction: Direction, style: Style) -> None:
@@ -179,7 +174,7 @@ class Stage(nn.Module):
 
 
 def _block(in_channels: int, out_channels: int, attention: bool, style: Style) -> nn.Sequential:
-    """A residual block and, where the level has it, attention."""
+    """Build a residual block and, where the level has it, attention."""
     parts: dict[str, nn.Module] = {"res": TimelessResBlock(in_channels, out_channels, style)}
     if attention:
         parts["attn"] = Attention(out_channels, 1, style)
@@ -187,7 +182,7 @@ def _block(in_channels: int, out_channels: int, attention: bool, style: Style) -
 
 
 class TimelessResBlock(nn.Module):
-    """Two normalised convolutions, plus the input, [B, C, H, W] → [B, C', H, W]."""
+    """Two normalised convolutions, plus the input: [B, C, H, W] to [B, C', H, W]."""
 
     def __init__(self, in_channels: int, out_channels: int, style: Style) -> None:
         super().__init__()

@@ -1,28 +1,26 @@
-"""What an EDM pickle says of itself: its network, and what that was trained on, as a config."""
+"""What an EDM pickle says about itself: its network, and the diffusion it was trained on, as a config."""
 
 import math
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from models.module_pickle import read_arguments
 from utils.errors import InputError
 
-SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # between these EDM samples, as far as a network was trained there
-RESPACE_STEPS = 50  # continuous noise levels have no number of their own; with 40 to 80 network calls EDM draws faces
+SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # EDM samples between these, within the range that a network was trained on
+RESPACE_STEPS = 50  # a default, as continuous noise levels have no T; EDM draws faces with 40 to 80 network calls
 
 
 @dataclass(frozen=True)
 class Wrapper:
-    """A class of EDM's that makes a denoiser of a network.
+    """A class of EDM's that makes a denoiser from a network.
 
     Attributes:
-        model_type: the class of the network, if it is not said.
-        diffusion: what it was trained on, from `options`.
+        model_type: the default class of the network.
+        diffusion: makes the config's diffusion from `options`.
         options: its own arguments that matter, and their defaults.
-        fixed: those of which only the default is known here.
+        fixed: those of which only the default is supported.
         predictions: how many channels the network returns per channel of the image.
     """
 
@@ -42,7 +40,7 @@ def _continuous(
 
 
 def _improved_ddpm() -> dict[str, Any]:
-    """Its noise levels are the discrete ones of Nichol & Dhariwal's cosine, and its network predicts the noise."""
+    """Return the diffusion of Nichol & Dhariwal's cosine schedule, whose network predicts the noise."""
     return {"total_steps": 1000, "beta_schedule": "cosine", "objective": "pred_eps", "var_type": "learned_range"}
 
 
@@ -62,17 +60,22 @@ WRAPPERS = {
 }
 
 
-def read_edm_config(path: Path) -> dict[str, Any]:
-    """The config of a pickle, from the arguments that its network was constructed with.
+def read_edm_config(class_name: object, arguments: object, path: str) -> dict[str, Any]:
+    """Convert the arguments that a pickled network was constructed with to the content of a config.
+
+    Args:
+        class_name: of its wrapper.
+        arguments: by name.
+        path: where it is from, for messages.
 
     Raises:
-        InputError: no such pickle, or a class or an option of it that is not known.
+        InputError: a class or an option of it that is not supported.
     """
-    class_name, arguments = read_arguments(path)
-    if class_name not in WRAPPERS:
-        raise InputError(
-            f"weights {path}: are of class {reprlib.repr(class_name)}; only {', '.join(WRAPPERS)} are known"
-        )
+    if not isinstance(class_name, str) or class_name not in WRAPPERS:
+        known = ", ".join(WRAPPERS)
+        raise InputError(f"weights {path}: are of class {reprlib.repr(class_name)}; only {known} are supported")
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"weights {path}: are of class {class_name!r}, constructed with arguments without names")
     wrapper = WRAPPERS[class_name]
     given = {"model_type": wrapper.model_type, **wrapper.options, **arguments}
     for name, value in wrapper.fixed.items():

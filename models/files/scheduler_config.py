@@ -1,7 +1,7 @@
-"""What diffusers' scheduler_config.json says of the diffusion that a network was trained on.
+"""What diffusers' scheduler_config.json says about the diffusion that a network was trained on.
 
-A scheduler's class is a solver, which we do not need, but it also says what the network learned: most of them solve
-Ho et al.'s diffusion, the others something else, of which the same network would make noise.
+A scheduler's class is a solver, which we do not need, but it also says what the network learned: most solve Ho et al.'s
+diffusion, the others something else, for which our samplers would draw noise.
 """
 
 import reprlib
@@ -10,15 +10,15 @@ from typing import Any
 
 from utils.errors import InputError
 
-BETA_SCHEDULES = {
+DIFFUSERS_BETA_SCHEDULES = {
     "linear": "linear",
     "scaled_linear": "quad",
     "squaredcos_cap_v2": "cosine",
     "sigmoid": "sigmoid",
     "laplace": "laplace",
 }
-OBJECTIVES = {"epsilon": "pred_eps", "sample": "pred_x0", "v_prediction": "pred_v"}
-VAR_TYPES = {
+DIFFUSERS_OBJECTIVES = {"epsilon": "pred_eps", "sample": "pred_x0", "v_prediction": "pred_v"}
+DIFFUSERS_VAR_TYPES = {
     "fixed_small": "fixed_small",
     "fixed_small_log": "fixed_small",
     "fixed_large": "fixed_large",
@@ -27,7 +27,7 @@ VAR_TYPES = {
     None: "fixed_small",  # of solvers that draw no noise
 }
 # timestep_spacing and steps_offset, and the timesteps that DDPMScheduler visits by them
-RESPACINGS = {
+DIFFUSERS_RESPACINGS = {
     ("leading", 0): "diffusers-leading",
     ("leading", 1): "diffusers-leading-1",
     ("linspace", 0): "diffusers-linspace",
@@ -76,7 +76,7 @@ TRAINED_OTHERWISE = {
 
 
 def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The diffusion of a config, in our words, as a scheduler_config.json describes it.
+    """Read a scheduler_config.json as the diffusion of one of our configs.
 
     Args:
         content: the file's content.
@@ -86,7 +86,7 @@ def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
         The content of a config's `diffusion`; its timesteps are those that DDPMScheduler of the same settings visits.
 
     Raises:
-        InputError: a class whose networks learned something else, or a setting that we have no word for.
+        InputError: a class whose networks learned something else, or a setting that is not supported.
     """
     if content.get("_class_name") == "CMStochasticIterativeScheduler":
         return _consistency(content)
@@ -104,11 +104,11 @@ def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     betas = scheduler.get("trained_betas")
     diffusion = {
         "total_steps": scheduler.get("num_train_timesteps", 1000) if betas is None else len(_numbers(betas, source)),
-        "beta_schedule": word("beta_schedule", "linear", BETA_SCHEDULES),
+        "beta_schedule": word("beta_schedule", "linear", DIFFUSERS_BETA_SCHEDULES),
         "beta_start": scheduler.get("beta_start", 1e-4),
         "beta_end": scheduler.get("beta_end", 0.02),
-        "objective": word("prediction_type", "epsilon", OBJECTIVES),
-        "var_type": word("variance_type", "fixed_small", VAR_TYPES),
+        "objective": word("prediction_type", "epsilon", DIFFUSERS_OBJECTIVES),
+        "var_type": word("variance_type", "fixed_small", DIFFUSERS_VAR_TYPES),
         "clip_denoised": scheduler.get("clip_sample", True),
         "respace_type": _respacing(scheduler, source),
     }
@@ -125,10 +125,10 @@ def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def _defaults(class_name: object, source: str) -> Mapping[str, Any]:
-    """What the class takes for granted where the file is silent.
+    """Return the defaults of a scheduler's class where they differ from DDPMScheduler's.
 
     Raises:
-        InputError: its networks are not trained as DDPM's, or it is unknown.
+        InputError: its networks are not trained like DDPM's, or it is unknown.
     """
     if isinstance(class_name, str) and class_name in TRAINED_AS_DDPM:
         return TRAINED_AS_DDPM[class_name]
@@ -138,7 +138,7 @@ def _defaults(class_name: object, source: str) -> Mapping[str, Any]:
 
 
 def _consistency(scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """The diffusion of consistency models; their networks know every noise level, so T is no number of theirs."""
+    """Return the diffusion of consistency models, whose networks know every noise level and have no T of their own."""
     levels = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "rho": 7.0, "clip_denoised": True}
     said = {key: scheduler.get(key, default) for key, default in levels.items()}
     return {
@@ -152,10 +152,10 @@ def _consistency(scheduler: Mapping[str, Any]) -> dict[str, Any]:
 def _respacing(scheduler: Mapping[str, Any], source: str) -> str:
     spacing, offset = scheduler.get("timestep_spacing", "leading"), scheduler.get("steps_offset", 0)
     key = (spacing, offset if spacing == "leading" else 0)  # the others do not look at it
-    if not (isinstance(spacing, str) and isinstance(offset, int)) or key not in RESPACINGS:
+    if not (isinstance(spacing, str) and isinstance(offset, int)) or key not in DIFFUSERS_RESPACINGS:
         what = f"timestep_spacing {reprlib.repr(spacing)} with steps_offset {reprlib.repr(offset)}"
         raise InputError(f"{source}: {what} is not supported (only leading with 0 or 1, linspace, trailing)")
-    return RESPACINGS[key]
+    return DIFFUSERS_RESPACINGS[key]
 
 
 def _numbers(betas: object, source: str) -> list[float]:

@@ -1,0 +1,282 @@
+"""A checkpoint, opened once: what its files hold, and the config that goes with it."""
+
+import hashlib
+import os
+import re
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.families import prefixes
+from models.files import safe_pickle
+from models.files.config import Architecture, Config, override, parse_config, read_config
+from models.files.copies import Copy, choose_copy, find_copies, is_optimizer
+from models.files.describe import describe
+from models.files.diffusers_folder import (
+    autoencoder_folder,
+    diffusers_folder,
+    read_diffusers_folder,
+    read_network,
+    weight_files,
+)
+from models.files.edm import read_edm_config
+from models.files.hub import fetch, is_hub_id
+from utils.errors import InputError
+from utils.files import PROJECT, check_access, open_regular
+
+MAX_PACKING = 4  # times a file's size
+FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+BARE_PICKLES = (b"\x80\x03", b"\x80\x04", b"\x80\x05")  # of Python 3; PyTorch's own have an older protocol
+FIRST_STAGE = "first_stage_model."  # before the names of CompVis's autoencoders
+FROM_TRAINING = (f"{FIRST_STAGE}loss.", f"{FIRST_STAGE}model_ema.")  # left from the autoencoder's own training
+SCALE = "scale_factor"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file or folder holds.
+
+    Attributes:
+        path: the file or folder.
+        tensors: the network's parameters, by the names that their family gives them.
+        beside: the other tensors of the same record: a noise schedule.
+        autoencoder: an autoencoder's parameters, and CompVis's `scale_factor` of its latents; empty if there is none.
+        files: all files that hold these.
+        raw_weights: whether the last weights of training were preferred to their average.
+        note: what was chosen, where there was a choice, else "".
+        edm: how an EDM pickle's network was constructed: the name of its class, and its arguments.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    autoencoder: Mapping[str, Tensor] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    raw_weights: bool = False
+    note: str = ""
+    edm: tuple[object, object] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process open the files itself rather than receive their content."""
+        return open_checkpoint, (self.path, self.raw_weights)
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the SHA-256 of each file, as 64 hexadecimal digits.
+
+        Raises:
+            InputError: a file that cannot be read.
+        """
+        digest = hashlib.sha256()
+        try:
+            for path in self.files:
+                with open_regular(path) as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise InputError(f"weights {self.path}: cannot be read: {error.strerror or error}") from None
+        return digest.hexdigest()
+
+
+def find_weights(weights: str | Path) -> Path:
+    """Find weights in the working folder, else in the project, else in a repository of the hub.
+
+    Args:
+        weights: a file, a folder, or a hub id `owner/name` or `owner/name@revision`, which is downloaded. If there is
+            a folder of the owner's name, a file or folder in it was meant.
+
+    Raises:
+        InputError: they are nowhere.
+    """
+    places = (Path(weights), PROJECT / weights)
+    for path in places:
+        if os.path.exists(path):  # Path.exists raises on names too long
+            check_access(path)
+            return path
+    if is_hub_id(str(weights)) and not any(path.parent.is_dir() for path in places):
+        return fetch(str(weights))
+    raise InputError(f"weights {weights}: no such file or folder; weights/README.md says where to get them")
+
+
+def open_checkpoint(weights: str | Path, raw_weights: bool = False) -> Checkpoint:
+    """Open a checkpoint; its tensors' memory is the file's, where that can be mapped, until they are changed.
+
+    Args:
+        weights: a file, the index of a sharded checkpoint, a diffusers folder, the folder of a training run, or a hub
+            id.
+        raw_weights: take the last weights of training rather than their average, where there are both.
+
+    Raises:
+        InputError: there is no such file, it holds no parameters, or it would run code on being read.
+    """
+    path = find_weights(weights)
+    files = weight_files(path, raw_weights)
+    copy, note, edm = _read(path, files, "model", raw_weights)
+    if folder := autoencoder_folder(path):
+        own_files = weight_files(folder)
+        autoencoder = dict(_read(folder, own_files, "autoencoder", False)[0].tensors)
+        files += own_files
+    else:
+        names = [name for name in copy.beside if name.startswith(FIRST_STAGE) and not name.startswith(FROM_TRAINING)]
+        autoencoder = {name.removeprefix(FIRST_STAGE): copy.beside[name] for name in names}
+        if names and SCALE in copy.beside:
+            autoencoder[SCALE] = copy.beside[SCALE]
+    for name, tensor in (*copy.tensors.items(), *autoencoder.items()):
+        if fault := _fault_of(tensor):
+            raise InputError(
+                f"weights {path}: {name} is {fault}; only dense tensors of float16, bfloat16, float32 and float64 can "
+                "be read"
+            )
+    return Checkpoint(path, copy.tensors, copy.beside, autoencoder, tuple(files), raw_weights, note, edm)
+
+
+def config_for(
+    checkpoint: Checkpoint | None,
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return the config of a checkpoint: the one given, else what its folder or the file itself says.
+
+    Args:
+        checkpoint: may be None where a config is given.
+        config: a YAML file, the same as a dict, or None.
+        given: values in place of the config's, or those that neither the weights nor a known checkpoint determine:
+            `image_size`, arguments of the family's network, keys of `diffusion`.
+
+    Raises:
+        InputError: a config with unknown, missing or impossible keys, or there is none.
+    """
+    if isinstance(config, Config):
+        return config
+    if config is not None:
+        found = parse_config(config, "config") if isinstance(config, Mapping) else read_config(Path(config))
+    elif checkpoint is None:
+        raise InputError("neither weights nor a config are given")
+    elif beside := _config_beside(checkpoint.path):
+        found = replace(read_config(beside), note=f"Using the config beside the weights, {beside}.")
+    elif folder := diffusers_folder(checkpoint.path, checkpoint.raw_weights):
+        found = parse_config(read_diffusers_folder(folder, checkpoint.raw_weights), str(checkpoint.path))
+    elif checkpoint.edm:
+        found = parse_config(read_edm_config(*checkpoint.edm, str(checkpoint.path)), str(checkpoint.path))
+    else:
+        return describe(checkpoint, given or {})
+    return override(found, given) if given else found
+
+
+def architecture_for(
+    checkpoint: Checkpoint, config: str | Path | Mapping[str, Any] | Config | None = None
+) -> Architecture:
+    """Return the network of a checkpoint: like `config_for`, but a diffusers folder needs no scheduler.
+
+    Raises:
+        InputError: as `config_for`.
+    """
+    folder = diffusers_folder(checkpoint.path, checkpoint.raw_weights) if config is None else None
+    if folder is None:
+        return config_for(checkpoint, config)
+    params = read_network(folder, checkpoint.raw_weights)
+    return Architecture(family="diffusers", params=params, source=str(checkpoint.path))
+
+
+def _config_beside(weights: Path) -> Path | None:
+    """Find the YAML that belongs to weights: of the same name, or xyfJASON's of a training, above its checkpoints."""
+    folder = weights if weights.is_dir() else weights.parent
+    places = [weights.with_suffix(".yaml")] if weights.suffix else []
+    if re.fullmatch(r"step\d+", folder.absolute().name):
+        places += [folder.absolute().parents[i] / "config.yaml" for i in range(2)]
+    return next((path for path in places if path.is_file()), None)
+
+
+def _read(path: Path, files: list[Path], key: str, raw_weights: bool) -> tuple[Copy, str, tuple[object, object] | None]:
+    """Return the parameters in files, a note on which copy they are, and how an EDM pickle was constructed."""
+    contents = {file.stem: _read_file(file) for file in files}
+    content: Any = contents if len(contents) > 1 else next(iter(contents.values()))
+    if len(contents) > 1 and all(_is_state_dict(shard) for shard in contents.values()):
+        content = {name: tensor for shard in contents.values() for name, tensor in shard.items()}  # type: ignore[attr-defined]
+    if _is_state_dict(content) and prefixes(content, key) == {""}:
+        return Copy("", content), "", None
+    try:
+        copies = find_copies(content, key)
+    except Exception as error:  # pickled modules are put together here, and a damaged one may fail in any way
+        raise InputError(f"weights {path}: is damaged ({type(error).__name__})") from None
+    if not copies:
+        raise InputError(f"weights {path}: {_without_parameters(content)}")
+    module = content.get("ema") if isinstance(content, Mapping) else None
+    built = module.constructor() if isinstance(module, safe_pickle.PersistentModule) else None
+    return *choose_copy(copies, raw_weights, str(path)), built
+
+
+def _read_file(file: Path) -> object:
+    """Return what a file holds; nothing is copied that can be mapped."""
+    try:
+        stream = open_regular(file)
+    except OSError as error:
+        raise InputError(f"weights {file}: cannot be read: {error.strerror or error}") from None
+    with stream:
+        begin = stream.read(16)
+        try:
+            # the length of safetensors' header takes 8 bytes
+            return load_file(file) if begin[8:9] == b"{" else _read_pickles(file, stream, begin)
+        except InputError:
+            raise
+        except safe_pickle.WouldRunCodeError as error:
+            raise InputError(
+                f"weights {file}: is not opened, because reading it would run code ({error}). If you trust its source, "
+                "open it there with torch.load(FILE, weights_only=False) and save its state_dict alone with "
+                "safetensors.torch.save_file"
+            ) from None
+        except Exception:  # a damaged file can make torch.load raise anything
+            raise InputError(
+                f"weights {file}: is no checkpoint, or is damaged or cut short (it begins with {begin!r})"
+            ) from None
+
+
+def _read_pickles(file: Path, stream: BufferedReader, begin: bytes) -> object:
+    """Return what PyTorch's own file, zipped or older, or a bare pickle holds, without running anything it names."""
+    zipped = begin.startswith(b"PK\3\4")
+    if zipped:
+        with zipfile.ZipFile(stream) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MAX_PACKING * file.stat().st_size:
+            raise InputError(f"weights {file}: is not opened, because it would unpack to {unpacked / 1e9:.1f} GB")
+        if "constants.pkl" in torch._C.PyTorchFileReader(str(file)).get_all_records():  # torch.load would run it
+            raise InputError(f"weights {file}: is a TorchScript program; save its state_dict instead")
+    stream.seek(0)
+    if begin.startswith(BARE_PICKLES):
+        return safe_pickle.load(stream)
+    if not zipped and tarfile.is_tarfile(stream):
+        raise InputError(f"weights {file}: is a tar archive: unpack it")
+    return torch.load(file, map_location="cpu", pickle_module=safe_pickle, weights_only=False, mmap=zipped)
+
+
+def _is_state_dict(content: object) -> bool:
+    return isinstance(content, Mapping) and all(isinstance(value, Tensor) for value in content.values())
+
+
+def _fault_of(tensor: Tensor) -> str:
+    """Return why a tensor is not a dense one of floating-point numbers, "" if it is."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_meta:
+        return "without its numbers (on the meta device)"
+    if tensor.is_quantized or tensor.dtype not in FLOAT_TYPES:
+        return f"of type {str(tensor.dtype).removeprefix('torch.')}"
+    return "" if tensor.layout is torch.strided else "sparse"
+
+
+def _without_parameters(content: object) -> str:
+    """Return what a file without parameters holds instead."""
+    if is_optimizer(content):
+        return (
+            "hold the state of an optimizer, which resumes a training; the network is another file of that training, "
+            "often called model… or ema…"
+        )
+    if isinstance(content, Mapping) and content:
+        return f"hold no parameters but {', '.join(map(str, list(content)[:5]))}"
+    return f"hold no parameters but {'an empty' if content in ([], {}) else 'a'} {type(content).__name__}"

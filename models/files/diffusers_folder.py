@@ -1,0 +1,290 @@
+"""A diffusers folder: which files it holds, and its config files read as one of our configs.
+
+`UNet2DModel.save_pretrained` writes config.json and the weights side by side; a pipeline's has them in unet/, and
+scheduler_config.json in scheduler/. Older pipelines have all of them in one place. A folder of a training run has the
+averaged weights in unet_ema/, and the scheduler in the folder above. A pipeline of latent diffusion also has an
+autoencoder, in vqvae/.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models.files.scheduler_config import (
+    DIFFUSERS_BETA_SCHEDULES,
+    DIFFUSERS_OBJECTIVES,
+    DIFFUSERS_VAR_TYPES,
+    read_scheduler,
+)
+from utils.errors import InputError
+from utils.files import read_json
+
+UNETS = ("unet_ema", "unet")
+AUTOENCODER_FOLDER, AUTOENCODERS = "vqvae", ("VQModel", "AutoencoderKL")
+
+# what a pipeline with these parts does other than drawing from noise alone
+OTHER_PARTS = {
+    "text_encoder": "draws from text",
+    "bert": "draws from text",
+    "tokenizer": "draws from text",
+    "prior": "draws from text",
+    "image_encoder": "draws from another picture",
+    "low_res_scheduler": "enlarges a small picture",
+    "movq": "draws in the latents of an autoencoder",
+    "vqvae": "draws in the latents of an autoencoder",
+    "vae": "draws in the latents of an autoencoder",
+    "transformer": "has a transformer for a network",
+}
+# supported pipelines, and those with an autoencoder
+PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "ConsistencyModelPipeline", "DiffusionPipeline", None)
+LATENT_PIPELINES = ("LDMPipeline", None)
+SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
+CONFIG_FILES = (
+    *("model_index.json", "unet/config.json", "config.json", *SCHEDULERS),
+    f"{AUTOENCODER_FOLDER}/config.json",
+)
+
+# the names of the weights, in the order of preference; an index names the files of sharded ones
+AVERAGED_VARIANTS, PLAIN_VARIANTS, RAW_VARIANTS = (".ema",), ("", ".fp16", ".bf16"), (".non_ema",)
+WEIGHTS = tuple(
+    f"diffusion_pytorch_model{name}"
+    for variant in (*AVERAGED_VARIANTS, *PLAIN_VARIANTS, *RAW_VARIANTS)
+    for name in (
+        f"{variant}.safetensors",
+        f".safetensors.index{variant}.json",
+        f"{variant}.bin",
+        f".bin.index{variant}.json",
+    )
+)
+
+# the files of a training run's folder; each holds a part
+TRAINING_FILES = ("ema_model.pt", "ema.pt", "model.pt")
+
+INDEX = re.compile(r"\.index(\.\w+)?\.json$")  # of sharded weights
+
+
+def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
+    """List the files that hold a checkpoint's parameters.
+
+    Args:
+        path: a file, the index of a sharded checkpoint, a diffusers folder, or a folder of a training run.
+        raw_weights: take the last weights of training rather than their average, where both are there.
+
+    Raises:
+        InputError: a folder without weights, or an index that cannot be read or names a file that is not there.
+    """
+    if path.name == "ema.pt" and (path.parent / "model.pt").is_file():  # which names its tensors
+        return [path, path.parent / "model.pt"]
+    if path.is_dir():
+        if training := [path / name for name in TRAINING_FILES if (path / name).is_file()]:
+            return training
+        path = _weights_in(model_folder(path, raw_weights), raw_weights)
+    if not INDEX.search(path.name):
+        return [path]
+    shards = read_json(path).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise InputError(f"{path}: has no weight_map of parameters to files")
+    files = [path.parent / Path(name).name for name in sorted(set(shards.values()))]  # and nowhere else
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{path}: names the file {file.name}, which is not there")
+    return files
+
+
+def _weights_in(folder: Path, raw_weights: bool) -> Path:
+    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    if raw_weights:
+        found.sort(key=lambda file: (".non_ema." not in file.name, ".ema." in file.name))
+    if found:
+        return found[0]
+    check_pipeline(folder)  # whose weights need not be there
+    if steps := sorted(folder.glob("step*/*.pt")):
+        raise InputError(
+            f"weights {folder}: is a whole training run: choose a checkpoint in it, like {steps[-1].parent}"
+        )
+    others = sorted(file.name for file in folder.glob("*.*") if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
+    there = f"; choose a file there: {', '.join(others[:3])}" if others else ""
+    raise InputError(f"weights {folder}: hold no diffusion_pytorch_model.safetensors nor any of its other forms{there}")
+
+
+def model_folder(folder: Path, raw_weights: bool = False) -> Path:
+    """Return where a diffusers folder keeps its network: unet_ema/ or unet/ if it has one, else the folder itself."""
+    names = ("unet", "unet_ema") if raw_weights else ("unet_ema", "unet")
+    return next((folder / name for name in names if (folder / name).is_dir()), folder)
+
+
+def diffusers_folder(path: Path, raw_weights: bool = False) -> Path | None:
+    """Return the folder that `save_pretrained` wrote, given itself or the weights in it; None if there is none."""
+    folder = path if path.is_dir() else path.parent
+    if not path.is_dir() and not path.name.startswith("diffusion_pytorch_model"):
+        return None
+    is_training = any(folder.glob("*.pt")) or any(folder.glob("step*/*.pt"))
+    return None if is_training and not (model_folder(folder, raw_weights) / "config.json").is_file() else folder
+
+
+def read_network(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
+    """Read the network of a diffusers folder: the arguments of `UNet2DModel`.
+
+    Raises:
+        InputError: no config.json, or not a JSON object, or a network or pipeline of another kind.
+    """
+    check_pipeline(folder)
+    path = model_folder(folder, raw_weights) / "config.json"
+    content = read_json(path)
+    class_name = content.get("_class_name", "UNet2DModel")
+    if class_name not in ("UNet2DModel", "EMAModel"):
+        raise InputError(f"{path}: a network of class {class_name!r} is not supported (only UNet2DModel)")
+    return _constructor_arguments(content)
+
+
+def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
+    """Read what a diffusers folder says about its model and noise schedule, as one of our configs.
+
+    Args:
+        folder: of a pipeline, or of a network with scheduler_config.json beside it, or a checkpoint of a training.
+        raw_weights: as for `weight_files`.
+
+    Returns:
+        The content of a config, with the family's parameters as config.json names them.
+
+    Raises:
+        InputError: a file that is missing or not a JSON object, or settings that are not supported.
+    """
+    params = read_network(folder, raw_weights)
+    size = params.get("sample_size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:  # height and width
+        size = size[0]
+    if not isinstance(size, int):
+        raise InputError(f"{folder}: sample_size in config.json must be one number, for squares, not {size!r}")
+    scheduler = _scheduler_file(folder)
+    content = {
+        "image_size": size,
+        "image_channels": params.get("in_channels", 3),
+        "weights": str(folder),
+        "model": {"dialect": "diffusers", "params": params},
+        "diffusion": read_scheduler(read_json(scheduler), str(scheduler)),
+    }
+    autoencoder = autoencoder_folder(folder)
+    return content | _read_autoencoder(autoencoder, size) if autoencoder else content
+
+
+def _scheduler_file(folder: Path) -> Path:
+    """Find the scheduler's config: in the folder, or, for a checkpoint of a training, in the pipeline above it.
+
+    Raises:
+        InputError: there is none.
+    """
+    places = [folder / name for name in SCHEDULERS]
+    if re.fullmatch(r"checkpoint-\d+", folder.absolute().name) or folder.name in UNETS:
+        places += [folder.absolute().parent / name for name in SCHEDULERS]
+    for path in places:
+        if path.is_file():
+            return path
+    raise InputError(
+        f"weights {folder}: hold no scheduler_config.json, which says what diffusion the network was trained on: copy "
+        "it from the finished pipeline, or give a config"
+    )
+
+
+def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: Mapping[str, Any]) -> None:
+    """Write config.json and scheduler_config.json, the inverse of `read_diffusers_folder`.
+
+    Args:
+        folder: is made if it does not exist.
+        params: the network, as `UNet2DModel`'s config.json names them.
+        diffusion: as a config has it.
+    """
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": diffusion["total_steps"],
+        "beta_schedule": _key_of(diffusion["beta_schedule"], DIFFUSERS_BETA_SCHEDULES),
+        "beta_start": diffusion.get("beta_start", 1e-4),
+        "beta_end": diffusion.get("beta_end", 0.02),
+        "prediction_type": _key_of(diffusion["objective"], DIFFUSERS_OBJECTIVES),
+        "variance_type": _key_of(diffusion["var_type"], DIFFUSERS_VAR_TYPES),
+        "clip_sample": diffusion.get("clip_denoised", True),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (
+        ("config.json", {"_class_name": "UNet2DModel", **params}),
+        ("scheduler_config.json", scheduler),
+    ):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _key_of(value: str, words: Mapping[Any, str]) -> str:
+    """Return diffusers' first word for one of ours."""
+    return next(theirs for theirs, ours in words.items() if ours == value)
+
+
+def pipeline_of(weights: Path) -> Path:
+    """Return the pipeline's folder, given itself, its unet/, or a file in there."""
+    folder = weights.absolute() if weights.is_dir() else weights.absolute().parent
+    return folder.parent if folder.name in UNETS else weights
+
+
+def check_pipeline(folder: Path) -> None:
+    """Check that a pipeline draws images from nothing but noise, with a supported network.
+
+    Raises:
+        InputError: it does not.
+    """
+    pipeline = pipeline_of(folder)
+    index = pipeline / "model_index.json"
+    content = read_json(index) if index.is_file() else {}
+    class_name = content.get("_class_name")
+    for part, what in OTHER_PARTS.items():
+        if part == AUTOENCODER_FOLDER and class_name in LATENT_PIPELINES:
+            continue
+        parts = content.get(part)
+        if (pipeline / part).is_dir() or (isinstance(parts, list) and any(parts)):
+            name = class_name or "pipeline"
+            raise InputError(f"weights {folder}: the {name} {what} ({part}/), which is not supported")
+    if class_name not in (*PIPELINES, *LATENT_PIPELINES):
+        raise InputError(f"{index}: a pipeline of class {class_name!r} is not supported")
+
+
+def autoencoder_folder(weights: Path) -> Path | None:
+    """Return where a pipeline of latent diffusion keeps its autoencoder; None for another pipeline or a single file.
+
+    Args:
+        weights: the pipeline, its unet/, or a file in there.
+
+    Raises:
+        InputError: model_index.json names one that is not there: without it the samples are not images.
+    """
+    pipeline = pipeline_of(weights)
+    if (pipeline / AUTOENCODER_FOLDER).is_dir():
+        return pipeline / AUTOENCODER_FOLDER
+    index = pipeline / "model_index.json"
+    if index.is_file() and AUTOENCODER_FOLDER in read_json(index):
+        check_pipeline(pipeline)
+        raise InputError(f"weights {pipeline}: hold no {AUTOENCODER_FOLDER}/, which model_index.json names")
+    return None
+
+
+def _read_autoencoder(folder: Path, latent_size: int) -> dict[str, Any]:
+    """Read what a folder says about its autoencoder and the images that it makes of such latents, as in a config.
+
+    Raises:
+        InputError: an autoencoder of another class, or its number of levels is not known.
+    """
+    file = folder / "config.json"
+    config = read_json(file)
+    kind, levels = config.get("_class_name"), config.get("block_out_channels")
+    if kind not in AUTOENCODERS:
+        raise InputError(f"{file}: an autoencoder of class {kind!r} is not supported (only {', '.join(AUTOENCODERS)})")
+    if not isinstance(levels, list) or not levels:
+        raise InputError(f"{file}: block_out_channels must be a list of numbers, not {levels!r}")
+    return {
+        "image_size": latent_size * 2 ** (len(levels) - 1),
+        "image_channels": config.get("in_channels", 3),
+        "autoencoder": {"dialect": "diffusers", "params": _constructor_arguments(config)},
+    }
+
+
+def _constructor_arguments(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the constructor's arguments in a config.json, without diffusers' own notes."""
+    return {name: value for name, value in content.items() if not name.startswith("_")}

@@ -1,0 +1,128 @@
+"""What is wrong with weights that do not fit their config: what they are instead, or which parameters to change."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from models.families import TABLES
+from models.families.family import Shapes
+from models.files.config import Architecture
+from utils.errors import InputError
+
+
+def _any_part(*parts: str) -> Callable[[Shapes], bool]:
+    return lambda shapes: any(part in name for name in shapes for part in parts)
+
+
+def _begins(names: Collection[str], *beginnings: str) -> bool:
+    return any(name.startswith(beginnings) for name in names)
+
+
+def _is_old_lucidrains(shapes: Shapes) -> bool:
+    if not {"init_conv.weight", "final_conv.weight", "time_mlp.1.weight"} <= set(shapes):
+        return False
+    return _any_part(".fn.", ".block1.norm.weight")(shapes) or not _any_part(".mem_kv")(shapes)
+
+
+# files of other things than networks that draw images from noise alone, and how their names show it
+FOREIGN: Mapping[str, Callable[[Shapes], bool]] = {
+    "a LoRA, an add-on to another network": _any_part("lora_", ".lora."),
+    "a ControlNet, an add-on to another network": _any_part("controlnet_cond_embedding", "zero_convs."),
+    "a text-to-image network, which draws from a description": _any_part(
+        ".transformer_blocks.", ".attn2.", "cond_stage_model.", "encoder_kv.", "encoder_hid_proj"
+    ),
+    "a transformer; only convolutional networks are supported": _any_part(
+        "adaLN_modulation", "transformer_blocks.", "patch_embed", "x_embedder"
+    ),
+    "a classifier, which judges images and draws none": lambda shapes: (
+        _begins(shapes, "input_blocks.") and not _begins(shapes, "output_blocks.")
+    ),
+    "an upsampler, which needs a smaller image at every step": lambda shapes: (
+        _begins(shapes, "output_blocks.") and tuple(shapes.get("input_blocks.0.0.weight", (0, 0)))[1] == 6
+    ),
+    "an autoencoder; its diffusion network is another file": lambda shapes: (
+        _begins(shapes, "encoder.") and _begins(shapes, "decoder.")
+    ),
+    "a network like denoising-diffusion-pytorch's before version 2.0 of May 2024; only later ones are supported": (
+        _is_old_lucidrains
+    ),
+}
+
+
+def check_family(shapes: Shapes, architecture: Architecture, source: str) -> None:
+    """Check that a file's parameters have the names of the config's family.
+
+    Args:
+        shapes: of the file's tensors, by their names there.
+        architecture: what the config describes.
+        source: where the weights are from.
+
+    Raises:
+        InputError: they are of another family or of none.
+    """
+    check_known(shapes, source, architecture.key)
+    matching = [name for name, family in TABLES[architecture.key].items() if family.matches(shapes)]
+    if architecture.family not in matching:
+        raise InputError(
+            f"weights {source} are of family {matching[0]}, but {architecture.source} says "
+            f"{architecture.key}.dialect: {architecture.family}"
+        )
+
+
+def check_known(shapes: Shapes, source: str, key: str = "model") -> None:
+    """Check that parameters have the names of some family, and are those of a network that draws from noise alone.
+
+    Args:
+        shapes: of the file's tensors, by their names there.
+        source: where the weights are from.
+        key: of the families' table: a network's, or an autoencoder's.
+
+    Raises:
+        InputError: they are not; what they are, if their names show it.
+    """
+    kind = next((kind for kind, fits in FOREIGN.items() if fits(shapes)), None)
+    if key == "model" and kind:
+        raise InputError(f"weights {source}: this is {kind}")
+    families = TABLES[key]
+    if not any(family.matches(shapes) for family in families.values()):
+        names = shorten_list([*map(str, shapes)])
+        raise InputError(f"weights {source}: {names} are not names of any known family ({', '.join(families)})")
+
+
+def wrong_params(shapes: Shapes, architecture: Architecture) -> dict[str, tuple[Any, Any]]:
+    """Return the config's parameters that a file contradicts: the file's value, and the config's.
+
+    Args:
+        shapes: of the file's tensors, by the family's names.
+        architecture: what the config describes.
+    """
+    family = TABLES[architecture.key][architecture.family]
+    try:
+        derived = family.derive(shapes, architecture.params.get("resolution"))
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # not all names are the family's
+        return {}
+    said = family.defaults() | dict(architecture.params)
+    pairs = {name: (value, said.get(name)) for name, value in derived.items()}
+    return {name: pair for name, pair in pairs.items() if not same_value(*pair)}
+
+
+def describe_mismatches(wrong: Mapping[str, tuple[Any, Any]]) -> str:
+    """Say which parameters to change, given what `wrong_params` returned."""
+    texts = {name: [str([*value] if isinstance(value, tuple) else value) for value in wrong[name]] for name in wrong}
+    return "; ".join(f"{name}: the file has {file}, the config says {config}" for name, (file, config) in texts.items())
+
+
+def shorten_list(items: Sequence[str], limit: int = 3) -> str:
+    """Join the first few items, and say how many more there are."""
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
+
+
+def same_value(one: object, other: object) -> bool:
+    """Return whether two values of a parameter mean the same: list or tuple, and resolutions in any order."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(value: object) -> object:
+    if not isinstance(value, (list, tuple)):
+        return value
+    return sorted(value) if all(isinstance(item, int) for item in value) and len(set(value)) == len(value) else [*value]

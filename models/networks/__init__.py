@@ -1,0 +1,1 @@
+"""The networks that checkpoints run in, their autoencoder, and what makes them ready to sample."""

@@ -1,0 +1,270 @@
+"""The UNet that nearly all checkpoints run in.
+
+It is Ho et al.'s DDPM network, Dhariwal & Nichol's ADM, and Song et al.'s DDPM++ and NCSN++. Published families differ
+in a handful of choices (where attention sits, how resolution changes, how the time embedding enters), all of which are
+parameters here; `models/families/` derives them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.networks.layers import (
+    Attention,
+    ClassShift,
+    ConvResample,
+    Direction,
+    FourierEmbedding,
+    InputPyramid,
+    PlainResample,
+    Resample,
+    ResBlock,
+    Style,
+    TimestepEmbedding,
+)
+from models.networks.network import Network
+
+MAX_BLOCKS = 1000  # more than any known network has; a typo in a config is reported rather than built
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution on the way down or up: its blocks, then the change to the next resolution.
+
+    Attention follows every block, none, or the last one.
+    """
+
+    channels: int
+    num_blocks: int
+    attention: bool | Literal["last"] = False
+    resample: Resample | None = None
+
+
+def check_levels(levels: Sequence[Level]) -> None:
+    """Check that levels make a network.
+
+    Raises:
+        ValueError: too many blocks, or a level without any.
+    """
+    if sum(level.num_blocks for level in levels) > MAX_BLOCKS:
+        raise ValueError(f"more than {MAX_BLOCKS} blocks")
+    if min(level.num_blocks for level in levels) < 1:
+        raise ValueError("a level without blocks")
+
+
+class Block(nn.Module):
+    """A residual block and, where the level has it, attention."""
+
+    def __init__(self, res: ResBlock, attn: Attention | None = None) -> None:
+        super().__init__()
+        self.res = res
+        self.attn = attn
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        x = self.res(x, emb)
+        return x if self.attn is None else self.attn(x)
+
+
+class Stage(nn.Module):
+    """The blocks of one level, and its change of resolution.
+
+    Args:
+        level: what it is built for.
+        direction: of the change.
+        in_channels: of each block.
+        num_heads: of the attention, where the style has no `head_channels`.
+        style: what all blocks have in common.
+        pyramid: on the way down, the part of the image that is added after the change.
+    """
+
+    def __init__(
+        self,
+        level: Level,
+        direction: Direction,
+        in_channels: Sequence[int],
+        num_heads: int,
+        style: Style,
+        pyramid: InputPyramid | None = None,
+    ) -> None:
+        super().__init__()
+        blocks = []
+        for number, channels in enumerate(in_channels, start=1):
+            attends = level.attention is True or (level.attention == "last" and number == level.num_blocks)
+            res = ResBlock(channels, level.channels, style)
+            blocks.append(Block(res, Attention(level.channels, num_heads, style) if attends else None))
+        self.blocks = cast(Sequence[Block], nn.ModuleList(blocks))
+        self.resample: nn.Module | None = None
+        if level.resample == "conv":
+            self.resample = ConvResample(level.channels, direction, style.asymmetric_padding)
+        elif level.resample == "residual":
+            self.resample = ResBlock(level.channels, level.channels, style, direction)
+        elif level.resample == "plain":
+            self.resample = PlainResample(direction)
+        self.pyramid = pyramid
+
+
+class UNet(Network):
+    """A time-conditioned UNet with skip connections.
+
+    Args:
+        in_channels: C, of the image.
+        out_channels: C, or 2C with learned variance.
+        down: levels from the full resolution down; the last has no `resample`.
+        up: levels from the lowest resolution up, as many as `down` and one more block in each.
+        stem_channels: width of the first convolution.
+        time_channels: number of sinusoids that encode the timestep.
+        time_cos_first, time_spread: see `TimestepEmbedding`; no spread for the random frequencies of
+            `FourierEmbedding`.
+        emb_channels: width of the embedding; by default four times the sinusoids.
+        mid_attention: attention between the two blocks at the bottom.
+        mid_attention_groups: of the normalisation before it, None for no normalisation.
+        num_heads: attention heads; `num_heads_up` those on the way up, where they differ. Both are ignored where
+            `head_channels`, the width of a head, is given.
+        num_classes: of a class-conditional network, else None.
+        class_shifts_time: the class is added to the sinusoids rather than to the embedding made of them.
+        input_pyramid: the image is passed down beside the blocks, see `InputPyramid`.
+        **style: what all blocks have in common, see `Style`.
+
+    Attributes:
+        in_channels, out_channels: as given.
+        size_multiple: what the height and width of its images must be divisible by.
+        num_classes: as given, 0 for an unconditional network.
+
+    Raises:
+        ValueError: channels that cannot be divided among the heads or the groups, or too many blocks or none.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        down: Sequence[Level],
+        up: Sequence[Level],
+        stem_channels: int,
+        time_channels: int,
+        time_cos_first: bool,
+        time_spread: int | None,
+        emb_channels: int | None = None,
+        mid_attention: bool = True,
+        mid_attention_groups: int | None = 32,
+        num_heads: int = 1,
+        num_heads_up: int | None = None,
+        num_classes: int | None = None,
+        class_shifts_time: bool = False,
+        input_pyramid: bool = False,
+        **style: Any,
+    ) -> None:
+        super().__init__()
+        check_levels([*down, *up])
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.num_classes = num_classes or 0
+        self.size_multiple = 2 ** sum(level.resample is not None for level in down)
+        self.class_shifts_time = class_shifts_time
+
+        emb_channels = emb_channels or 4 * time_channels
+        parts = Style(emb_channels=emb_channels, **style)
+        if time_spread is None:
+            self.time_embed: TimestepEmbedding = FourierEmbedding(time_channels, emb_channels)
+        else:
+            self.time_embed = TimestepEmbedding(time_channels, emb_channels, time_cos_first, time_spread)
+        self.class_embed: nn.Module | None = None
+        if num_classes and class_shifts_time:
+            self.class_embed = ClassShift(num_classes, time_channels)
+        elif num_classes:
+            # not drawn at random, for which the meta device would import torch's compiler, which takes seconds
+            self.class_embed = nn.Embedding.from_pretrained(torch.zeros(num_classes, emb_channels), freeze=False)
+        self.conv_in = nn.Conv2d(in_channels, stem_channels, 3, padding=1)
+        self.down, skips = _stages_down(down, stem_channels, num_heads, parts, in_channels if input_pyramid else None)
+        lowest, middle = down[-1].channels, None
+        if mid_attention:
+            groups = mid_attention_groups
+            norm = nn.GroupNorm(groups, lowest, parts.norm_eps) if groups else nn.Identity()
+            middle = Attention(lowest, num_heads, parts, norm)
+        mid = [Block(ResBlock(lowest, lowest, parts), middle), Block(ResBlock(lowest, lowest, parts))]
+        self.mid = cast(Sequence[Block], nn.ModuleList(mid))
+        self.up = _stages_up(up, lowest, skips, num_heads_up or num_heads, parts)
+        self.norm_out = parts.norm(up[-1].channels)
+        self.conv_out = nn.Conv2d(up[-1].channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor, class_id: Tensor | None = None) -> Tensor:
+        """Predict what the network was trained for.
+
+        Args:
+            x: [B, C, H, W] in about [-1, 1]; H and W divisible by `size_multiple`.
+            t: [B], the timestep values passed to the network.
+            class_id: int64 [B], for a class-conditional network.
+
+        Returns:
+            [B, out_channels, H, W].
+        """
+        x = x.to(self.conv_in.weight.dtype)
+        if self.class_embed is None:
+            emb = self.time_embed(t)
+        elif self.class_shifts_time:
+            emb = self.time_embed(t, self.class_embed(class_id))
+        else:
+            emb = self.time_embed(t) + self.class_embed(class_id)
+        emb = F.silu(emb)
+        image, x = x, self.conv_in(x)
+        skips = [x]
+        for stage in self.down:
+            for block in stage.blocks:
+                x = block(x, emb)
+                skips.append(x)
+            if stage.resample is not None:
+                x = stage.resample(x, emb)
+                if stage.pyramid is not None:
+                    x = image = stage.pyramid(image, x)
+                skips.append(x)
+        for block in self.mid:
+            x = block(x, emb)
+        for stage in self.up:
+            for block in stage.blocks:
+                x = block(torch.cat([x, skips.pop()], dim=1), emb)
+            if stage.resample is not None:
+                x = stage.resample(x, emb)
+        return self.conv_out(F.silu(self.norm_out(x), inplace=True))
+
+
+def _stages_down(
+    levels: Sequence[Level], channels: int, num_heads: int, style: Style, image_channels: int | None
+) -> tuple[Sequence[Stage], list[int]]:
+    """Build the stages from the full resolution down.
+
+    Args:
+        levels: what they are built for.
+        channels: the input channels of the first.
+        num_heads, style: see `Stage`.
+        image_channels: those of the image where it is passed down beside the stages, else None.
+
+    Returns:
+        The stages, and the channels that the way down leaves for the way up: of the stem, each block, each change of
+        resolution.
+    """
+    stages, skips = [], [channels]
+    for level in levels:
+        pyramid = None
+        if image_channels is not None and level.resample is not None:
+            pyramid = InputPyramid(image_channels, level.channels, style)
+            image_channels = level.channels
+        inputs = [channels, *[level.channels] * (level.num_blocks - 1)]
+        stages.append(Stage(level, "down", inputs, num_heads, style, pyramid))
+        skips += [level.channels] * (level.num_blocks + (level.resample is not None))
+        channels = level.channels
+    return cast(Sequence[Stage], nn.ModuleList(stages)), skips
+
+
+def _stages_up(
+    levels: Sequence[Level], channels: int, skips: list[int], num_heads: int, style: Style
+) -> Sequence[Stage]:
+    """Build the stages from the lowest resolution up, whose blocks use up `skips` from the last to the first."""
+    stages = []
+    for level in levels:
+        inputs = [channels, *[level.channels] * (level.num_blocks - 1)]
+        stages.append(Stage(level, "up", [own + skips.pop() for own in inputs], num_heads, style))
+        channels = level.channels
+    return cast(Sequence[Stage], nn.ModuleList(stages))
