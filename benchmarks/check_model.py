@@ -19,7 +19,7 @@ from models.files.checkpoint import config_for, open_checkpoint
 from models.files.config import Config
 from utils.files import PROJECT
 from utils.images import read_reference
-from utils.run.check import MOST_PICTURES, Checker
+from utils.run.check import MAX_PICTURES, Checker
 from utils.run.references import find_references
 
 WEIGHTS = PROJECT / "weights" / "openpeeps64"
@@ -47,17 +47,17 @@ def wrong_config(name: str) -> Config:
 
 def named(name: str, pictures: Tensor) -> tuple[str, float]:
     """Return what the check names as clearly better ("" if nothing), and its loss over that of the config as it is."""
-    _, comparisons = Checker(WEIGHTS, False, None, pictures, torch.device("cpu")).compare(wrong_config(name))
+    _, comparisons = Checker(open_checkpoint(WEIGHTS), None, pictures, torch.device("cpu")).compare(wrong_config(name))
     best = comparisons[0]
-    return (best.name() if best.is_clearly_better else ""), best.ratio
+    return (best.name if best.is_clearly_better else ""), best.ratio
 
 
 def main() -> None:
     demo, _ = find_references(PROJECT / "assets" / "references")
     sets = {
-        "pictures of its domain": load_held_out()[:MOST_PICTURES],
+        "pictures of its domain": load_held_out()[:MAX_PICTURES],
         "demo references": torch.stack(
-            [read_reference(each.path, 64, 3) for each in demo[:: len(demo) // MOST_PICTURES]]
+            [read_reference(each.path, 64, 3) for each in demo[:: len(demo) // MAX_PICTURES]]
         ),
     }
     for title, pictures in sets.items():

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from utils.run.batch import sample_batch
 
 from diffusions import Guide, Sampler
 from diffusions.process import Denoiser
 from utils.noise import SampleNoise
+from utils.run.job import sample_batch
 
 SEED = 2022
 BATCH = 16

@@ -70,7 +70,7 @@ def write_page(folder: Path, n_samples: int) -> Path:
             }
         ],
         "folder": "index_files",
-        "pictures": dict.fromkeys(folders, [(0, count)]),
+        "pictures": {folder: [(0, count)] for folder in folders},
         "film": None,
         "about": "noise",
         "settings": [],

@@ -14,23 +14,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from utils.run.resolve import resolve
 
 from benchmarks.workers import machine, print_table, print_target
 from utils.files import PROJECT
 from utils.images import save_png
+from utils.run.arguments import parse_args
 from utils.run.plan import make_plan
+from utils.run.settings import resolve
 
 SCRIPT = [sys.executable, str(PROJECT / "sample_ilvr.py"), "--respace_steps", "1"]
 FINISH = """
-import sys, sample_ilvr
+import sys
 from benchmarks.planning import finish
-finish(vars(sample_ilvr.parse_args(sys.argv[1:])))
+finish(sys.argv[1:])
 """
 SECONDS, MEGABYTES, TO_END, TO_RESUME = 20, 500, 3, 4  # asked for
 
@@ -99,13 +100,14 @@ def interrupt(folder: Path, samples: int) -> Used:
     return end_of(process, start)
 
 
-def finish(args: Mapping[str, Any]) -> None:
+def finish(argv: Sequence[str]) -> None:
     """Write finished images, of noise, where the command with these arguments would."""
-    done = make_plan(resolve(args), 1)
-    done.settings.save_dir.mkdir()
+    settings, checkpoint = resolve(parse_args(argv))
+    outputs = make_plan(settings, checkpoint, 1).outputs
+    settings.save_dir.mkdir()
     rng = np.random.default_rng(0)
-    for sample in done.settings.samples:
-        save_png(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), done.path(sample), done.text(sample))
+    for sample in settings.samples:
+        save_png(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), outputs.path(sample), outputs.text(sample))
 
 
 if __name__ == "__main__":

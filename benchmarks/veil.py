@@ -3,13 +3,11 @@
     python -m benchmarks.veil
 
 RMS of φ_N(y_0 - x̂0) in grey levels, halfway of 20 DDPM steps that are all refined by the paper's method: quantiles over
-48 held-out portraits, and over 108 foreign references. A run advises a range above `utils.run.veil.VEILED`.
+48 held-out portraits, and over 108 foreign references. A run advises a range above `utils.run.sampling.VEILED`.
 """
 
 import torch
 from torch import Tensor
-from utils.run.batch import sample_batch
-from utils.run.veil import VEILED, clear_timestep, veil
 
 from benchmarks.draw import BATCH, SEED
 from benchmarks.foreign import load_foreign
@@ -17,6 +15,8 @@ from benchmarks.held_out import REAL, load_held_out
 from benchmarks.networks import WEIGHTS
 from diffusions import DDPM, ILVR
 from models import Model, load_model
+from utils.run.job import sample_batch
+from utils.run.sampling import VEILED, clear_timestep, veil
 
 STEPS = 20
 PORTRAITS = 48

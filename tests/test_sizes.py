@@ -14,6 +14,7 @@ from models import load_model
 from tests.commands import PROJECT, launch, read_images, run_here
 from utils.errors import InputError
 from utils.images import read_reference
+from utils.run import figures
 from utils.run.sizes import canvas_of, crop
 
 STEPS = ("--respace_steps", 4, "--downsample_factor", 4)
@@ -73,8 +74,8 @@ def test_what_is_lost_of_a_run_is_made_again(tmp_path, tiny):
 
 
 def test_what_shows_the_images_has_their_shapes(tmp_path, tiny, monkeypatch):
-    drawn, make_grid = [], grid.make_labelled_grid
-    monkeypatch.setattr(grid, "make_labelled_grid", lambda *args: drawn.append(args) or make_grid(*args))
+    drawn, make_grid = [], figures.make_labelled_grid
+    monkeypatch.setattr(figures, "make_labelled_grid", lambda *args: drawn.append(args) or make_grid(*args))
     images = run(*tiny, "--keep_aspect", "--upscale", 2, "--save_dir", tmp_path / "out", "--progress_grid", 2)
     for name, (height, width) in shapes(images).items():
         for folder in ("index_files", "index_files/N8"):

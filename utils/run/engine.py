@@ -1,7 +1,7 @@
 """One run: arguments → settings → plan → every process its share of the samples → grid and page."""
 
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -44,11 +44,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
             processes.agree(lambda: check_model(*resolve(args), processes.device))
             return
         keep_freed_memory()
-        plan, checkpoint = processes.each(
-            lambda: _prepare(args, lock, processes.count) if processes.is_main else (None, None)
-        )
-        plan = processes.broadcast(plan)
-        job = processes.each(lambda: make_job(plan, checkpoint, processes))
+        prepared = processes.each(lambda: _prepare(args, lock, processes.count) if processes.is_main else None)
+        plan: Plan = processes.broadcast(prepared and prepared[0])
+        job = processes.each(lambda: make_job(plan, prepared and prepared[1], processes))
         for note in plan.notes:
             processes.print(one_line(note))
         if plan.settings.dry_run:
@@ -72,7 +70,7 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
             raise
 
 
-def _check_same(given: list[Mapping[str, Any]]) -> None:
+def _check_same(given: Sequence[Mapping[str, Any]]) -> None:
     """Raise InputError if a process was started with other arguments than the main one."""
     for rank, its in enumerate(given):
         if its != given[0]:

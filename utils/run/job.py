@@ -9,7 +9,18 @@ from torch import Tensor
 
 from diffusions import GUIDES, Guide, Overview, Sampler, Step, make_sampler, noised_start
 from diffusions.process import Denoiser
-from models import Checkpoint, Compiled, Model, Tiles, advise, choose_class, load_model, make_ready, open_checkpoint
+from models import (
+    Checkpoint,
+    Compiled,
+    Model,
+    Network,
+    Tiles,
+    advise,
+    choose_class,
+    load_model,
+    make_ready,
+    open_checkpoint,
+)
 from models.networks.tiles import WHOLE
 from utils.batching import is_out_of_memory
 from utils.errors import InputError, RunError
@@ -83,7 +94,7 @@ def make_job(plan: Plan, checkpoint: Checkpoint | None, processes: Processes) ->
     call: Denoiser = network
     if settings.compile and not settings.dry_run:
         start = time.perf_counter()
-        call = _compile(call, model, sampler, plan, device)
+        call = _compile(network, model, sampler, plan, device)
         processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
     if settings.is_larger:
         size = model.latent_shape[1]
@@ -97,7 +108,7 @@ def check_latents(model: Model, settings: Settings) -> None:
     Raises:
         InputError: an autoencoder that the config does not describe, or a factor below the autoencoder's own.
     """
-    if model.undescribed:
+    if model.autoencoder_not_configured:
         raise InputError(
             f"weights {settings.weights} contain an autoencoder, which {settings.config.source} does not describe: add "
             "autoencoder, with dialect and params, as configs/ldm_*.yaml have it"
@@ -109,7 +120,7 @@ def check_latents(model: Model, settings: Settings) -> None:
         )
 
 
-def _compile(network: Denoiser, model: Model, sampler: Sampler, plan: Plan, device: torch.device) -> Denoiser:
+def _compile(network: Network, model: Model, sampler: Sampler, plan: Plan, device: torch.device) -> Denoiser:
     """Compile the network for the largest of the run's micro-batches; for larger images, of windows.
 
     Raises:

@@ -121,8 +121,8 @@ class Plan:
         unfinished = [self.settings.samples[index] for index in outputs.existing() if self.todo[index]]
         try:
             remove_leftovers([folder / name for name in output_folders(self.settings)], outputs.writes)
-            for image in (*unfinished, *self.previews):
-                outputs.path(image).unlink(missing_ok=True)
+            for path in (*map(outputs.path, unfinished), *map(outputs.path, self.previews)):
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
         outputs.write_record(self.num_processes)

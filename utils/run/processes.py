@@ -65,7 +65,7 @@ class Processes:
                     dist.send_object_list([value], dst=0, group=self._group)
         return self.broadcast(values)
 
-    def broadcast(self, value: T) -> T:
+    def broadcast(self, value: Any) -> Any:
         """Return what the main process gave here."""
         box = [value]
         if self.count > 1:
@@ -89,7 +89,7 @@ class Processes:
 
     def agree(self, make: Callable[[], T]) -> T:
         """Return what `make` returns in the main process, in every process."""
-        return self.broadcast(self.each(lambda: make() if self.is_main else None))  # type: ignore[return-value]
+        return self.broadcast(self.each(lambda: make() if self.is_main else None))
 
     def _meet(self) -> None:
         """Wait until every process has come; what torch does next would wait without naming the missing one."""
