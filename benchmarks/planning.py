@@ -103,11 +103,11 @@ def interrupt(folder: Path, samples: int) -> Used:
 def finish(argv: Sequence[str]) -> None:
     """Write finished images, of noise, where the command with these arguments would."""
     settings, checkpoint = resolve(parse_args(argv))
-    outputs = make_plan(settings, checkpoint, 1).outputs
+    plan = make_plan(settings, checkpoint, 1)
     settings.save_dir.mkdir()
     rng = np.random.default_rng(0)
-    for sample in settings.samples:
-        save_png(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), outputs.path(sample), outputs.text(sample))
+    for sample in plan.samples:
+        save_png(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), plan.outputs.path(sample), plan.outputs.text(sample))
 
 
 if __name__ == "__main__":

@@ -9,16 +9,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from benchmarks.launches import launcher
 from tests.commands import ENTRY, ENVIRONMENT, PROJECT, read_images, run_here
-from utils.errors import InputError
 from utils.files import make_save_dir, remove_leftovers, write_atomically
-from utils.run.folder_lock import FolderLock
+from utils.run.folder_lock import take_lock
 
 pytestmark = pytest.mark.slow
 
@@ -86,11 +84,9 @@ def flock_of_nfs(file: int, operation: int) -> None:
 
 def test_the_lock_holds_on_nfs(tmp_path, monkeypatch):
     locked = []
-    monkeypatch.setattr(fcntl, "flock", lambda *args: locked.append(flock_of_nfs(*args)))
-    with closing(FolderLock()) as lock:
-        lock.take(tmp_path)
-        lock.share(tmp_path)
-    assert len(locked) == 2
+    monkeypatch.setattr(fcntl, "flock", lambda file, *args: locked.append(flock_of_nfs(file.fileno(), *args)))
+    take_lock(tmp_path).close()
+    assert len(locked) == 1
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EBADF, errno.ESTALE])
@@ -99,24 +95,8 @@ def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, cod
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with closing(FolderLock()) as lock, closing(FolderLock()) as other:
-        lock.take(tmp_path)
-        lock.share(tmp_path)
-        other.share(tmp_path)
-
-
-def test_the_lock_keeps_a_second_run_out_until_the_last_process_has_ended(tmp_path):
-    with closing(FolderLock()) as second:
-        with closing(FolderLock()) as worker:
-            with closing(FolderLock()) as main:
-                main.take(tmp_path)
-                with pytest.raises(InputError, match="another run has started to write to it"):
-                    worker.share(tmp_path)
-                main.share(tmp_path)
-                worker.share(tmp_path)
-            with pytest.raises(InputError, match="another run is writing to it; wait for it or stop it"):
-                second.take(tmp_path)
-        second.take(tmp_path)
+    with take_lock(tmp_path), take_lock(tmp_path):
+        pass
 
 
 def test_two_machines_and_a_file_system_without_locks(tmp_path, job):

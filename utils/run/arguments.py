@@ -80,7 +80,7 @@ def check_bounds(value: Any, low: float | None, high: float | None, where: str) 
 
 MODEL, REFERENCES, BINDING = "model", "references", "what binds"
 IMAGES, SAMPLING, RUNNING = "images", "sampling", "running"
-RESPACINGS = ("uniform", "uniform-leading", "uniform-trailing", "uniform-linspace", "quad")
+RESPACINGS: tuple[str, ...] = ("uniform", "uniform-leading", "uniform-trailing", "uniform-linspace", "quad")
 RESPACINGS += ("diffusers-leading", "diffusers-leading-1", "diffusers-trailing", "diffusers-linspace")
 
 ARGUMENTS = {

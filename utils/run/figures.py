@@ -13,10 +13,10 @@ from utils.files import write_atomically
 from utils.images import make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
 from utils.run.job import Job
 from utils.run.outputs import FIGURE_EXIF, FILM, Preview, signed
+from utils.run.plan import Plan
 from utils.run.references import Reference
 from utils.run.samples import Sample
 from utils.run.sampling import sample
-from utils.run.settings import Settings
 from utils.run.sizes import crop
 
 GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
@@ -25,7 +25,7 @@ ANIMATION_FRAMES, STRIP_FRAMES = 50, 10
 FRAME_MS, LAST_FRAME_MS = 80, 2000
 
 
-def draw_grid(settings: Settings) -> np.ndarray:
+def draw_grid(plan: Plan) -> np.ndarray:
     """Draw one row per reference: the reference, what of it binds, its samples; of a sweep its samples per binding.
 
     All the run's images must be there, and the previews of its references.
@@ -35,11 +35,11 @@ def draw_grid(settings: Settings) -> np.ndarray:
     """
 
     def read(image: Sample | Preview) -> np.ndarray:
-        with Image.fromarray(read_pixels(settings.save_dir / image.file_name)) as picture:
+        with Image.fromarray(read_pixels(plan.outputs.path(image))) as picture:
             picture.thumbnail((MAX_CELL, MAX_CELL))
             return np.asarray(picture)
 
-    samples, bindings = settings.samples, settings.bindings
+    settings, samples, bindings = plan.settings, plan.samples, plan.settings.bindings
     references = [first.reference for first in samples.variations(bindings[0], 1)]
     shown: dict[Reference, list[np.ndarray | None]]
     shown = {reference: [read(Preview(reference))] for reference in references[:GRID_ROWS]}
@@ -71,7 +71,7 @@ def draw_progress(job: Job, shown: Sample) -> None:
         RunError: its reference has been replaced, or a file cannot be written.
     """
     settings = job.plan.settings
-    shape = settings.shape_of(shown.reference)
+    shape = settings.shapes[shown.reference.name]
     progress = Progress(settings.walk_steps, lambda latents: crop(job.model.decode(latents), shape))
     reference = job.plan.read(shown.reference)
     sample(job, [shown], [reference], lambda step: progress.add(step.sample[0], step.pred_x0[0]))

@@ -65,8 +65,8 @@ def make_job(plan: Plan, checkpoint: Checkpoint | None, processes: Processes) ->
     """
     settings, device = plan.settings, processes.device
     if settings.is_larger:
-        batch = min(settings.micro_batch, len(settings.samples))
-        canvases = map(settings.canvas, settings.all_shapes)
+        batch = min(settings.micro_batch, len(plan.samples))
+        canvases = map(settings.canvas, settings.shapes.values())
         processes.print(check_memory(canvases, batch, settings.config.image_channels, device))
     model = load_model(checkpoint or open_checkpoint(settings.weights, settings.raw_weights), settings.config)
     for note in model.notes:
@@ -128,7 +128,7 @@ def _compile(network: Network, model: Model, sampler: Sampler, plan: Plan, devic
             whole ones.
     """
     settings, (channels, *window) = plan.settings, model.latent_shape
-    batch = largest_batch(settings.samples, settings.micro_batch, plan.num_processes)
+    batch = largest_batch(plan.samples, settings.micro_batch, plan.num_processes)
     shape = [side // model.factor for side in settings.image_size]
     if settings.is_larger:
         batch, shape = settings.micro_batch, window

@@ -19,7 +19,7 @@ from utils.errors import InputError, one_line
 from utils.files import MAX_YAML_BYTES, check_replaceable, open_regular, parse_yaml, write_atomically
 from utils.images import PngText, read_png_text
 from utils.run.references import Reference
-from utils.run.samples import Sample
+from utils.run.samples import Sample, Samples
 from utils.run.settings import Settings
 
 SOFTWARE = "ILVR sampler"
@@ -41,26 +41,16 @@ class Preview:
     reference: Reference
     downsample_factor: float | None = None
 
-    @property
-    def file_name(self) -> str:
-        """Its path in save_dir."""
-        folder = PREVIEWS if self.downsample_factor is None else binds_folder(self.downsample_factor)
-        return f"{folder}/{self.reference.name}.png"
-
 
 def binds_folder(downsample_factor: float) -> str:
     """Return the folder of the previews of what binds at a factor."""
     return f"{PREVIEWS}/N{downsample_factor!r}".removesuffix(".0")
 
 
-def preview_folders(settings: Settings) -> list[str]:
-    """Return all folders of a run's previews, the references' own first."""
-    return [PREVIEWS, *map(binds_folder, settings.downsample_factor)]
-
-
 def output_folders(settings: Settings) -> list[str]:
-    """Return all folders that a run writes to, relative to save_dir."""
-    return list(dict.fromkeys(["", *(binding.folder for binding in settings.bindings), *preview_folders(settings)]))
+    """Return all folders that a run writes to, relative to save_dir; those of previews are last."""
+    previews = [PREVIEWS, *map(binds_folder, settings.downsample_factor)]
+    return list(dict.fromkeys(["", *(binding.folder for binding in settings.bindings), *previews]))
 
 
 @dataclass(frozen=True)
@@ -69,11 +59,13 @@ class Outputs:
 
     Attributes:
         settings: the run's.
+        samples: the run's.
         weights_sha256: of the checkpoint.
         reference_sha256s: of each reference's content, by its name.
     """
 
     settings: Settings
+    samples: Samples
     weights_sha256: str
     reference_sha256s: Mapping[str, str]
 
@@ -84,7 +76,11 @@ class Outputs:
 
     def path(self, image: Sample | Preview) -> Path:
         """Return where a sample or a preview is written."""
-        return self.settings.save_dir / image.file_name
+        name = image.reference.name
+        if isinstance(image, Sample):
+            return self.settings.save_dir / image.binding.folder / f"{name}_{image.variation}.png"
+        folder = PREVIEWS if image.downsample_factor is None else binds_folder(image.downsample_factor)
+        return self.settings.save_dir / folder / f"{name}.png"
 
     def text(self, image: Sample | Preview) -> dict[str, str]:
         """Return the text chunks of an image: what it depends on, nothing that it does not, and their fingerprint."""
@@ -99,7 +95,7 @@ class Outputs:
         else:
             values |= {**self.record, "downsample_factor": image.downsample_factor, "range_t": None}
         if self.settings.keep_aspect:
-            values["shape"] = self.settings.shape_of(reference)
+            values["shape"] = self.settings.shapes[reference.name]
         return signed({name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()})
 
     def existing(self) -> list[int]:
@@ -113,7 +109,7 @@ class Outputs:
         for binding in settings.bindings:
             folder = settings.save_dir / binding.folder
             try:
-                found.update(settings.samples.find(binding, name) for name in os.listdir(folder))
+                found.update(self.samples.find(binding, name) for name in os.listdir(folder))
             except FileNotFoundError:  # a dry run makes none
                 continue
             except OSError as error:
@@ -158,10 +154,10 @@ class Outputs:
         settings = self.settings
         if path.name in ("run.yaml", "index.html") or path in self.figures():
             return True
-        if path.parent in [settings.save_dir / folder for folder in preview_folders(settings)]:
+        if path.parent in [settings.save_dir / PREVIEWS, *(settings.save_dir / PREVIEWS).glob("N*")]:
             return path.suffix == ".png"
         bindings = [binding for binding in settings.bindings if settings.save_dir / binding.folder == path.parent]
-        return any(settings.samples.find(binding, path.name) is not None for binding in bindings)
+        return any(self.samples.find(binding, path.name) is not None for binding in bindings)
 
     def check(self) -> None:
         """Raise if the run would replace a file of somebody else, or mix its images with those of other settings.
@@ -225,8 +221,8 @@ class Outputs:
             **self.record,
             "micro_batch": settings.micro_batch,
             "compile": settings.compile,
-            "allow_truncated": settings.allow_truncated,
-            "max_megapixels": settings.max_megapixels,
+            "allow_truncated": settings.limits.allow_truncated,
+            "max_megapixels": settings.limits.max_megapixels,
             "num_processes": num_processes,
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             "references": {reference.name: one_line(reference.path) for reference in settings.references},

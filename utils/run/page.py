@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from utils.errors import RunError, one_line
 from utils.files import write_atomically
-from utils.run.outputs import FILM, PREVIEWS, binds_folder, output_folders, preview_folders
+from utils.run.outputs import FILM, PREVIEWS, binds_folder, output_folders
 from utils.run.plan import Plan
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -82,7 +82,7 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
         numbers; folder: of the references' previews; pictures: per folder of previews, the indices of the references
         it has, as spans; film: the number of the sample that has an animation; and words.
     """
-    settings, samples = plan.settings, plan.settings.samples
+    settings, samples = plan.settings, plan.samples
     files = dict.fromkeys(output_folders(settings), frozenset[str]())
     for folder in files:
         with suppress(FileNotFoundError):
@@ -106,7 +106,7 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
                 "film": f"{FILM}.webp" in files[binding.folder],
             }
         )
-    heights, widths = zip(*settings.all_shapes, strict=True)
+    heights, widths = zip(*settings.shapes.values(), strict=True)
     return {
         "size": (max(heights), max(widths)),
         "references": references,
@@ -116,7 +116,8 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
         "folder": PREVIEWS,
         "pictures": {
             folder: spans(i for i, each in enumerate(references) if each and f"{each['name']}.png" in files[folder])
-            for folder in preview_folders(settings)
+            for folder in files
+            if folder.startswith(PREVIEWS)
         },
         "film": None if running else settings.progress_grid,  # until then, it may be of an earlier run
         **_words(plan),

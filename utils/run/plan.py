@@ -14,7 +14,7 @@ from utils.files import remove_leftovers
 from utils.images import read_reference
 from utils.run.outputs import Outputs, Preview, output_folders
 from utils.run.references import THREADS, Reference, examine
-from utils.run.samples import Sample, make_batches
+from utils.run.samples import Sample, Samples, make_batches
 from utils.run.settings import Settings
 from utils.run.sizes import own_shape
 
@@ -27,34 +27,34 @@ class Plan:
     """What a run is about to do. The main process makes it, and every process works by it.
 
     Attributes:
-        outputs: the run's files, and with them its settings, without the references that cannot be read.
+        settings: the run's, without the references that cannot be read.
+        samples: the run's.
+        outputs: the run's files.
         notes: what there is to say of the references, one line each.
         num_processes: the processes that share the work.
         todo: [N] bool, of each sample, by its index, whether it is not finished.
         previews: those that are not finished.
     """
 
+    settings: Settings
+    samples: Samples
     outputs: Outputs
     notes: tuple[str, ...]
     num_processes: int
     todo: np.ndarray
     previews: frozenset[Preview] = frozenset()
 
-    @property
-    def settings(self) -> Settings:
-        """The run's settings."""
-        return self.outputs.settings
-
     @cached_property
     def batches(self) -> list[np.ndarray]:
         """The batches with something left to do, see `make_batches`; process r makes every `num_processes`th."""
         settings = self.settings
-        shapes = np.array([settings.all_shapes.index(settings.shape_of(each)) for each in settings.references])
-        return make_batches(settings.samples, self.todo, settings.micro_batch, self.num_processes, shapes)
+        numbers = {shape: number for number, shape in enumerate(sorted(set(settings.shapes.values())))}
+        shapes = np.array([numbers[settings.shapes[each.name]] for each in settings.references])
+        return make_batches(self.samples, self.todo, settings.micro_batch, self.num_processes, shapes)
 
     def is_todo(self, sample: Sample) -> bool:
         """Return whether a sample is not finished."""
-        return bool(self.todo[self.settings.samples.position(sample)])
+        return bool(self.todo[self.samples.position(sample)])
 
     def read(self, reference: Reference) -> Tensor:
         """Read a reference as it was when the plan was made, on the canvas of its images: [C, H, W] in [-1, 1].
@@ -63,7 +63,7 @@ class Plan:
             RunError: it has been replaced since then, or can no longer be read.
         """
         settings, sha256 = self.settings, self.outputs.reference_sha256s[reference.name]
-        shape, channels = settings.shape_of(reference), settings.config.image_channels
+        shape, channels = settings.shapes[reference.name], settings.config.image_channels
         try:
             return read_reference(reference.path, shape, channels, settings.limits, sha256, settings.canvas(shape))
         except InputError as error:
@@ -71,7 +71,7 @@ class Plan:
 
     def left(self) -> int:
         """Return how many samples have no file, whichever process is to make them."""
-        return len(self.settings.samples) - len(self.outputs.existing())
+        return len(self.samples) - len(self.outputs.existing())
 
     def is_complete(self) -> bool:
         """Return whether every sample has its file.
@@ -79,14 +79,13 @@ class Plan:
         A network file system may show an old list of a folder for a while, but asks its server for a name that it has
         not met: what the list lacks is looked for by name, up to the first that is missing.
         """
-        samples = self.settings.samples
-        missing = np.ones(len(samples), dtype=bool)
+        missing = np.ones(len(self.samples), dtype=bool)
         missing[self.outputs.existing()] = False
-        return all(os.path.lexists(self.outputs.path(samples[i])) for i in np.flatnonzero(missing).tolist())
+        return all(os.path.lexists(self.outputs.path(self.samples[i])) for i in np.flatnonzero(missing).tolist())
 
     def progress(self) -> str:
         """Return how far the run has come, and what to do about the rest."""
-        total, left = len(self.settings.samples), self.left()
+        total, left = len(self.samples), self.left()
         if not left:
             return f"all {total} images are done; run the same command again to draw the grid"
         return f"{total - left} of {total} images are done; run the same command again to finish"
@@ -94,9 +93,9 @@ class Plan:
     def summary(self) -> str:
         """Return what the run would do, in lines."""
         settings = self.settings
-        images, left = len(settings.samples), int(self.todo.sum())
-        sizes = [f"{height}×{width}" for height, width in settings.all_shapes]
-        named = [settings.samples[i] for i in np.flatnonzero(self.todo)[:MAX_NAMED].tolist()]
+        images, left = len(self.samples), int(self.todo.sum())
+        sizes = [f"{height}×{width}" for height, width in sorted(set(settings.shapes.values()))]
+        named = [self.samples[i] for i in np.flatnonzero(self.todo)[:MAX_NAMED].tolist()]
         return "\n".join(
             [
                 f"samples      {images}, of which {images - left} are finished",
@@ -118,7 +117,7 @@ class Plan:
             RunError: the folder cannot be written to.
         """
         outputs, folder = self.outputs, self.settings.save_dir
-        unfinished = [self.settings.samples[index] for index in outputs.existing() if self.todo[index]]
+        unfinished = [self.samples[index] for index in outputs.existing() if self.todo[index]]
         try:
             remove_leftovers([folder / name for name in output_folders(self.settings)], outputs.writes)
             for path in (*map(outputs.path, unfinished), *map(outputs.path, self.previews)):
@@ -144,22 +143,24 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     if found.faults and not settings.skip_bad_inputs:
         raise InputError(*found.faults.values())
     settings = replace(settings, skipped={**settings.skipped, **found.faults})
-    if not settings.samples:
+    samples = Samples(settings.references, settings.skipped, settings.n_samples, settings.bindings)
+    if not samples:
         raise InputError(*found.faults.values(), "no sample has a reference that can be read")
     shown = settings.progress_grid
     if shown is not None and settings.references[shown % len(settings.references)].name in settings.skipped:
         raise InputError(f"--progress_grid {shown}: the reference of sample {shown} is skipped; choose another sample")
+    shapes = {reference.name: settings.image_size for reference in settings.references}
     if settings.keep_aspect:
         short, multiple = settings.image_size[0], settings.size_multiple
-        shapes = {name: own_shape(shape, short, multiple) for name, shape in found.shapes.items()}
-        settings = replace(settings, shapes=shapes)
+        shapes |= {name: own_shape(shape, short, multiple) for name, shape in found.shapes.items()}
+    settings = replace(settings, shapes=shapes)
     notes = [*settings.input_notes, *found.notes]
     if settings.walk_steps in settings.range_t and settings.walk_steps == settings.diffusion["respace_steps"]:
         notes.append(f"--range_t {settings.walk_steps} leaves every step unrefined: its images follow no reference")
 
-    outputs = Outputs(settings, checkpoint.sha256(), found.sha256s)
+    outputs = Outputs(settings, samples, checkpoint.sha256(), found.sha256s)
     outputs.check()
-    samples, existing = settings.samples, outputs.existing()
+    existing = outputs.existing()
     todo = np.ones(len(samples), dtype=bool)
     firsts = samples.variations(settings.bindings[0], 1)
     previews = [Preview(first.reference, n) for first in firsts for n in (None, *settings.downsample_factor)]
@@ -169,4 +170,4 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
             todo[here] = [not finished for finished in pool.map(lambda i: outputs.is_finished(samples[i]), here)]
         finished = list(pool.map(outputs.is_finished, previews))
     unfinished = frozenset(preview for preview, its in zip(previews, finished, strict=True) if not its)
-    return Plan(outputs, tuple(notes), num_processes, todo, unfinished)
+    return Plan(settings, samples, outputs, tuple(notes), num_processes, todo, unfinished)

@@ -105,7 +105,7 @@ class Processes:
             raise RunError(f"MASTER_ADDR {address}, MASTER_PORT {port}: cannot be used: {problem}") from None
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store = dist.PrefixStore(f"sample_ilvr/{attempt}", server)  # kept: torch meets on the same server
-        self._store.set(str(self.rank), b"")
+        self._store.set(str(self.rank), "here")
         for rank in range(self.count):
             with self._waiting_for(rank):
                 self._store.wait([str(rank)], MAX_WAIT)

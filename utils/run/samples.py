@@ -4,7 +4,6 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import overload
 
 import numpy as np
@@ -32,11 +31,6 @@ class Sample:
     reference: Reference
     variation: int
     binding: Binding
-
-    @property
-    def file_name(self) -> str:
-        """Its path in the run's folder."""
-        return (PurePath(self.binding.folder) / f"{self.reference.name}_{self.variation}.png").as_posix()
 
 
 class Samples(Sequence[Sample]):

@@ -64,7 +64,7 @@ def sample(
     if images is not latents:
         watch.add(images)
     is_shown = any(sample.variation == 0 for sample in batch)
-    images = crop(images, settings.shape_of(batch[0].reference))
+    images = crop(images, settings.shapes[batch[0].reference.name])
     return Sampled(images, watch, job.model.decode(guide.low_frequencies) if is_shown else None)
 
 
@@ -102,7 +102,7 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
             sampled = sample(job, batch, references, on_step)
             writer.submit(_save, batch, references, sampled, page)
 
-        samples = ([settings.samples[index] for index in batch.tolist()] for batch in batches)
+        samples = ([plan.samples[index] for index in batch.tolist()] for batch in batches)
         read = read_ahead(lambda sample: plan.read(sample.reference), samples)
         for_each_batch(read, work, may_halve=not settings.compile)
 
@@ -148,7 +148,7 @@ def _save_previews(
     """
     for sample, *images in zip(samples, references, low_frequencies, strict=True):
         if sample.variation == 0:
-            shape = plan.settings.shape_of(sample.reference)
+            shape = plan.settings.shapes[sample.reference.name]
             previews = Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
             for preview, image in zip(previews, images, strict=True):
                 if not plan.outputs.path(preview).exists():
@@ -164,7 +164,7 @@ def save_missing_previews(job: Job) -> None:
     """
     plan, settings = job.plan, job.plan.settings
     for binding in settings.bindings:
-        for first in settings.samples.variations(binding, 1):
+        for first in plan.samples.variations(binding, 1):
             previews = Preview(first.reference), Preview(first.reference, binding.downsample_factor)
             if not all(plan.outputs.path(preview).exists() for preview in previews):
                 reference = plan.read(first.reference)

@@ -5,10 +5,10 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from utils.images import Shape
 from utils.pictures import PictureLimits
 from utils.run.arguments import ARGUMENTS, MAX_SAMPLES, OMITTED_AT, check_bounds, with_defaults
 from utils.run.references import Reference, find_references
-from utils.run.samples import Binding, Samples
+from utils.run.samples import Binding
 from utils.run.sizes import canvas_of, check_shape
 
 
@@ -32,16 +32,19 @@ class Settings:
         config: the model's.
         weights: the file or folder of the checkpoint.
         references: the reference pictures.
+        limits: what a reference may cost and lack.
         image_size: height and width of the images, enlarged by `upscale`.
         size_multiple: heights and widths of images are multiples of it.
         diffusion: the config's, with the command line's values in place of its own, `respace_steps` among them.
         sampler_options: those that the sampler alone takes.
         downsample_factor: each N, in pixels of the (enlarged) image.
         range_t: each range, in steps.
+        bindings: every factor with every range.
+        walk_steps: the network calls of a sample: S, or the share of it that `strength` leaves.
         command: reproduces the run.
         input_notes: what there is to say of the input folder.
         skipped: the references that cannot be read, and why.
-        shapes: the references' own shapes, by their names, where they keep their aspect.
+        shapes: of the images that follow each reference, by its name.
     """
 
     config: Config
@@ -66,6 +69,8 @@ class Settings:
     low_pass: str
     refine: str
     range_t: tuple[int, ...]
+    bindings: tuple[Binding, ...]
+    walk_steps: int
     strength: float
     micro_batch: int
     mixed_precision: str
@@ -73,24 +78,13 @@ class Settings:
     progress_grid: int | None
     overwrite: bool
     skip_bad_inputs: bool
-    allow_truncated: bool
-    max_megapixels: float
+    limits: PictureLimits
     dry_run: bool
     open: bool
     command: str
     input_notes: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
-
-    @property
-    def limits(self) -> PictureLimits:
-        """What a reference may cost and lack."""
-        return PictureLimits(self.max_megapixels, self.allow_truncated)
-
-    @property
-    def walk_steps(self) -> int:
-        """The network calls of a sample: S, or the share of it that `strength` leaves."""
-        return share_walked(self.strength, self.diffusion["respace_steps"])
 
     @property
     def detail_steps(self) -> int:
@@ -102,34 +96,9 @@ class Settings:
         """Whether there may be images larger than the model's own."""
         return self.keep_aspect or max(self.image_size) > self.config.image_size
 
-    @property
-    def all_shapes(self) -> list[Shape]:
-        """The shapes of the run's images, each once."""
-        return sorted(set(self.shapes.values()) or {self.image_size})
-
-    def shape_of(self, reference: Reference) -> Shape:
-        """Return the shape of the images that follow a reference."""
-        return self.shapes.get(reference.name, self.image_size)
-
     def canvas(self, shape: Shape) -> Shape:
         """Return the shape that is sampled for an image of this shape, which is the middle of it."""
         return canvas_of(shape) if max(shape) > self.config.image_size and self.detail < 1 else shape
-
-    @cached_property
-    def bindings(self) -> tuple[Binding, ...]:
-        """Every factor with every range; where there are several, each has a folder named after it."""
-
-        def folder(factor: float, range_t: int) -> str:
-            names = [f"N{factor!r}".removesuffix(".0")] if len(self.downsample_factor) > 1 else []
-            names += [f"range{range_t}"] if len(self.range_t) > 1 else []
-            return "/".join(names)
-
-        return tuple(Binding(n, b, folder(n, b)) for n in self.downsample_factor for b in self.range_t)
-
-    @cached_property
-    def samples(self) -> Samples:
-        """All samples of the run."""
-        return Samples(self.references, self.skipped, self.n_samples, self.bindings)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -209,9 +178,17 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         "mixed_precision": precision,
         "input_notes": input_notes,
         "skipped": {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable},
+        "limits": PictureLimits(args["max_megapixels"], args["allow_truncated"]),
         **_resolve_steps(args, config),
         **_resolve_size(args, config),
     }
+    factors, ranges = resolved["downsample_factor"], resolved["range_t"]
+    bindings = []
+    for factor, range_t in product(factors, ranges):  # where there are several, each has a folder named after it
+        names = [f"N{factor!r}".removesuffix(".0")] if len(factors) > 1 else []
+        names += [f"range{range_t}"] if len(ranges) > 1 else []
+        bindings.append(Binding(factor, range_t, "/".join(names)))
+    resolved["bindings"] = tuple(bindings)
     values = {name: args[name] for name in Settings.__dataclass_fields__ if name in args}
     return Settings(**(values | resolved)), checkpoint
 
@@ -233,15 +210,22 @@ def _resolve_steps(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         raise InputError("--ddim_eta needs --ddim")
 
     strength = float(args["strength"])
-    ranges = _unique([_steps(given, share_walked(strength, steps)) for given in _unique(args["range_t"])])
-    for range_t in ranges:
+    walk_steps = share_walked(strength, steps)
+    ranges: dict[int, None] = {}  # each once, in order
+    for given in args["range_t"] if isinstance(args["range_t"], list) else [args["range_t"]]:
+        match = re.fullmatch(r"(-?\d{1,9})|(-?\d{1,9}(?:\.\d{1,9})?)%", str(given))
+        if not match:
+            raise InputError(f"--range_t must be a number of steps or a share like 20%, not {given!r}")
+        range_t = int(match[1]) if match[1] else math.floor(Fraction(match[2]) * walk_steps / 100)
         check_bounds(range_t, 0, steps, "--range_t")
+        ranges[range_t] = None
     return {
         "diffusion": diffusion,
         "sampler": sampler,
         "sampler_options": sampler_options,
         "strength": strength,
-        "range_t": ranges,
+        "walk_steps": walk_steps,
+        "range_t": tuple(ranges),
     }
 
 
@@ -258,10 +242,10 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         autoencoder: Any = build_network(config.autoencoder) if config.autoencoder else None
         multiple = build_network(config).size_multiple * (autoencoder.factor if autoencoder else 1)
     check_shape(shape, multiple)
-    factors = [float(factor) for factor in _unique(args["downsample_factor"])]
+    factors = args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
     for factor in factors:
         check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
-    scaled = tuple(upscale * factor for factor in factors)
+    scaled = tuple(dict.fromkeys(float(upscale * factor) for factor in factors))  # each once
     return {"image_size": shape, "size_multiple": multiple, "downsample_factor": scaled}
 
 
@@ -288,18 +272,3 @@ def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
 def share_walked(strength: float, respace_steps: int) -> int:
     """Return how many of the S steps a strength s walks: s·S in whole steps, at least one."""
     return max(1, round(strength * respace_steps))
-
-
-def _unique(values: Any) -> tuple[Any, ...]:
-    """Return one value or several, each once."""
-    return tuple(dict.fromkeys(values if isinstance(values, Sequence) and not isinstance(values, str) else [values]))
-
-
-def _steps(given: int | str, walked: int) -> int:
-    """Return a number of steps; of a share, `20%`, that of the steps walked, rounded down."""
-    share = re.fullmatch(r"(-?\d{1,9}(?:\.\d{1,9})?)%", str(given))
-    if share:
-        return math.floor(Fraction(share[1]) * walked / 100)
-    if re.fullmatch(r"-?\d{1,9}", str(given)):
-        return int(given)
-    raise InputError(f"--range_t must be a number of steps or a share like 20%, not {given!r}")
