@@ -1,6 +1,7 @@
 """What is wrong with weights that do not fit their config: what they are instead, or which parameters to change."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.families import TABLES
@@ -8,44 +9,41 @@ from models.families.family import Shapes
 from models.files.config import Architecture
 from utils.errors import InputError
 
-
-def _any_part(*parts: str) -> Callable[[Shapes], bool]:
-    return lambda shapes: any(part in name for name in shapes for part in parts)
-
-
-def _begins(names: Collection[str], *beginnings: str) -> bool:
-    return any(name.startswith(beginnings) for name in names)
-
-
-def _is_old_lucidrains(shapes: Shapes) -> bool:
-    if not {"init_conv.weight", "final_conv.weight", "time_mlp.1.weight"} <= set(shapes):
-        return False
-    return _any_part(".fn.", ".block1.norm.weight")(shapes) or not _any_part(".mem_kv")(shapes)
-
-
-# files of other things than networks that draw images from noise alone, and how their names show it
-FOREIGN: Mapping[str, Callable[[Shapes], bool]] = {
-    "a LoRA, an add-on to another network": _any_part("lora_", ".lora."),
-    "a ControlNet, an add-on to another network": _any_part("controlnet_cond_embedding", "zero_convs."),
-    "a text-to-image network, which draws from a description": _any_part(
-        ".transformer_blocks.", ".attn2.", "cond_stage_model.", "encoder_kv.", "encoder_hid_proj"
+# files of other things than networks that draw images from noise alone, by parts of their names
+FOREIGN_PARTS = {
+    "a LoRA, an add-on to another network": r"lora_|\.lora\.",
+    "a ControlNet, an add-on to another network": r"controlnet_cond_embedding|zero_convs\.",
+    "a text-to-image network, which draws from a description": (
+        r"\.transformer_blocks\.|\.attn2\.|cond_stage_model\.|encoder_kv\.|encoder_hid_proj"
     ),
-    "a transformer; only convolutional networks are supported": _any_part(
-        "adaLN_modulation", "transformer_blocks.", "patch_embed", "x_embedder"
-    ),
-    "a classifier, which judges images and draws none": lambda shapes: (
-        _begins(shapes, "input_blocks.") and not _begins(shapes, "output_blocks.")
-    ),
-    "an upsampler, which needs a smaller image at every step": lambda shapes: (
-        _begins(shapes, "output_blocks.") and tuple(shapes.get("input_blocks.0.0.weight", (0, 0)))[1] == 6
-    ),
-    "an autoencoder; its diffusion network is another file": lambda shapes: (
-        _begins(shapes, "encoder.") and _begins(shapes, "decoder.")
-    ),
-    "a network like denoising-diffusion-pytorch's before version 2.0 of May 2024; only later ones are supported": (
-        _is_old_lucidrains
+    "a transformer; only convolutional networks are supported": (
+        r"adaLN_modulation|transformer_blocks\.|patch_embed|x_embedder"
     ),
 }
+
+
+def foreign_kind(shapes: Shapes) -> str | None:
+    """Return what a file is that does not hold a network drawing images from noise alone; None if names don't show it.
+
+    Args:
+        shapes: of its tensors, by their names.
+    """
+    names = "\n".join(map(str, shapes))  # one a line
+    has = set(re.findall(r"^(\w+)\.", names, re.MULTILINE))
+    for kind, parts in FOREIGN_PARTS.items():
+        if re.search(parts, names):
+            return kind
+    if "input_blocks" in has and "output_blocks" not in has:
+        return "a classifier, which judges images and draws none"
+    if "output_blocks" in has and tuple(shapes.get("input_blocks.0.0.weight", (0, 0)))[1] == 6:
+        return "an upsampler, which needs a smaller image at every step"
+    if {"encoder", "decoder"} <= has:
+        return "an autoencoder; its diffusion network is another file"
+    if {"init_conv.weight", "final_conv.weight", "time_mlp.1.weight"} <= set(shapes) and (
+        re.search(r"\.fn\.|\.block1\.norm\.weight", names) or ".mem_kv" not in names
+    ):
+        return "a network like denoising-diffusion-pytorch's before version 2.0 of May 2024; only later ones load"
+    return None
 
 
 def check_family(shapes: Shapes, architecture: Architecture, source: str) -> None:
@@ -79,8 +77,7 @@ def check_known(shapes: Shapes, source: str, key: str = "model") -> None:
     Raises:
         InputError: they are not; what they are, if their names show it.
     """
-    kind = next((kind for kind, fits in FOREIGN.items() if fits(shapes)), None)
-    if key == "model" and kind:
+    if key == "model" and (kind := foreign_kind(shapes)):
         raise InputError(f"weights {source}: this is {kind}")
     families = TABLES[key]
     if not any(family.matches(shapes) for family in families.values()):

@@ -197,10 +197,11 @@ def _read(path: Path, files: list[Path], key: str, raw_weights: bool) -> tuple[C
     """Return the parameters in files, a note on which copy they are, and how an EDM pickle was constructed."""
     contents = {file.stem: _read_file(file) for file in files}
     content: Any = contents if len(contents) > 1 else next(iter(contents.values()))
-    if len(contents) > 1 and all(_is_state_dict(shard) for shard in contents.values()):
-        content = {name: tensor for shard in contents.values() for name, tensor in shard.items()}  # type: ignore[attr-defined]
-    if _is_state_dict(content) and prefixes(content, key) == {""}:
-        return Copy("", content), "", None
+    shards = [each for each in contents.values() if isinstance(each, dict)]
+    if len(shards) == len(contents) and all(isinstance(value, Tensor) for each in shards for value in each.values()):
+        content = {name: tensor for shard in shards for name, tensor in shard.items()}
+        if prefixes(content, key) == {""}:
+            return Copy("", content), "", None
     try:
         copies = find_copies(content, key)
     except Exception as error:  # pickled modules are put together here, and a damaged one may fail in any way
@@ -253,10 +254,6 @@ def _read_pickles(file: Path, stream: BufferedReader, begin: bytes) -> object:
     if not zipped and tarfile.is_tarfile(stream):
         raise InputError(f"weights {file}: is a tar archive: unpack it")
     return torch.load(file, map_location="cpu", pickle_module=safe_pickle, weights_only=False, mmap=zipped)
-
-
-def _is_state_dict(content: object) -> bool:
-    return isinstance(content, Mapping) and all(isinstance(value, Tensor) for value in content.values())
 
 
 def _fault_of(tensor: Tensor) -> str:

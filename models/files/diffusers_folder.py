@@ -80,7 +80,14 @@ def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
     if path.is_dir():
         if training := [path / name for name in TRAINING_FILES if (path / name).is_file()]:
             return training
-        path = _weights_in(model_folder(path, raw_weights), raw_weights)
+        folder = model_folder(path, raw_weights)
+        found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+        if raw_weights:
+            found.sort(key=lambda file: (".non_ema." not in file.name, ".ema." in file.name))
+        if not found:
+            check_pipeline(folder)  # the weights of one that is not supported need not be there
+            raise InputError(f"weights {folder}: {_why_none(folder)}")
+        path = found[0]
     if not INDEX.search(path.name):
         return [path]
     shards = read_json(path).get("weight_map")
@@ -93,20 +100,13 @@ def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
     return files
 
 
-def _weights_in(folder: Path, raw_weights: bool) -> Path:
-    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    if raw_weights:
-        found.sort(key=lambda file: (".non_ema." not in file.name, ".ema." in file.name))
-    if found:
-        return found[0]
-    check_pipeline(folder)  # whose weights need not be there
+def _why_none(folder: Path) -> str:
+    """Say what is in a folder without weights."""
     if steps := sorted(folder.glob("step*/*.pt")):
-        raise InputError(
-            f"weights {folder}: is a whole training run: choose a checkpoint in it, like {steps[-1].parent}"
-        )
+        return f"is a whole training run: choose a checkpoint in it, like {steps[-1].parent}"
     others = sorted(file.name for file in folder.glob("*.*") if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
     there = f"; choose a file there: {', '.join(others[:3])}" if others else ""
-    raise InputError(f"weights {folder}: hold no diffusion_pytorch_model.safetensors nor any of its other forms{there}")
+    return f"hold no diffusion_pytorch_model.safetensors nor any of its other forms{there}"
 
 
 def model_folder(folder: Path, raw_weights: bool = False) -> Path:

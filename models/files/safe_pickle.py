@@ -11,6 +11,7 @@ import io
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import IO, Any
 
 import torch
@@ -112,14 +113,14 @@ class PickledTensor(Inert):
         return torch._utils._rebuild_tensor(self.storage.numbers(), *self.place)
 
 
+@dataclass(frozen=True)
 class Call:
     """A function that files may call; its `__setstate__` keeps BUILD from changing it."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    function: Callable[..., Any]
 
     def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
+        return self.function(*args)
 
     def __setstate__(self, state: object) -> None:
         raise pickle.UnpicklingError("a function has no state")

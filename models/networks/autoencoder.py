@@ -5,16 +5,14 @@ by a codebook (VQ) or by a Gaussian prior (KL): arXiv:2112.10752, section 3.1.
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.layers import Attention, ConvResample, Direction, PlainResample, Style
-from models.networks.unet import Level, check_levels
+from models.networks.layers import Attention, Direction, ResBlock, Style
+from models.networks.unet import Block, Level, Stage, check_levels
 
 PIXELS_AT_ONCE = 1024  # their distances to all entries of a codebook are in memory together: 32 MiB for 8192 entries
 
@@ -131,22 +129,14 @@ class Coder(nn.Module):
         up: Sequence[Level],
     ) -> None:
         super().__init__()
-        channels = (*down, *up)[0].channels
-        self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
-
-        def stages(levels: Sequence[Level], direction: Direction) -> nn.Sequential:
-            nonlocal channels
-            made = []
-            for level in levels:
-                made.append(CoderStage(channels, level, direction, style))
-                channels = level.channels
-            return nn.Sequential(*made)
-
-        self.down = stages(down, "down")
-        self.mid = nn.Sequential(
-            _block(channels, channels, mid_attention, style), _block(channels, channels, False, style)
-        )
-        self.up = stages(up, "up")
+        bottom = down[-1].channels if down else up[0].channels
+        self.conv_in = nn.Conv2d(in_channels, down[0].channels if down else bottom, 3, padding=1)
+        self.down = _stages(down, "down", style)
+        attention = Attention(bottom, 1, style) if mid_attention else None
+        blocks = [Block(ResBlock(bottom, bottom, style), attention), Block(ResBlock(bottom, bottom, style))]
+        self.mid = nn.Sequential(*blocks)
+        self.up = _stages(up, "up", style)
+        channels = up[-1].channels if up else bottom
         self.norm_out = style.norm(channels)
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
 
@@ -156,42 +146,11 @@ class Coder(nn.Module):
         return self.conv_out(F.silu(self.norm_out(x), inplace=True))
 
 
-class CoderStage(nn.Module):
-    """The blocks of one level and its change of resolution."""
-
-    def __init__(self, in_channels: int, level: Level, direction: Direction, style: Style) -> None:
-        super().__init__()
-        widths = [in_channels] + [level.channels] * level.num_blocks
-        self.blocks = nn.Sequential(*(_block(*pair, bool(level.attention), style) for pair in pairwise(widths)))
-        self.resample: nn.Module = nn.Identity()
-        if level.resample == "plain":
-            self.resample = PlainResample(direction)
-        elif level.resample is not None:
-            self.resample = ConvResample(level.channels, direction, style.asymmetric_padding)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.resample(self.blocks(x))
-
-
-def _block(in_channels: int, out_channels: int, attention: bool, style: Style) -> nn.Sequential:
-    """Build a residual block and, where the level has it, attention."""
-    parts: dict[str, nn.Module] = {"res": TimelessResBlock(in_channels, out_channels, style)}
-    if attention:
-        parts["attn"] = Attention(out_channels, 1, style)
-    return nn.Sequential(OrderedDict(parts))
-
-
-class TimelessResBlock(nn.Module):
-    """Two normalised convolutions, plus the input: [B, C, H, W] to [B, C', H, W]."""
-
-    def __init__(self, in_channels: int, out_channels: int, style: Style) -> None:
-        super().__init__()
-        self.norm_1 = style.norm(in_channels)
-        self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm_2 = style.norm(out_channels)
-        self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_1(F.silu(self.norm_1(x), inplace=True))
-        return self.conv_2(F.silu(self.norm_2(h), inplace=True)).add_(self.skip(x))
+def _stages(levels: Sequence[Level], direction: Direction, style: Style) -> nn.Sequential:
+    """Build stages that run one after the other."""
+    widths = [level.channels for level in levels]
+    stages = [
+        Stage(level, direction, [before, *[level.channels] * (level.num_blocks - 1)], 1, style)
+        for before, level in zip([*widths[:1], *widths[:-1]], levels, strict=True)
+    ]
+    return nn.Sequential(*stages)

@@ -18,7 +18,7 @@ class Style:
     """What all blocks of a network have in common.
 
     Args:
-        emb_channels: E, the width of the embedding.
+        emb_channels: E, the width of the embedding; 0 where there is none, in an autoencoder.
         num_groups: of all group normalisations; fewer where a group would have less than `min_group_channels`.
         norm_eps: of all group normalisations.
         head_channels: the width of an attention head, None where their number is given.
@@ -60,7 +60,8 @@ class TimestepEmbedding(nn.Module):
         out_channels: width of the perceptron and of its result.
         cos_first: cosines before sines.
         spread: the frequencies fall from 1 to 10000^-(k/spread) at k = channels/2 - 1; channels/2 - 1 lets
-            them reach 1/10000, channels/2 stops just before.
+            them reach 1/10000, channels/2 stops just before. None for random frequencies, drawn once before training
+            (Tancik et al. 2020).
         max_period: in place of 10000.
         act: the perceptron's activation.
     """
@@ -70,7 +71,7 @@ class TimestepEmbedding(nn.Module):
         channels: int,
         out_channels: int,
         cos_first: bool,
-        spread: int,
+        spread: int | None,
         max_period: float = 10000,
         act: Callable[[Tensor], Tensor] = F.silu,
     ) -> None:
@@ -80,34 +81,24 @@ class TimestepEmbedding(nn.Module):
         self.spread = spread
         self.max_period = max_period
         self.act = act
+        if spread is None:
+            self.register_buffer("freqs", torch.empty(channels // 2))
         self.linear_1 = nn.Linear(channels, out_channels)
         self.linear_2 = nn.Linear(out_channels, out_channels)
 
     def forward(self, t: Tensor, shift: Tensor | None = None) -> Tensor:
         """Embed t [B] as [B, out_channels]; `shift` [B, channels] is added to the sinusoids."""
-        angles = t[:, None].float() * self.frequencies(t.device)
+        if self.spread is None:
+            frequencies = 2 * math.pi * self.get_buffer("freqs").float()
+        else:
+            exponents = torch.arange(self.channels // 2, dtype=torch.float32, device=t.device) / self.spread
+            frequencies = torch.exp(-math.log(self.max_period) * exponents)
+        angles = t[:, None].float() * frequencies  # in radians
         waves = (angles.cos(), angles.sin()) if self.cos_first else (angles.sin(), angles.cos())
         embedding = F.pad(torch.cat(waves, dim=1), (0, self.channels % 2))
         if shift is not None:
             embedding = embedding + shift
         return self.linear_2(self.act(self.linear_1(embedding.to(self.linear_1.weight.dtype))))
-
-    def frequencies(self, device: torch.device) -> Tensor:
-        """Return the frequencies [channels/2], in radians per timestep."""
-        exponents = torch.arange(self.channels // 2, dtype=torch.float32, device=device) / self.spread
-        return torch.exp(-math.log(self.max_period) * exponents)
-
-
-class FourierEmbedding(TimestepEmbedding):
-    """Sinusoids of random frequencies, drawn once before training (Tancik et al. 2020), then the same perceptron."""
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__(channels, out_channels, cos_first=False, spread=1)
-        self.register_buffer("freqs", torch.empty(channels // 2))
-
-    def frequencies(self, device: torch.device) -> Tensor:
-        """Return the frequencies [channels/2], in radians per unit of t."""
-        return 2 * math.pi * self.get_buffer("freqs").float()
 
 
 class ClassShift(nn.Module):
@@ -141,24 +132,27 @@ class ResBlock(nn.Module):
         self.direction = direction
         self.norm_1 = style.norm(in_channels)
         self.conv_1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.emb = nn.Linear(style.emb_channels, out_channels * (2 if style.scale_shift_norm else 1))
+        emb_outputs = out_channels * (2 if style.scale_shift_norm else 1)
+        self.emb = nn.Linear(style.emb_channels, emb_outputs) if style.emb_channels else None
         self.norm_2 = style.norm(out_channels)
         self.conv_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         plain = in_channels == out_channels and not (direction and style.resample_skip_conv)
         self.skip = nn.Identity() if plain else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         """Map x [B, C, H, W] and emb [B, E] (already activated) to [B, C', H', W']."""
         h = F.silu(self.norm_1(x), inplace=True)
         if self.direction is not None:
             h, x = (resample(part, self.direction, self.style.smooth_resample) for part in (h, x))
         h = self.conv_1(h)
-        emb = self.emb(emb)[:, :, None, None]
-        if self.style.scale_shift_norm:
-            scale, shift = emb.chunk(2, dim=1)
+        shift = None if self.emb is None else self.emb(emb)[:, :, None, None]
+        if shift is None:
+            h = self.norm_2(h)
+        elif self.style.scale_shift_norm:
+            scale, shift = shift.chunk(2, dim=1)
             h = self.norm_2(h).mul_(1 + scale).add_(shift)
         else:
-            h = self.norm_2(h.add_(emb))
+            h = self.norm_2(h.add_(shift))
         return self.style.add(self.conv_2(F.silu(h, inplace=True)), self.skip(x))
 
 

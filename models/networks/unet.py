@@ -18,7 +18,6 @@ from models.networks.layers import (
     ClassShift,
     ConvResample,
     Direction,
-    FourierEmbedding,
     InputPyramid,
     PlainResample,
     Resample,
@@ -64,7 +63,7 @@ class Block(nn.Module):
         self.res = res
         self.attn = attn
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
         x = self.res(x, emb)
         return x if self.attn is None else self.attn(x)
 
@@ -106,6 +105,12 @@ class Stage(nn.Module):
             self.resample = PlainResample(direction)
         self.pyramid = pyramid
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the stage without embedding and skip connections, as an autoencoder does."""
+        for block in self.blocks:
+            x = block(x)
+        return x if self.resample is None else self.resample(x)
+
 
 class UNet(Network):
     """A time-conditioned UNet with skip connections.
@@ -117,8 +122,7 @@ class UNet(Network):
         up: levels from the lowest resolution up, as many as `down` and one more block in each.
         stem_channels: width of the first convolution.
         time_channels: number of sinusoids that encode the timestep.
-        time_cos_first, time_spread: see `TimestepEmbedding`; no spread for the random frequencies of
-            `FourierEmbedding`.
+        time_cos_first, time_spread: see `TimestepEmbedding`.
         emb_channels: width of the embedding; by default four times the sinusoids.
         mid_attention: attention between the two blocks at the bottom.
         mid_attention_groups: of the normalisation before it, None for no normalisation.
@@ -167,10 +171,7 @@ class UNet(Network):
 
         emb_channels = emb_channels or 4 * time_channels
         parts = Style(emb_channels=emb_channels, **style)
-        if time_spread is None:
-            self.time_embed: TimestepEmbedding = FourierEmbedding(time_channels, emb_channels)
-        else:
-            self.time_embed = TimestepEmbedding(time_channels, emb_channels, time_cos_first, time_spread)
+        self.time_embed = TimestepEmbedding(time_channels, emb_channels, time_cos_first, time_spread)
         self.class_embed: nn.Module | None = None
         if num_classes and class_shifts_time:
             self.class_embed = ClassShift(num_classes, time_channels)
