@@ -168,7 +168,7 @@ class Sampler(ABC):
 def noised_start(sampler: Sampler, estimate: Tensor, noise: Tensor, walk_steps: int) -> Tensor:
     """Make the start of a walk of only the last steps: a rough estimate of the image, noised.
 
-    The early steps settle only what the estimate, here the low-passed reference, says already. Noised far enough,
+    The early steps settle only what the estimate, here the low-passed reference, already contains. Noised far enough,
     estimate and image are almost the same, and the reverse steps shrink the difference ("Come-Closer-Diffuse-Faster",
     Chung et al., CVPR 2022, arXiv:2112.05146, theorem 1), so the early steps can be left out.
 
