@@ -139,10 +139,10 @@ class Sampler(ABC):
         for transition in self.last_transitions(walk_steps):
             prediction = self.process.predict(model, x, transition)
             self.check_variance(prediction.variance.shape[1])
-            if guide:
+            if guide is not None:
                 prediction = prediction._replace(pred_x0=guide.guide_x0(prediction.pred_x0, x, transition))
             x = step_rule(x, prediction, transition, randn_like)
-            if guide:
+            if guide is not None:
                 x = guide.guide_sample(x, transition, randn_like)
             yield Step(transition.t, x, prediction.pred_x0)
 
