@@ -1,4 +1,4 @@
-"""A real browser without a window, where there is one."""
+"""A real browser without a window, if one is installed."""
 
 import base64
 import shutil

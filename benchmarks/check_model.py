@@ -2,9 +2,9 @@
 
     python -m benchmarks.check_model
 
-Once with portraits of the model's domain that it was not trained on, once with the demo references, most of which are
-of other kinds. The rescaling is of the same diffusion in four times as many steps. The order of queries, keys and
-values cannot be wrong here: the model has one head.
+It is run with held-out portraits of the model's domain, and with the demo references, most of which are of other
+kinds. "rescaling" is the same diffusion in four times as many steps. The order of queries, keys and values cannot be
+wrong here, because the model has one head.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from utils.run.references import find_references
 
 WEIGHTS = PROJECT / "weights" / "openpeeps64"
 FOUR_TIMES = {"total_steps": 4000, "beta_start": 2.5e-5, "beta_end": 0.005}
-# what is wrong: of the network, of the diffusion, and what should be named
+# what is wrong in the network, in the diffusion, and what should be named
 WRONG: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], str]] = {
     "nothing": ({}, {}, ""),
     "head width 8": ({"attention_head_dim": 8}, {}, "attention_head_dim null"),

@@ -1,4 +1,4 @@
-"""Samples for the benchmarks: one per reference, each from noise of its own."""
+"""Samples for the benchmarks: one per reference, each from its own noise."""
 
 from collections.abc import Callable
 

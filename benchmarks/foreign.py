@@ -1,4 +1,4 @@
-"""References that the embedded model could not have drawn: what translation is measured on.
+"""References that the embedded model could not have drawn, for measuring translation.
 
     (cd weights/openpeeps64 && npm install) && node benchmarks/foreign.mjs data
     pip install scikit-image

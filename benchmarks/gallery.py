@@ -2,10 +2,10 @@
 
     python -m benchmarks.gallery [--images 2000] [--rounds 5]
 
-The page of so many samples, eight per reference, of noise at 64×64, which no PNG can shorten, opened from disk in
-headless Chromium, a new one each round. Printed are medians: the time to the first contentful paint, as the browser
-tells it, and the memory of the page's own process, proportional set size (shared pages count by share): when it is
-loaded, and after scrolling through all of it. An empty page's is printed beside it.
+The page shows eight samples per reference, 64×64 pixels of noise, which PNG cannot compress. It is opened from disk
+in a new headless Chromium each round. The script prints medians: the time to the first contentful paint, as the
+browser reports it, and the memory of the page's process (proportional set size) when it is loaded, after scrolling
+through all of it, and for an empty page.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Portraits of the embedded model's domain that it was not trained on, on one sheet: what quality is measured against.
+"""Held-out portraits of the embedded model's domain, on one sheet: quality is measured against them.
 
     (cd weights/openpeeps64 && npm install && node render.mjs ../../data)
     python -m benchmarks.held_out data/held_out.bin               # writes benchmarks/held_out.webp, lossless
 
-Neighbouring seeds of DiceBear draw alike portraits, so every fifth is taken, and those are shuffled.
+Neighbouring seeds of DiceBear draw similar portraits, so every fifth is taken, and these are shuffled.
 """
 
 import sys

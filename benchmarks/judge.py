@@ -2,8 +2,8 @@
 
     python -m benchmarks.judge --data data --out results/judge
 
-prints the sliced Wasserstein distances (x 1000) at 64, 32 and 16 pixels beside their floor, that of as many training
-images, and writes the samples, samples.npy (uint8 [N, H, W, 3]), and a sheet of the first 64 of them, unpicked.
+prints the sliced Wasserstein distances (x 1000) at 64, 32 and 16 pixels, and their floor, the distance of as many
+training images. It writes samples.npy (uint8 [N, H, W, 3]) and a sheet of the first 64 samples, not selected.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python -m benchmarks.load [--container safetensors|pt|pkl] [--dtype float32|float16] [--folder DIR]
 
-A file of random weights (2.2 GB in float32) is written to a temporary folder; for pkl it is one of EDM's pickles, with
-its 62 M-parameter network for FFHQ 64 (0.25 GB). Each way of loading runs in a process of its own, and then reads every
-parameter once, so that mapped memory counts as memory. The baseline, what Python and torch themselves take, is
-subtracted; the file is in the system's cache when it is read.
+A file of random weights (2.2 GB in float32) is written to a temporary folder; for pkl it is an EDM pickle with the 62
+M-parameter network for FFHQ 64 (0.25 GB). Each way of loading runs in its own process and then reads every parameter
+once, so that mapped memory counts. The memory of Python and torch themselves is subtracted. The file is in the
+system's cache when it is read.
 """
 
 import argparse

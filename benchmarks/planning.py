@@ -1,10 +1,10 @@
-"""How long a run of very many samples takes to begin, to be interrupted, and to be taken up again.
+"""How long a run of very many samples takes to start, to stop, and to resume.
 
     python -m benchmarks.planning [--samples 1000000] [--finished 5000]
 
-By the command itself, with the embedded model and the demo references: seconds of wall clock, and of processor time,
-which other work disturbs less, and the most memory the process held. A dry run makes the plan; one of a single sample
-shows what torch and the model take of all three. Of Ctrl-C the wall clock counts from the signal to the end.
+The command itself is timed, with the embedded model and the demo references: wall-clock seconds, processor seconds,
+which other work affects less, and peak memory. A dry run makes the plan; one for a single sample shows the share of
+torch and the model. For Ctrl-C, the wall clock counts from the signal to the end.
 """
 
 import argparse

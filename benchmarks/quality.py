@@ -7,13 +7,13 @@ Every setting draws the same variations of the same held-out references from the
 95% intervals are from a bootstrap over references, the same resamplings for every setting, so that the difference of
 two settings is judged reference by reference.
 
-* fidelity: RMSE of D(sample) against D(reference), D down by the setting's factor, in grey levels (of 255): of the
-  8-bit images, and raw, of what the sampler returns before clipping and rounding; within_1 is the share of samples
-  whose raw fidelity is at most one grey level.
-* distance: RMSE of the whole image against the reference, which, unlike fidelity, compares between factors.
+* fidelity: RMSE of D(sample) against D(reference), D being the downsampler, in grey levels (of 255); for the 8-bit
+  images, and raw, before clipping and rounding. within_1 is the share of samples whose raw fidelity is at most one
+  grey level.
+* distance: RMSE of the whole image against the reference, which, unlike fidelity, can be compared between factors.
 * diversity: between the variations of a reference, pixel RMSE in grey levels and 1 - MS-SSIM.
-* realism: sliced Wasserstein distance ×1000 to other held-out images (benchmarks/realism.py), the mean of three levels
-  and each of them; and how much longer it is than the first setting's, which takes the most calls.
+* realism: sliced Wasserstein distance ×1000 to other held-out images (benchmarks/realism.py), the mean of three
+  levels and each of them; and how much longer it is than the first setting's, which takes the most calls.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """How far samples are from real images, and how sure that is: sliced Wasserstein distance with a bootstrap.
 
-The distance of `benchmarks.sliced_wasserstein` in its other form, W₁ = ∫ |F_a - F_b| (F the distribution functions
-along a direction). There a sample's weight is a factor in F_a, so that drawing samples anew, as a bootstrap does, sorts
-nothing anew; and the sets may differ in size.
+This is the distance of `benchmarks.sliced_wasserstein` in its other form, W₁ = ∫ |F_a - F_b| (F being the
+distribution functions along a direction). A sample's weight is a factor in F_a, so a bootstrap does not need to sort
+again; and the sets may differ in size.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """The same ILVR sampling twice: with this project, and with what one would put together from other packages.
 
-The other is diffusers' UNet2DModel and DDPMScheduler with resize-right's resize. Its filter is applied as the method's
-authors publish it, to the reference and to the sample. Both begin with the same noise, in the same precision.
+The other uses diffusers' UNet2DModel and DDPMScheduler with resize-right's resize, filtering the reference and the
+sample as the method's authors do. Both begin with the same noise, in the same precision.
 """
 
 import time
@@ -43,7 +43,7 @@ class Timed:
 
 
 class Sampler:
-    """What is measured of both: `call` is the network, `sample` the whole loop."""
+    """What is measured for both: `call` is the network, `sample` the whole loop."""
 
     call: Denoiser
 

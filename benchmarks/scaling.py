@@ -1,11 +1,11 @@
-"""How the images per second grow with the processes: of two measured, of more modelled from what one takes.
+"""How the images per second grow with the processes: measured for two, modelled for more.
 
     python -m benchmarks.scaling [--images 10000] [--steps 50] [--rounds 3]
 
-One process a GPU; without a GPU, one a core, of one thread. First two processes of one thread against one of two, once
-both have started. Then whole runs by `accelerate launch`: what one process takes for 8 and for 24 images gives the
-seconds that it takes for none, t₀, and for one more, t₁. Since the processes share nothing once they have started, P of
-them should take t₀ + t₁ · 8 · ⌈n / 8P⌉ for n images in batches of 8. The same is measured for two.
+There is one process per GPU, or without a GPU one single-threaded process per core. First, two processes of one
+thread are compared with one of two, once both have started. Then come whole runs by `accelerate launch`: the times of
+one process for 8 and 24 images give its seconds for none, t₀, and for each further one, t₁. Since running processes
+share nothing, P of them should take t₀ + t₁ · 8 · ⌈n / 8P⌉ for n images in batches of 8. This is measured for two.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """Sliced Wasserstein distance between two sets of images, one number per level of their Laplacian pyramids.
 
 Karras et al., "Progressive Growing of GANs" (ICLR 2018, arXiv:1710.10196), section 5: patches drawn from every level
-are two clouds of points; their distance, averaged over random directions, says how alike the textures are at that
-scale. The patches' positions and the directions are fixed by the seed, so that the same images give the same numbers.
-Fewer images are farther apart even where they come alike: compare only numbers of as many images, and with the floor,
-the distance between as many training and held-out images.
+are two clouds of points; their distance, averaged over random directions, measures how similar the textures are at that
+scale. The seed fixes the patches' positions and the directions, so the same images give the same numbers. The distance
+grows as there are fewer images, even of one distribution: compare only results from equally many images, and with their
+floor, the distance between as many training and held-out images.
 """
 
 import torch

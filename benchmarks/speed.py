@@ -3,10 +3,10 @@
     python -m benchmarks.speed [--models 64 256] [--batches 8] [--rounds 5] [--threads 2] [--compile]
 
 The embedded model at 64×64 and the architecture of Ho et al.'s CelebA-HQ model (random weights) at 256×256, the same
-weights and the same ILVR loop on both sides, float32 and bfloat16. Every contender is a process of its own; they
-measure in turn, round after round, and the tables show medians of the rounds, or of the rounds' ratios. Where bfloat16
-is only emulated, which takes many times as long, it is left out. With an accelerator also the P2 architecture (ADM),
-more batch sizes, compiled networks, and the synchronisations of a loop.
+weights and the same ILVR loop on both sides, float32 and bfloat16. Every contender has its own process; they measure
+in turn, round after round, and the tables show medians of the rounds, or of the rounds' ratios. bfloat16 is left out
+if the processor only emulates it, which takes many times as long. With an accelerator, the P2 architecture (ADM),
+more batch sizes, compiled networks and the synchronisations of a loop are measured too.
 """
 
 import argparse

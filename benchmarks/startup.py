@@ -2,7 +2,7 @@
 
     python -m benchmarks.startup [--rounds 9]
 
-Each a Python process of its own, in turn; seconds of wall clock, and of processor time, which other work disturbs less.
+Each is a Python process, in turn; seconds of wall clock, and of processor time, which other work affects less.
 """
 
 import argparse

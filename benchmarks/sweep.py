@@ -1,4 +1,4 @@
-"""What a sweep in one launch saves: four factors at once against four launches, and whether the images are the same.
+"""What a sweep saves: four factors in one launch against four launches, and whether the images are the same.
 
 python -m benchmarks.sweep [--rounds 3]
 """

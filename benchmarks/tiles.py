@@ -2,12 +2,12 @@
 
     python -m benchmarks.tiles [--count 32] [--steps 10] [--rounds 3]
 
-Seams are measured on images that follow held-out portraits, enlarged: the mean gradient across windows' borders over
-that elsewhere. Portraits have their lines where they have them, so this is divided by the same of images made without
-windows: where windows draw the last step alone, which is the default, by the same images without that; where they draw
-every step (of half as many), by images that the network has seen whole. There windows are shifted from step to step,
-and fixed for comparison. Intervals are a bootstrap's over the images, 95 %. Memory and time are a bare network's and a
-tiled one's in processes of their own, of a single thread, which measure in turn; medians of the rounds, and of their
+Seams are measured on images that follow enlarged held-out portraits: the mean gradient across windows' borders over
+that elsewhere. Since portraits have lines of their own, this is divided by the same ratio for images made without
+windows. If windows draw only the last step, the default, these are the same images without it. If they draw every
+step (of half as many), they are images that the network has seen whole; there, windows that move from step to step
+are compared with fixed ones. Intervals are bootstrapped over the images, 95 %. Memory and time are those of a bare
+network and a tiled one, in single-threaded processes that measure in turn; medians of the rounds, and of their
 ratios.
 """
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 class Fixed(Tiles):
-    """Windows that lie at the same places in every step."""
+    """Windows at the same places in every step."""
 
     def shift(self, t: Tensor) -> float:
         return 0.0
@@ -131,7 +131,7 @@ def _gradients(images: Tensor, borders: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 class Contender:
-    """A network on images of so many times its size, in windows where that is above 1.
+    """A network on images of `scale` times its size, in windows if that is above 1.
 
     Args:
         scale: how many times as high and wide as the network's own images.

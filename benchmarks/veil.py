@@ -2,8 +2,9 @@
 
     python -m benchmarks.veil
 
-RMS of φ_N(y_0 - x̂0) in grey levels, halfway of 20 DDPM steps that are all refined by the paper's method: quantiles over
-48 held-out portraits, and over 108 foreign references. A run advises a range above `utils.run.sampling.VEILED`.
+It prints the RMS of φ_N(y_0 - x̂0) in grey levels, halfway through 20 DDPM steps that are all refined by the paper's
+method: quantiles over 48 held-out portraits, and over 108 foreign references. A run advises a range above
+`utils.run.sampling.VEILED`.
 """
 
 import torch

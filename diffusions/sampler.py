@@ -139,10 +139,10 @@ class Sampler(ABC):
         for transition in self.last_transitions(walk_steps):
             prediction = self.process.predict(model, x, transition)
             self.check_variance(prediction.variance.shape[1])
-            if guide:
+            if guide is not None:
                 prediction = prediction._replace(pred_x0=guide.guide_x0(prediction.pred_x0, x, transition))
             x = step_rule(x, prediction, transition, randn_like)
-            if guide:
+            if guide is not None:
                 x = guide.guide_sample(x, transition, randn_like)
             yield Step(transition.t, x, prediction.pred_x0)
 
@@ -168,7 +168,7 @@ class Sampler(ABC):
 def noised_start(sampler: Sampler, estimate: Tensor, noise: Tensor, walk_steps: int) -> Tensor:
     """Make the start of a walk of only the last steps: a rough estimate of the image, noised.
 
-    The early steps settle only what the estimate, here the low-passed reference, says already. Noised far enough,
+    The early steps settle only what the estimate, here the low-passed reference, already contains. Noised far enough,
     estimate and image are almost the same, and the reverse steps shrink the difference ("Come-Closer-Diffuse-Faster",
     Chung et al., CVPR 2022, arXiv:2112.05146, theorem 1), so the early steps can be left out.
 

@@ -40,9 +40,7 @@ def test_files_and_functions_are_short():
 
 def test_both_lists_of_requirements_are_the_same():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
-    runtime, development = (
-        (PROJECT / name).read_text(encoding="utf-8").splitlines()
-        for name in ("requirements.txt", "requirements-dev.txt")
-    )
+    names = "requirements.txt", "requirements-dev.txt"
+    runtime, development = ((PROJECT / name).read_text(encoding="utf-8").splitlines() for name in names)
     assert project["project"]["dependencies"] == runtime
     assert ["-r requirements.txt", *project["dependency-groups"]["dev"]] == development

@@ -108,7 +108,7 @@ def settings_after(
 
 
 class Bench:
-    """Draws and measures `count` samples of every kind; so many held-out images are the real ones."""
+    """Draws and measures `count` samples of every kind, against `real_count` real images."""
 
     def __init__(self, model: Model, count: int, real_count: int = REAL) -> None:
         held_out, others = load_held_out().tensor_split([REAL])
@@ -116,7 +116,7 @@ class Bench:
         self.model, self.others, self.weights = model, others, resample(count, SEED)
         self.references = {"none": others[:count], "in-domain": others[:count], "foreign": load_foreign()[:count]}
         self.distance, self.realism = PatchDistance(real, others), Realism(real)
-        self.bases: dict[str, Measures] = {}  # of each kind of references, what the others are compared with
+        self.bases: dict[str, Measures] = {}  # for each kind of references, what the others are compared with
 
     def setting_row(self, setting: Setting) -> Row:
         """Draw and measure a setting, and compare it with the first of its kind of references."""

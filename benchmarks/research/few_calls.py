@@ -2,8 +2,8 @@
 
     python -m benchmarks.research.few_calls --mixed_precision bf16
 
-The SDE form of DPM-Solver++(2M) against DDPM, at the same trailing timesteps, from the same noise, which is of another
-seed than in calls.csv. It prints the differences in patch distance, contrast of details and sliced Wasserstein distance
+The SDE form of DPM-Solver++(2M) against DDPM, at the same trailing timesteps and from the same noise, with another seed
+than calls.csv. It prints the differences in patch distance, contrast of details and sliced Wasserstein distance
 (less is better in the first and the last), with 95 % intervals by a bootstrap over the samples. They are unconditional;
 and by regions after held-out portraits and foreign references, as in benchmarks/research/calls.py.
 """

@@ -15,26 +15,26 @@ from diffusions.schedule import Transition
 
 COLOURS = 512  # of a palette
 JUDGED = 50, 150, 300  # timesteps
-FREE = 0.8  # ᾱ from which on the gradient leaves the sample alone
-PUSH = 1.0  # of the gradient; 4 and 16 are worse
+FREE = 0.8  # ᾱ above which the gradient leaves the sample alone
+PUSH = 1.0  # the gradient's weight; 4 and 16 are worse
 
 
 class Unsmoothed(Regions):
-    """The mean of y_0 - x̂0 itself. Thin outlines take the mean colour of the reference there, and fade."""
+    """The mean of y_0 - x̂0 itself. Thin outlines take the reference's mean colour there, and fade."""
 
     def correction(self, pred_x0: Tensor) -> Tensor:
         return self.reference - pred_x0
 
 
 class Twice(Regions):
-    """The correction made again for what it left."""
+    """The correction, applied twice."""
 
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
         return super().guide_x0(super().guide_x0(pred_x0, x, transition), x, transition)
 
 
 class Fading(ILVR):
-    """The paper's refinement, of a weight that falls with the noise: √(1-ᾱ) of the level that a step leads to."""
+    """The paper's refinement with a weight that falls with the noise: √(1-ᾱ) of the level that a step leads to."""
 
     def guide_sample(self, sample: Tensor, transition: Transition, randn_like: RandnLike = torch.randn_like) -> Tensor:
         refined = super().guide_sample(sample, transition, randn_like)
@@ -44,7 +44,7 @@ class Fading(ILVR):
 class Gradient(ILVR):
     """The paper's refinement while x̂0 is vague, then steps down ∇_x ‖φ_N(y_0 - x̂0)‖ (DPS), then nothing.
 
-    Chung et al. 2023 (arXiv:2209.14687). It costs a pass forward and one back for each call besides.
+    Chung et al. 2023 (arXiv:2209.14687). It costs one more forward pass and a backward pass per call.
     """
 
     def __init__(self, model: Denoiser, process: Process, *args: object, **options: object) -> None:

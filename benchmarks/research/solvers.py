@@ -95,7 +95,7 @@ class Heun(Sampler):
 
 
 class _Halves:
-    """Euler's step; then, from what the network says at its end, the same step by the mean of both slopes."""
+    """Euler's step; then the same step again, with the mean of the slopes at its two ends."""
 
     def __init__(self) -> None:
         self.begun: tuple[Tensor, Tensor, float] | None = None  # x/√ᾱ, its slope and σ, where Euler's step began

@@ -1,4 +1,4 @@
-"""What becomes of references that the model could not have drawn: how clean the picture is, and what of them is kept.
+"""How clean the samples of foreign references are, and how much of the references they keep.
 
     python -m benchmarks.research.translation --mixed_precision bf16   # assets/translation.csv and -front.png
     python -m benchmarks.research.translation --quick                  # few of everything, into results/: a smoke test
@@ -8,15 +8,15 @@ the same noise, on the embedded model. The 95 % intervals are from a bootstrap o
 every setting, so that the difference of two settings is judged reference by reference.
 
 * patch_distance: of the sample's 9×9 patches to the nearest real ones, 1 being real (`benchmarks.patch_distance`).
-* detail: contrast of the finest details over that of real images. Lines that fade into surfaces of colours that real
-  images lack bring the patch distance down ("regions, unsmoothed"): believe it only where detail is near 1.
+* detail: contrast of the finest details over that of real images. Faded lines also shorten the patch distance
+  ("regions, unsmoothed"): trust it only if detail is near 1.
 * fidelity_N: RMSE of D(sample) against D(reference) in grey levels (of 255), D down by N: at 8 the layout, at 16 and
-  32 the colours of what is large. It is measured at these N whatever N the setting binds at.
-* gap_N: the patch distance beyond that of the paper's refinement whose range is so long that fidelity_N is the same,
-  interpolated between ranges: less than nothing is better than the paper's knob.
+  32 the colours of large regions. It is measured at these N, whatever the setting's own N.
+* gap_N: the patch distance beyond that of the paper's refinement at the range with the same fidelity_N, interpolated
+  between ranges: negative is better than the paper's.
 * diversity: between two variations of a reference, for the first 24 references, in grey levels.
 
-First come rows that say what the two see: real images with blur, fading, halo and noise; and the references themselves.
+The first rows show what the two measures detect: real images with blur, fading, halo and noise, and the references.
 """
 
 from collections.abc import Iterator, Sequence
@@ -90,7 +90,7 @@ def quick_settings() -> list[Setting]:
 
 
 class Bench:
-    """What is measured against what.
+    """Draws and measures settings, and compares them with the paper's.
 
     Args:
         model: the network; process: what it was trained on.

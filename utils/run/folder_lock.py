@@ -1,7 +1,7 @@
 """What keeps a second run out of save_dir.
 
-It is a flock on `save_dir/.lock`, held by the main process. It holds between machines too where their shared file system
-has locks; where it has none, nothing keeps two runs apart.
+It is a flock on `save_dir/.lock`, held by the main process. It holds between machines too where their shared file
+system has locks; where it has none, nothing keeps two runs apart.
 """
 
 import errno

@@ -55,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--muon_lr", type=float, default=1.5e-3, help="Muon's, for the hidden layers' weights; 0: AdamW for all")
     add("--warmup", type=int, default=100, help="steps over which the learning rates rise")
     add("--weighting", choices=["p2", "balanced"], default="balanced", help="of the timesteps' losses")
-    add("--p2_gamma", type=float, default=0.5, help="with --weighting p2; 0 weighs all alike")
+    add("--p2_gamma", type=float, default=0.5, help="with --weighting p2; 0 weighs all equally")
     add("--ema", type=float, default=0.998, help="decay of the mean of the weights")
     add("--seed", type=int, default=0)
     add("--mixed_precision", choices=["no", "bf16"], default="bf16")

@@ -19,7 +19,7 @@ class P2:
 
     Args:
         alphas_cumprod: [T].
-        gamma: 0 weighs all alike; 1 hardly trains the last steps, which shows as speckle.
+        gamma: 0 weighs all equally; 1 hardly trains the last steps, which shows as speckle.
     """
 
     def __init__(self, alphas_cumprod: Tensor, gamma: float, k: float = 1.0) -> None:
@@ -37,10 +37,10 @@ class P2:
 
 
 class Balanced:
-    """Every noise level counts alike: the inverse of the loss there, followed by a running mean.
+    """Weighs every noise level equally: by the inverse of its loss, tracked by a running mean.
 
-    What learned uncertainties come to (Kendall et al. 2018; for diffusion Karras et al. 2024, arXiv:2312.02696), in
-    shares of the timesteps rather than as a small network.
+    This is what learned uncertainties converge to (Kendall et al. 2018; for diffusion Karras et al. 2024,
+    arXiv:2312.02696), in shares of the timesteps rather than as a small network.
 
     Args:
         total_steps: T.
