@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.picture_files import decode
 from utils.errors import InputError
-from utils.images import from_pixels, make_grid, read_reference, save_png, to_pixels
+from utils.images import PngText, from_pixels, make_grid, read_png_text, read_reference, save_png, to_pixels
 from utils.resize_right import resize
 from utils.run.references import find_references
 
@@ -159,3 +159,21 @@ def test_results_inside_the_input_folder_are_no_references(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert [r.name for r in find_references(tmp_path, exclude=tmp_path / "out")[0]] == ["a"]
+
+
+def test_the_text_of_a_png_and_whether_it_is_whole(tmp_path):
+    path = tmp_path / "a.png"
+    assert read_png_text(path) is None
+    path.write_bytes(b"")
+    assert read_png_text(path) is None
+    save_png(GRADIENT, path, {"seed": "7", "reference": "ä.png"})
+    whole, text = path.read_bytes(), {"seed": "7", "reference": "ä.png"}
+    assert read_png_text(path) == PngText(text, True)
+    start = whole.index(b"IDAT") - 4
+    for damaged in (whole[:-1], whole[: start + 20], whole[: start + 20] + b"\0" + whole[start + 21 :]):
+        path.write_bytes(damaged)
+        assert read_png_text(path) == PngText(text, False)
+    for other in (whole[:start] + whole[-12:], whole[:60], b"GIF89a", b"\x89PNG\r\n\x1a\n"):  # the first without pixels
+        path.write_bytes(other)
+        found = read_png_text(path)
+        assert found is not None and not found.is_whole

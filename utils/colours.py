@@ -131,16 +131,15 @@ def rgb_profile(chromaticities: Sequence[float], gamma: float | None = None) -> 
 
 
 def srgb_transform(mode: str, profile: bytes | None = None) -> tuple[str, ImageCms.ImageCmsTransform | None]:
-    """Return how littleCMS turns a profile's colours into sRGB: the mode to apply it to, and the transform.
-
-    Colours are converted as programs show pictures: those that a screen has stay what they are, and black is black.
+    """Return how littleCMS turns a profile's colours into sRGB, as programs show pictures: black is black.
 
     Args:
-        mode: Pillow's, of the picture: L, RGB, CMYK or LAB. A grey picture may have a profile of RGB.
+        mode: Pillow's, of the picture: L, RGB, CMYK or LAB.
         profile: ICC; CIELAB if left out.
 
     Returns:
-        `mode` and None where it changes nothing.
+        The mode that the transform takes, RGB where a grey picture has such a profile; and the transform, None where
+        it changes nothing.
 
     Raises:
         ImageCms.PyCMSError, OSError, ValueError: the profile cannot be used, or not for this mode.
@@ -150,8 +149,7 @@ def srgb_transform(mode: str, profile: bytes | None = None) -> tuple[str, ImageC
     if space != mode and (mode, space) != ("L", "RGB"):
         raise ValueError("a profile of other colours")
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-    if space == "L":
-        flags |= ImageCms.Flags.NOOPTIMIZE  # littleCMS's table for greys is 6 levels off
+    flags |= ImageCms.Flags.NOOPTIMIZE if space == "L" else 0  # littleCMS's table for greys is 6 levels off
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
     transform = ImageCms.ImageCmsTransform(source, srgb, space, "RGB", intent, flags=flags)

@@ -40,8 +40,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
-            f"{path}: cannot be written: {error.strerror or error}; finished images are kept, and the same command "
-            "goes on with the rest"
+            f"{path}: cannot be written: {error.strerror or error}; finished images are kept: make room there and run "
+            "the same command again"
         ) from None
 
 
@@ -123,8 +123,8 @@ def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
     Raises:
         OSError: it cannot be opened, is not a regular file, or is larger.
     """
-    # opening a pipe would wait for its other end
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    # opened without O_NONBLOCK, a pipe would wait for its other end
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode) and (max_bytes is None or status.st_size <= max_bytes):
         return file

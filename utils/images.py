@@ -21,7 +21,7 @@ from utils.resize_right import resize_matrix
 
 BAND = 2**20  # pixels of a picture that are converted at a time
 PNG_END = b"IEND\xaeB`\x82"
-GRID_GAP = 2  # pixels between the pictures of a grid
+GRID_GAP, BLOCK_GAP = 2, 32  # pixels between the pictures of a grid, and between the blocks of a table
 TILE = 128  # pixels of the longer side of a labelled grid's pictures, about
 SCREEN = 1.6  # width over height, about
 
@@ -211,18 +211,16 @@ def make_labelled_grid(
     """
     longer = max(max(picture.shape[:2]) for row in rows for picture in row if picture is not None)
     times, factor = max(1, round(TILE / longer)), max(1, math.ceil(longer / (2 * TILE)))
-    tiles = [
-        [
-            None if each is None else np.asarray(Image.fromarray(each).reduce(factor)).repeat(times, 0).repeat(times, 1)
-            for each in row
-        ]
-        for row in rows
-    ]
+
+    def resize(picture: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(picture).reduce(factor)).repeat(times, 0).repeat(times, 1)
+
+    tiles = [[None if picture is None else resize(picture) for picture in row] for row in rows]
     height, width = next(tile.shape[:2] for row in tiles for tile in row if tile is not None)
-    blocks = min(len(rows), max(1, round(math.sqrt(SCREEN * len(rows) * height / (len(labels) * width)))))
-    length = math.ceil(len(rows) / blocks)
+    blocks = round(math.sqrt(SCREEN * len(rows) * height / (len(labels) * width)))
+    length = math.ceil(len(rows) / max(1, blocks))
     header = [_draw_text(label) for label in labels]
-    margin = np.full((1, 2 * TILE // 8, 3), 255, np.uint8)
+    margin = np.full((1, BLOCK_GAP, 3), 255, np.uint8)
     parts: list[np.ndarray | None] = []
     for start in range(0, len(rows), length):
         parts += [make_grid([header, *tiles[start : start + length]]), margin]
