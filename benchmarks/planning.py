@@ -107,7 +107,9 @@ def finish(argv: Sequence[str]) -> None:
     settings.save_dir.mkdir()
     rng = np.random.default_rng(0)
     for sample in plan.samples:
-        save_png(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), plan.outputs.path(sample), plan.outputs.text(sample))
+        save_png(
+            rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), plan.outputs.path(sample), plan.outputs.text(sample)
+        )
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def test_unsupported_schedulers_are_refused_by_name(tmp_path, changes):
 def test_a_pipeline_must_say_its_images_size(tmp_path, size):
     unet = random_unet(sample_size=size, block_out_channels=(16,), norm_num_groups=8, **ONE_LEVEL)
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"sample_size in config\.json must be that of squares"):
+    with pytest.raises(InputError, match=r"sample_size in config\.json must be one number, for squares"):
         config_for(open_checkpoint(tmp_path))
     load_network(tmp_path)
 

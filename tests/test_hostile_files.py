@@ -212,7 +212,7 @@ def test_permissions():
         (folder / "model" / "unet").chmod(0o600)
         found: list[OSError] = []
         (folder / "in" / "closed").chmod(0)
-        with pytest.raises(InputError, match="holds no image"):
+        with pytest.raises(InputError, match="contains no picture"):
             find_references(folder / "in", on_unreadable=found.append)
         assert [error.filename for error in found] == [str(folder / "in" / "closed")]
         for closed in (folder / "model" / "unet", folder / "model"):

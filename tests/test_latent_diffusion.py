@@ -152,7 +152,7 @@ def test_a_factor_below_the_autoencoders_is_refused(pipeline_folder, tmp_path, i
     args = ("--weights", pipeline_folder, "--input_dir", input_dir, "--save_dir", tmp_path / "out")
     code, error = run_here(*args, "--downsample_factor", 8, 3.5)
     assert code == 2
-    assert error.startswith("downsample_factor must be at least 4, not 3.5")
+    assert error.startswith("--downsample_factor must be at least 4 for this model")
 
 
 @pytest.mark.parametrize("size", [("--image_size", 64, 48), ("--keep_aspect", "--upscale", 2)])
@@ -172,7 +172,7 @@ def test_images_of_other_sizes(pipeline_folder, tmp_path, input_dir, size):
 def test_sizes_that_no_latents_have_are_refused(pipeline_folder, tmp_path, input_dir):
     args = ("--weights", pipeline_folder, "--input_dir", input_dir, "--save_dir", tmp_path / "out")
     code, error = run_here(*args, "--image_size", 36)
-    assert code == 2 and error == "image_size 36: the model takes multiples of 8 only; nearest: 32 and 40"
+    assert code == 2 and error == "--image_size 36: must be a multiple of 8 for this model, such as 32 and 40"
 
 
 def test_another_autoencoder_is_another_checkpoint(pipeline_folder, tmp_path, input_dir):
@@ -410,7 +410,7 @@ def test_an_autoencoder_without_a_description_is_told_before_sampling(pipeline_f
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     args = ("-c", tmp_path / "config.yaml", "--weights", weights, "--input_dir", input_dir)
     code, error = run_here(*args, "--save_dir", tmp_path / "out")
-    assert code == 2 and "hold an autoencoder, which" in error
+    assert code == 2 and "contain an autoencoder, which" in error
     assert not read_images(tmp_path / "out")
 
 

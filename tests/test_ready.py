@@ -94,5 +94,5 @@ def test_accelerates_own_precision_holds_where_the_command_line_is_silent(monkey
 
 def test_other_precisions_of_accelerates_are_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
-    with pytest.raises(InputError, match="mixed_precision 'fp8' is none of no, fp16, bf16"):
+    with pytest.raises(InputError, match="ACCELERATE_MIXED_PRECISION must be one of no, bf16, fp16, not 'fp8'"):
         resolve(parse_args([]))

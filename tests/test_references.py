@@ -34,7 +34,7 @@ def test_formats_that_were_passed_over(tmp_path, ending):
     references, notes = find_references(tmp_path)
     found = examine(references, 16, PictureLimits())
     assert [reference.name for reference in references] == ["A"]
-    assert list(found.hashes) == ["A"] and not found.faults and notes == ()
+    assert list(found.sha256s) == ["A"] and not found.faults and notes == ()
 
 
 def test_pictures_that_cannot_be_read_are_counted(tmp_path):
@@ -111,7 +111,7 @@ def test_limits_of_the_command_line(tmp_path, tiny_model):
     assert code == 2 and "has 0.1 megapixels; the limit is 0.05" in error
     for limit in ("0", "-1", "nan"):
         code, error = run_here(*args, "--max_megapixels", limit)
-        assert code == 2 and "--max_megapixels must be above 0" in error
+        assert code == 2 and "--max_megapixels must be at least 0.001" in error
     assert run_here(*args, "--allow_truncated", "--max_megapixels", "0.06") == (0, "")
 
 
@@ -130,5 +130,5 @@ def test_huge_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
         together.pop()
 
     monkeypatch.setattr("utils.pictures.PictureFile.load", load)
-    assert len(examine(find_references(tmp_path)[0], 16, PictureLimits()).hashes) == 6
+    assert len(examine(find_references(tmp_path)[0], 16, PictureLimits()).sha256s) == 6
     assert max(most) == 1

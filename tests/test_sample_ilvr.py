@@ -114,7 +114,7 @@ def test_a_size_that_the_model_cannot_halve_is_told(tmp_path, input_dir):
     args = ("-c", tmp_path / "config.yaml", "--input_dir", input_dir, "--save_dir", tmp_path / "out")
     code, error = run_here(*args)
     assert code == 2
-    assert "image_size is 60, but the model takes multiples of 8 only" in error
+    assert "image_size is 60, but the model only takes multiples of 8" in error
 
 
 def test_an_empty_input_folder_is_named(tmp_path):
