@@ -1,4 +1,4 @@
-"""CONTRIBUTING's examples: a sampler, a guide and a family each take one file and a line."""
+"""CONTRIBUTING's examples: a sampler, a guide and a family each take one file and a line of a table."""
 
 import re
 import shutil
@@ -22,6 +22,7 @@ PLACES = {
     "guide": ("diffusions/__init__.py", "GUIDES"),
     "family": ("models/families/__init__.py", "FAMILIES"),
 }
+CHOICES = {"sampler": 'choices=("ddpm", ', "guide": 'choices=("sample", '}
 
 
 def add_example(what: str, project: Path) -> None:
@@ -35,6 +36,12 @@ def add_example(what: str, project: Path) -> None:
     code = (project / place).read_text(encoding="utf-8")
     import_line, entry = lines.splitlines()
     code = re.sub(rf"^({table}: .* = {{)$", rf"\1\n{entry}", code, flags=re.MULTILINE)
+    if what in CHOICES:
+        arguments = project / "utils" / "run" / "arguments.py"
+        declared = arguments.read_text(encoding="utf-8")
+        assert declared.count(CHOICES[what]) == 1
+        name = entry.partition(":")[0].strip()
+        arguments.write_text(declared.replace(CHOICES[what], f"{CHOICES[what]}{name}, "))
     docstring, _, rest = code.partition("\n\n")
     (project / place).write_text(f"{docstring}\n\n{import_line}\n{rest}")
 

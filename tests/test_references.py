@@ -46,10 +46,10 @@ def test_pictures_that_cannot_be_read_are_counted(tmp_path):
     (tmp_path / "z.png").symlink_to(tmp_path / "a.png")  # a link to a picture is one
     references, notes = find_references(tmp_path)
     assert [reference.name for reference in references] == ["a", "z"]
-    assert notes == (f"input_dir {tmp_path}: passed over 1 .cr2, 2 .heic, 1 .jxl, 3 links to folders",)
+    assert notes == (f"--input_dir {tmp_path}: skipped 1 .cr2, 2 .heic, 1 .jxl, 3 links to folders",)
     (tmp_path / "a.png").unlink()
     (tmp_path / "z.png").unlink()
-    with pytest.raises(InputError, match=r"holds no image .*\n.*passed over 1 .cr2, 2 .heic"):
+    with pytest.raises(InputError, match=r"contains no picture .*\n.*skipped 1 .cr2, 2 .heic"):
         find_references(tmp_path)
 
 
@@ -90,9 +90,9 @@ def test_what_there_is_to_say_is_said_once(tmp_path, tiny_model):
     args = ("--weights", tiny_model, "--input_dir", folder, "--respace_steps", 1, "--downsample_factor", 4)
     done = sample_ilvr(*args, "--save_dir", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stdout.splitlines() if "reference" in line or "passed over" in line]
+    said = [line for line in done.stdout.splitlines() if "reference" in line or "skipped" in line]
     assert said == [
-        f"input_dir {folder}: passed over 1 .heic",
+        f"--input_dir {folder}: skipped 1 .heic",
         "5 references: several frames, of which the first is used (0.gif, 1.gif, 2.gif, … 2 more)",
         "2 references: damaged metadata (a.png, d.webp)",
         "1 reference: a colour profile that cannot be used, and is not (b.png)",
