@@ -135,7 +135,7 @@ ONE_LEVEL = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D
         ({"class_embed_type": "timestep"}, "class_embed_type 'timestep' .* is not supported"),
         ({"center_input_sample": True}, "center_input_sample True .* is not supported"),
         ({"attention_head_dim": 12}, "16 channels cannot be divided among attention heads"),
-        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, "must be equally many"),
+        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, "must have the same length"),
     ],
 )
 def test_unsupported_networks_are_refused_by_name(tmp_path, changes, message):
@@ -187,7 +187,7 @@ def test_unsupported_schedulers_are_refused_by_name(tmp_path, changes):
 def test_a_pipeline_must_say_its_images_size(tmp_path, size):
     unet = random_unet(sample_size=size, block_out_channels=(16,), norm_num_groups=8, **ONE_LEVEL)
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"sample_size in config\.json must be that of squares"):
+    with pytest.raises(InputError, match=r"sample_size in config\.json must be one number, for squares"):
         config_for(open_checkpoint(tmp_path))
     load_network(tmp_path)
 

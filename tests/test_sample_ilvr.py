@@ -116,7 +116,7 @@ def test_a_size_that_the_model_cannot_halve_is_told(tmp_path, input_dir):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     done = sample_ilvr("-c", tmp_path / "config.yaml", "--input_dir", input_dir, "--save_dir", tmp_path / "out")
     assert done.returncode == 2
-    assert "image_size is 60, but the model takes multiples of 8 only" in done.stderr
+    assert "image_size is 60, but the model only takes multiples of 8" in done.stderr
 
 
 def test_an_empty_input_folder_is_named(tmp_path):

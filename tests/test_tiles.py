@@ -147,5 +147,5 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved():
 
 @pytest.mark.parametrize("overlap", [-1, 16, 20])
 def test_an_overlap_of_a_whole_window_is_refused(overlap):
-    with pytest.raises(ValueError, match=r"overlap must lie in 0 … 15"):
+    with pytest.raises(ValueError, match=r"overlap must be in 0 … 15"):
         Tiles(lambda x, t: x, (32, 16), overlap, 8)

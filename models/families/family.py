@@ -4,11 +4,12 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from models.networks.unet import UNet
+from models.networks.layers import Resample
+from models.networks.unet import Level, UNet
 
 Shapes = Mapping[str, Sequence[int]]  # of tensors, by their names
 
@@ -103,3 +104,25 @@ def count(names: Iterable[str], pattern: str) -> int:
     while any(name.startswith(pattern.format(number)) for name in names):
         number += 1
     return number
+
+
+def levels(
+    channels: Sequence[int],
+    num_blocks: int,
+    attention: Sequence[bool],
+    resample: Resample,
+    attention_up: Sequence[bool | Literal["last"]] | None = None,
+) -> dict[str, list[Level]]:
+    """Return the `down` and `up` of a UNet that has one more block per level on the way up.
+
+    Args:
+        channels: of each level, from the full resolution down.
+        num_blocks: of each level on the way down.
+        attention: whether each level has attention.
+        resample: how resolution changes after all levels but the last.
+        attention_up: as `attention`, on the way up; the same by default.
+    """
+    changes = [*[resample] * (len(channels) - 1), None]
+    down = [Level(width, num_blocks, *rest) for width, *rest in zip(channels, attention, changes, strict=True)]
+    ways_up = zip(channels, attention_up or attention, [None, *changes[:-1]], strict=True)
+    return {"down": down, "up": [Level(width, num_blocks + 1, *rest) for width, *rest in ways_up][::-1]}
