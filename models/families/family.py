@@ -123,6 +123,9 @@ def levels(
         attention_up: as `attention`, on the way up; the same by default.
     """
     changes = [*[resample] * (len(channels) - 1), None]
-    down = [Level(width, num_blocks, *rest) for width, *rest in zip(channels, attention, changes, strict=True)]
-    ways_up = zip(channels, attention_up or attention, [None, *changes[:-1]], strict=True)
-    return {"down": down, "up": [Level(width, num_blocks + 1, *rest) for width, *rest in ways_up][::-1]}
+    down = zip(channels, attention, changes, strict=True)
+    up = zip(channels, attention_up or attention, [None, *changes[:-1]], strict=True)
+    return {
+        "down": [Level(width, num_blocks, attends, change) for width, attends, change in down],
+        "up": [Level(width, num_blocks + 1, attends, change) for width, attends, change in up][::-1],
+    }
