@@ -161,7 +161,7 @@ def test_the_nearest_entry_replaces_each_pixel_whatever_its_number():
     [
         (diffusers_autoencoder, {"norm_type": "spatial"}, "norm_type 'spatial' of VQModel is not supported"),
         (diffusers_autoencoder, {"down_block_types": ["DownBlock2D"]}, "down_block_types 'DownBlock2D' of VQModel"),
-        (diffusers_autoencoder, {"up_block_types": []}, "must be equally many"),
+        (diffusers_autoencoder, {"up_block_types": []}, "must have the same length"),
         (
             diffusers_autoencoder,
             {"num_vq_embeddings": None, "shift_factor": 0.1},

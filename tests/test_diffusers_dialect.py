@@ -135,7 +135,7 @@ ONE_LEVEL = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D
         ({"class_embed_type": "timestep"}, "class_embed_type 'timestep' .* is not supported"),
         ({"center_input_sample": True}, "center_input_sample True .* is not supported"),
         ({"attention_head_dim": 12}, "16 channels cannot be divided among attention heads"),
-        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, "must be equally many"),
+        ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, "must have the same length"),
     ],
 )
 def test_unsupported_networks_are_refused_by_name(tmp_path, changes, message):

@@ -111,10 +111,9 @@ def test_every_unreadable_image_is_named_before_sampling(tmp_path, input_dir):
 def test_a_size_that_the_model_cannot_halve_is_told(tmp_path, input_dir):
     config = yaml.safe_load((PROJECT / "configs" / "openpeeps64.yaml").read_text()) | {"image_size": 60}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    args = ("-c", tmp_path / "config.yaml", "--input_dir", input_dir, "--save_dir", tmp_path / "out")
-    code, error = run_here(*args)
-    assert code == 2
-    assert "image_size is 60, but the model only takes multiples of 8" in error
+    done = sample_ilvr("-c", tmp_path / "config.yaml", "--input_dir", input_dir, "--save_dir", tmp_path / "out")
+    assert done.returncode == 2
+    assert "image_size is 60, but the model only takes multiples of 8" in done.stderr
 
 
 def test_an_empty_input_folder_is_named(tmp_path):

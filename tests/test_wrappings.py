@@ -82,9 +82,28 @@ def test_averaged_weights_are_taken_and_raw_ones_on_request(tmp_path, kind):
     assert last.note.startswith("Using the raw weights (")
 
 
-@pytest.mark.parametrize(
-    "prefix", ["_orig_mod.", "model.", "unet.", "net.", "module.model.", "model._orig_mod.module."]
-)
+WRAPPERS = [
+    "_orig_mod.",
+    "model.",
+    "unet.",
+    "net.",
+    "module.model.",
+    "model._orig_mod.module.",
+    "denoise_fn.",
+    "model_fn.",
+]
+WRAPPERS += [
+    "backbone.",
+    "denoiser.",
+    "network.",
+    "eps_model.",
+    "_forward_module.",
+    "_fsdp_wrapped_module.",
+    "any.other.",
+]
+
+
+@pytest.mark.parametrize("prefix", WRAPPERS)
 def test_one_copy_is_taken_without_ado(tmp_path, prefix):
     checkpoint = taken(tmp_path, {"state_dict": under(prefix, MEAN), "epoch": 3})
     assert is_same(checkpoint.tensors, MEAN)
@@ -105,6 +124,12 @@ def test_what_lies_beside_the_parameters_is_kept(tmp_path):
     [
         (OPTIMIZER, False, "hold the state of an optimizer, which resumes a training; the network is another file"),
         ({"ema_0.99": MEAN, "ema_0.9999": LAST}, False, r"hold several networks \(ema_0.99, ema_0.9999\)"),
+        (
+            {"student": LAST, "teacher": MEAN},
+            False,
+            r"hold several networks \(student, teacher\): save the one you mean",
+        ),
+        (under("best.", LAST) | under("last.", MEAN), False, r"hold several networks \(best, last\)"),
         ({"ema": MEAN}, True, r"hold averaged weights only \(ema\), no raw ones"),
         ({"ema": {"shadow": list(MEAN.values())}}, False, "is a list without names, and the weights that would name"),
         ({"model": MEAN, "ema": list(MEAN.values())[1:]}, False, "the list ema does not fit the names in model"),

@@ -1,4 +1,4 @@
-"""The words of openai/guided-diffusion, whose ADM is also that of ilvr_adm, P2-weighting and RePaint.
+"""The names of openai/guided-diffusion, whose ADM is also that of ilvr_adm, P2-weighting and RePaint.
 
 https://github.com/openai/guided-diffusion, class `UNetModel` (Dhariwal & Nichol 2021, arXiv:2105.05233).
 """
@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from models.families.family import Family, Shapes
+from models.families.family import Family, Shapes, levels
 from models.networks.layers import Resample
-from models.networks.unet import Level, UNet
+from models.networks.unet import UNet
 from utils.errors import InputError
 
 
@@ -31,26 +31,22 @@ def network_params(
     use_scale_shift_norm: bool = False,
     resblock_updown: bool = False,
 ) -> dict[str, Any]:
-    """The UNet's parameters from those of `UNetModel`; `attention_resolutions` are downsampling rates.
+    """Return the UNet's parameters from those of `UNetModel`; `attention_resolutions` are downsampling rates.
 
     Raises:
-        InputError: a network of other than two dimensions.
+        InputError: `dims` is not 2.
     """
     if dims != 2:
         raise InputError(f"dims {dims!r} of a UNetModel is not supported (only 2)")
     resample: Resample = "residual" if resblock_updown else "conv" if conv_resample else "plain"
 
-    def level(i: int, blocks: int, change: bool) -> Level:
-        channels = int(channel_mult[i] * model_channels)
-        return Level(channels, blocks, 2**i in attention_resolutions, resample if change else None)
-
-    last = len(channel_mult) - 1
+    channels = [int(mult * model_channels) for mult in channel_mult]
+    attention = [2**i in attention_resolutions for i in range(len(channels))]
     return {
         "in_channels": in_channels,
         "out_channels": out_channels,
-        "down": [level(i, num_res_blocks, i < last) for i in range(last + 1)],
-        "up": [level(i, num_res_blocks + 1, i > 0) for i in reversed(range(last + 1))],
-        "stem_channels": int(channel_mult[0] * model_channels),
+        **levels(channels, num_res_blocks, attention, resample),
+        "stem_channels": channels[0],
         "time_channels": model_channels,
         "time_cos_first": True,
         "time_spread": model_channels // 2,
@@ -64,12 +60,12 @@ def network_params(
 
 
 def heads_first(params: Mapping[str, Any]) -> bool:
-    """guided-diffusion's first attention took a head's query, key and value together."""
+    """Return whether it is guided-diffusion's first attention: a head's query, key and value are together."""
     return not params.get("use_new_attention_order", False)
 
 
 def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
-    """Our modules and theirs: they number blocks and changes of resolution through, in the order they run.
+    """Yield our modules and theirs: they number blocks and changes of resolution in the order they run.
 
     On the way down a change of resolution has a number of its own; on the way up it follows the block and the
     attention before it, under their number.
@@ -104,9 +100,9 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
 
 
 def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
-    """The arguments of `UNetModel` that its parameters' names and shapes tell.
+    """Derive the arguments of `UNetModel` from its parameters' names and shapes.
 
-    They do not tell the heads of the attention, nor, of a network of one level, how resolution changes.
+    The attention's heads do not follow from them, nor, in a network of one level, how resolution changes.
     """
     channels = shapes["time_embed.0.weight"][1]
     numbers = {int(name.split(".")[1]) for name in shapes if name.startswith("input_blocks.")}
@@ -118,19 +114,19 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
     )
     blocks = upsamplers[0][0] if upsamplers else next((n for n in range(total) if n not in numbers), total) - 1
     firsts = range(1, total, blocks + 1)  # each level's first block
-    levels = {n: shapes[f"input_blocks.{n}.0.out_layers.3.weight"][0] / channels for n in firsts}
+    mults = {n: shapes[f"input_blocks.{n}.0.out_layers.3.weight"][0] / channels for n in firsts}
     first_out = shapes["input_blocks.1.0.out_layers.3.weight"][0]
     derived = {
         "in_channels": shapes["input_blocks.0.0.weight"][1],
         "model_channels": channels,
         "out_channels": shapes["out.2.weight"][0],
         "num_res_blocks": blocks,
-        "attention_resolutions": [2**i for i, n in enumerate(levels) if f"input_blocks.{n}.1.qkv.weight" in shapes],
-        "channel_mult": [int(mult) if mult.is_integer() else mult for mult in levels.values()],
+        "attention_resolutions": [2**i for i, n in enumerate(mults) if f"input_blocks.{n}.1.qkv.weight" in shapes],
+        "channel_mult": [int(mult) if mult.is_integer() else mult for mult in mults.values()],
         "num_classes": shapes["label_emb.weight"][0] if "label_emb.weight" in shapes else None,
         "use_scale_shift_norm": shapes["input_blocks.1.0.emb_layers.1.weight"][0] == 2 * first_out,
     }
-    if len(levels) > 1:
+    if len(mults) > 1:
         derived["resblock_updown"] = bool(upsamplers) and upsamplers[0][1]
         derived["conv_resample"] = bool(upsamplers)
     if _is_of_consistency_models(shapes):
@@ -139,14 +135,14 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
 
 
 def read_diffusion(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Of openai/consistency_models, what all its networks are: EDM's, told 250·ln σ."""
+    """Return the diffusion of openai/consistency_models' networks: EDM's, with 250·ln σ as the timestep value."""
     if not _is_of_consistency_models({name: tensor.shape for name, tensor in tensors.items()}):
         return {}
     return {"preconditioning": "edm_openai", "clip_denoised": True, "total_steps": 1000, "respace_steps": 40}
 
 
 def _is_of_consistency_models(shapes: Shapes) -> bool:
-    """Its attention alone makes queries, keys and values by a convolution of two dimensions rather than one."""
+    """Return whether attention's queries, keys and values come from a 2-D convolution, as only there."""
     return any(name.endswith(".qkv.weight") and len(shape) == 4 for name, shape in shapes.items())
 
 

@@ -1,4 +1,4 @@
-"""The words of CompVis/latent-diffusion for its first stage: `VQModelInterface` and `AutoencoderKL`.
+"""The names of CompVis/latent-diffusion for its first stage: `VQModelInterface` and `AutoencoderKL`.
 
 https://github.com/CompVis/latent-diffusion (Rombach et al. 2022, arXiv:2112.10752). Its encoder and decoder are the
 halves of pesser's `Model`.
@@ -17,10 +17,10 @@ from utils.errors import InputError
 def network_params(
     ddconfig: dict, embed_dim: int, n_embed: int | None = None, scale_factor: float = 1.0
 ) -> dict[str, Any]:
-    """The autoencoder's parameters from those of `first_stage_config`, which has `n_embed` for a codebook only.
+    """Return the autoencoder's parameters from those of `first_stage_config`; `n_embed` is there for a codebook only.
 
     Raises:
-        InputError: a `ddconfig` that is not of such an autoencoder.
+        InputError: a `ddconfig` that does not fit such an autoencoder.
     """
     coder = {name: value for name, value in ddconfig.items() if name not in pesser.FAMILY.ignored_params}
     channels, double_z = coder.pop("z_channels"), coder.pop("double_z", True)
@@ -42,7 +42,7 @@ def network_params(
 
 
 def module_names(autoencoder: Autoencoder) -> Iterator[tuple[str, str]]:
-    """Our modules and theirs."""
+    """Yield our modules and theirs."""
     yield from autoencoder_names(autoencoder, pesser.module_names)
 
 

@@ -1,4 +1,4 @@
-"""The words of diffusers' `UNet2DModel`, and the folders its `save_pretrained` writes.
+"""The names of diffusers' `UNet2DModel`, and the folders its `save_pretrained` writes.
 
 https://github.com/huggingface/diffusers
 """
@@ -11,7 +11,7 @@ from models.networks.layers import Resample
 from models.networks.unet import Level, UNet
 from utils.errors import InputError
 
-# what an averaged copy (`EMAModel`) adds to its config.json; it says how it was trained
+# what an averaged copy (`EMAModel`) adds to its config.json, about its training
 EMA_PARAMS = (
     "decay",
     "inv_gamma",
@@ -34,7 +34,7 @@ BLOCK_TYPES: dict[str, tuple[bool, Resample | None]] = {
 
 RESAMPLE_TYPES: dict[str, Resample] = {"conv": "conv", "resnet": "residual"}
 
-# what this UNet has no part for: only these values are understood
+# settings that this UNet does not have: only these values are supported
 SUPPORTED_VALUES: dict[str, tuple[Any, ...]] = {
     "center_input_sample": (False,),
     "time_embedding_type": ("positional",),
@@ -73,17 +73,17 @@ def network_params(
     num_class_embeds: int | None = None,
     **fixed: Any,
 ) -> dict[str, Any]:
-    """The UNet's parameters from those of `UNet2DModel`'s config.json, whose defaults these are.
+    """Return the UNet's parameters from those of `UNet2DModel`'s config.json, whose defaults these are.
 
     Raises:
-        InputError: a block or a setting that the UNet has no part for.
+        InputError: a block or a setting that is not supported.
     """
     down_block_types = tuple(str(name).removeprefix("UNetRes") for name in down_block_types)  # their first names
     up_block_types = tuple(str(name).removeprefix("UNetRes") for name in up_block_types)
     stated = fixed | {name: value for name, value in locals().items() if name in SUPPORTED_VALUES}
     refuse_unsupported(stated, SUPPORTED_VALUES, "UNet2DModel")
     if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
-        raise InputError("block_out_channels, down_block_types and up_block_types must be equally many")
+        raise InputError("block_out_channels, down_block_types and up_block_types must have the same length")
 
     def level(i: int, block_type: str, default: str, blocks: int, change: bool) -> Level:
         attention, resample = BLOCK_TYPES[block_type]
@@ -119,7 +119,7 @@ def network_params(
 
 
 def refuse_unsupported(params: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]], class_name: str) -> None:
-    """See that all settings, or the items of a list, are among those supported.
+    """Check that all settings, or the items of a list, are among those supported.
 
     Raises:
         InputError: one that is not.
@@ -134,7 +134,7 @@ def refuse_unsupported(params: Mapping[str, Any], supported: Mapping[str, tuple[
 
 
 def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
-    """Our modules and theirs."""
+    """Yield our modules and theirs."""
     yield "time_embed", "time_embedding"
     yield "class_embed", "class_embedding"
     yield "norm_out", "conv_norm_out"
@@ -150,10 +150,10 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
 
 
 def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
-    """The arguments of `UNet2DModel` that its parameters' names and shapes tell.
+    """Derive the arguments of `UNet2DModel` from its parameters' names and shapes.
 
-    They do not tell the attention's heads, the normalisation's groups and ε, the sinusoids' order and spread, nor
-    where the convolutions that halve the image are padded.
+    The attention's heads, the normalisation's groups and ε, the sinusoids' order and spread, and the padding of the
+    convolutions that halve the image do not follow from them.
     """
     levels = range(count(shapes, "down_blocks.{}."))
     channels = [shapes[f"down_blocks.{i}.resnets.0.conv1.weight"][0] for i in levels]

@@ -1,4 +1,4 @@
-"""The words of diffusers' autoencoders, `VQModel` and `AutoencoderKL`.
+"""The names of diffusers' autoencoders, `VQModel` and `AutoencoderKL`.
 
 https://github.com/huggingface/diffusers
 """
@@ -20,7 +20,7 @@ BLOCK_TYPES = {
     "AttnUpDecoderBlock2D": True,
 }
 
-# what this autoencoder has no part for: only these values are understood
+# settings that this autoencoder does not have: only these values are supported
 SUPPORTED_VALUES: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu", "swish"),
     "norm_type": ("group",),
@@ -49,18 +49,18 @@ def network_params(
     scaling_factor: float | None = None,
     **fixed: Any,
 ) -> dict[str, Any]:
-    """The autoencoder's parameters from those of config.json: of a `VQModel` where it has `num_vq_embeddings`.
+    """Return the autoencoder's parameters from those of config.json: of a `VQModel` where it has `num_vq_embeddings`.
 
     A `VQModel` without `scaling_factor` is from before there was one, when its latents were taken as they are; today's
     diffusers would shrink them (huggingface/diffusers issue 6725).
 
     Raises:
-        InputError: a block or a setting that the autoencoder has no part for.
+        InputError: a block or a setting that is not supported.
     """
     stated = fixed | {"down_block_types": down_block_types, "up_block_types": up_block_types}
     diffusers.refuse_unsupported(stated, SUPPORTED_VALUES, "VQModel" if num_vq_embeddings else "AutoencoderKL")
     if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
-        raise InputError("block_out_channels, down_block_types and up_block_types must be equally many")
+        raise InputError("block_out_channels, down_block_types and up_block_types must have the same length")
     if in_channels != out_channels:
         raise InputError("in_channels and out_channels must be the same")
     channels = latent_channels or (3 if num_vq_embeddings else 4)
@@ -85,7 +85,7 @@ def network_params(
 
 
 def module_names(autoencoder: Autoencoder) -> Iterator[tuple[str, str]]:
-    """Our modules and theirs."""
+    """Yield our modules and theirs."""
     yield from autoencoder_names(autoencoder, diffusers.module_names)
 
 

@@ -1,4 +1,4 @@
-"""The words of NVlabs/edm, whose files are pickles of whole networks: Song et al.'s DDPM++ and NCSN++, and ADM.
+"""The names of NVlabs/edm, whose files are pickles of whole networks: Song et al.'s DDPM++ and NCSN++, and ADM.
 
 https://github.com/NVlabs/edm, classes `SongUNet` and `DhariwalUNet` (Karras et al. 2022, arXiv:2206.00364).
 """
@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from models.families.family import Family
-from models.networks.unet import Level, UNet
+from models.families.family import Family, levels
+from models.networks.unet import UNet
 from utils.errors import InputError
 
 Attends = Literal["last"] | bool
@@ -25,10 +25,10 @@ class EDMUNet(UNet):
 
 
 def network_params(model_type: str, **params: Any) -> dict[str, Any]:
-    """The UNet's parameters from those of the class that `model_type` names.
+    """Return the UNet's parameters from those of the class that `model_type` names.
 
     Raises:
-        InputError: another class, or an option that the UNet has no part for.
+        InputError: another class, or an option that is not supported.
     """
     if model_type not in NETWORK_CLASSES:
         raise InputError(
@@ -53,10 +53,10 @@ def song_params(
     decoder_type: str = "standard",
     resample_filter: Sequence[int] = (1, 1),
 ) -> dict[str, Any]:
-    """The UNet's parameters from those of `SongUNet`.
+    """Return the UNet's parameters from those of `SongUNet`.
 
     Raises:
-        InputError: an option that the UNet has no part for.
+        InputError: an option that is not supported.
     """
     for name, value, known in (
         ("embedding_type", embedding_type, ("positional", "fourier")),
@@ -99,7 +99,7 @@ def dhariwal_params(
     num_blocks: int = 3,
     attn_resolutions: Sequence[int] = (32, 16, 8),
 ) -> dict[str, Any]:
-    """The UNet's parameters from those of `DhariwalUNet`."""
+    """Return the UNet's parameters from those of `DhariwalUNet`."""
     channels = [model_channels * mult for mult in channel_mult]
     return {
         "img_resolution": img_resolution,
@@ -121,15 +121,10 @@ def dhariwal_params(
 def _levels(
     img_resolution: int, channels: Sequence[int], num_blocks: int, attn_resolutions: Sequence[int], attends_up: Attends
 ) -> dict[str, Any]:
-    """What both classes have in common. On the way up, attention is after every block of a level or its last."""
+    """Return what both classes share. On the way up, attention follows every block of a level or its last."""
     attends = [img_resolution >> i in attn_resolutions for i in range(len(channels))]
-    last = len(channels) - 1
     return {
-        "down": [Level(channels[i], num_blocks, attends[i], "residual" if i < last else None) for i in range(last + 1)],
-        "up": [
-            Level(channels[i], num_blocks + 1, attends[i] and attends_up, "residual" if i > 0 else None)
-            for i in reversed(range(last + 1))
-        ],
+        **levels(channels, num_blocks, attends, "residual", [each and attends_up for each in attends]),
         "min_group_channels": 4,
         "mid_attention_groups": min(32, channels[-1] // 4),
     }
@@ -139,7 +134,7 @@ NETWORK_CLASSES = {"SongUNet": song_params, "DhariwalUNet": dhariwal_params}
 
 
 def module_names(unet: EDMUNet) -> Iterator[tuple[str, str]]:
-    """Our modules and theirs: they name a level by its resolution, and a change of resolution by the new one."""
+    """Yield our modules and theirs: they name a level by its resolution, and a change of resolution by the new one."""
     resolutions = [unet.img_resolution >> i for i in range(len(unet.down) + 1)]
     size = [f"{resolution}x{resolution}" for resolution in resolutions]
     yield "time_embed.linear_1", "map_layer0"
@@ -168,7 +163,7 @@ def module_names(unet: EDMUNet) -> Iterator[tuple[str, str]]:
 
 
 def adapt(name: str, tensor: Tensor) -> Tensor:
-    """Theirs have a column per class, ours a row; theirs q, k and v of a channel together, ours all of a kind."""
+    """Reorder tensors: theirs have a column per class, ours a row; theirs have q, k, v of a channel together."""
     if name == "map_label.weight":
         return tensor.T
     return tensor.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1) if ".qkv." in name else tensor
@@ -187,7 +182,7 @@ FAMILY = Family(
         "norm": "norm2",
         "out": "proj",
     },
-    # an augmentation of the training images is told to the network; samples are drawn without
+    # training passes an augmentation of its images to the network; samples are drawn without
     ignored_params=("augment_dim", "dropout", "label_dropout", "use_fp16", "epsilon_t"),
     unused=r"^map_augment\.|\.resample_filter$",
     adapt=adapt,

@@ -4,11 +4,12 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from models.networks.unet import UNet
+from models.networks.layers import Resample
+from models.networks.unet import Level, UNet
 
 Shapes = Mapping[str, Sequence[int]]  # of tensors, by their names
 
@@ -18,7 +19,8 @@ class Family:
     """How one family names a network's arguments and its parameters.
 
     Attributes:
-        mark: a regular expression for the beginning of names that only this family's parameters have.
+        mark: a regular expression for the beginning of names that only this family's parameters have; it must not match
+            further inside names, after a dot (`temb\\.`, not `temb.`, which also matches `temb_proj`).
         network_params: the network's arguments from those of the family's own constructor.
         module_names: pairs of our modules and theirs, the longer name before the shorter.
         leaf_names: the modules inside those, ours to theirs; several of theirs are joined, in that order.
@@ -103,3 +105,28 @@ def count(names: Iterable[str], pattern: str) -> int:
     while any(name.startswith(pattern.format(number)) for name in names):
         number += 1
     return number
+
+
+def levels(
+    channels: Sequence[int],
+    num_blocks: int,
+    attention: Sequence[bool],
+    resample: Resample,
+    attention_up: Sequence[bool | Literal["last"]] | None = None,
+) -> dict[str, list[Level]]:
+    """Return the `down` and `up` of a UNet that has one more block per level on the way up.
+
+    Args:
+        channels: of each level, from the full resolution down.
+        num_blocks: of each level on the way down.
+        attention: whether each level has attention.
+        resample: how resolution changes after all levels but the last.
+        attention_up: as `attention`, on the way up; the same by default.
+    """
+    changes = [*[resample] * (len(channels) - 1), None]
+    down = zip(channels, attention, changes, strict=True)
+    up = zip(channels, attention_up or attention, [None, *changes[:-1]], strict=True)
+    return {
+        "down": [Level(width, num_blocks, attends, change) for width, attends, change in down],
+        "up": [Level(width, num_blocks + 1, attends, change) for width, attends, change in up][::-1],
+    }

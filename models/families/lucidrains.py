@@ -1,4 +1,4 @@
-"""The words of lucidrains/denoising-diffusion-pytorch: `model-N.pt`, the weights and their average, and the schedule.
+"""The names of lucidrains/denoising-diffusion-pytorch: `model-N.pt`, the weights and their average, and the schedule.
 
 https://github.com/lucidrains/denoising-diffusion-pytorch, classes `Unet` and `GaussianDiffusion`, since version 2.0.
 """
@@ -26,7 +26,7 @@ def network_params(
     attn_heads: int | Sequence[int] = 4,
     full_attn: bool | Sequence[bool] | None = None,
 ) -> dict[str, Any]:
-    """The network's parameters from those of `Unet`."""
+    """Return the network's parameters from those of `Unet`."""
     levels = len(dim_mults)
     full = full_attn or [*[False] * (levels - 1), True]
     shapes = [[value] * levels if isinstance(value, int) else value for value in (attn_heads, attn_dim_head, full)]
@@ -42,7 +42,7 @@ def network_params(
 
 
 def module_names(network: LucidrainsUNet) -> Iterator[tuple[str, str]]:
-    """Our modules and theirs: the parts of a level have numbers."""
+    """Yield our modules and theirs: the parts of a level have numbers."""
     yield "time_embed.linear_1", "time_mlp.1"
     yield "time_embed.linear_2", "time_mlp.3"
     yield "conv_in", "init_conv"
@@ -57,7 +57,7 @@ def module_names(network: LucidrainsUNet) -> Iterator[tuple[str, str]]:
 
 
 def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
-    """The arguments of `Unet`: names and shapes tell all but the period of the slowest sinusoid."""
+    """Derive the arguments of `Unet`: all but the period of the slowest sinusoid follow from names and shapes."""
     dim = shapes["time_mlp.1.weight"][1]
     levels = range(count(shapes, "downs.{}."))
     full = [f"downs.{i}.2.to_out.weight" in shapes for i in levels]
@@ -76,7 +76,7 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
 
 
 def read_diffusion(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The schedule; from the weight of each timestep in the loss, what the network predicts; the clipping is always."""
+    """Return the schedule, and the objective by the timesteps' weights in the loss; there is always clipping."""
     if "betas" not in tensors:
         return {}
     betas = tensors["betas"].double()
@@ -87,7 +87,7 @@ def read_diffusion(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _schedule(betas: Tensor) -> dict[str, Any]:
-    """Its name and arguments; a schedule without a name is given as the list that it is."""
+    """Return its name and arguments; a schedule without a name is given as a list."""
     linear = {"beta_schedule": "linear", "beta_start": betas[0].item(), "beta_end": betas[-1].item()}
     for schedule in (linear, {"beta_schedule": "cosine"}, {"beta_schedule": "sigmoid_alphas"}):
         if _has_schedule(betas, schedule):
@@ -104,7 +104,7 @@ def _has_schedule(betas: Tensor, schedule: dict[str, Any]) -> bool:
 
 
 def _objective(betas: Tensor, loss_weight: Tensor) -> str | None:
-    """What is predicted, as the weights of the loss tell: 1 for ε, the signal-to-noise ratio for x_0, ᾱ for v."""
+    """Return what is predicted, by the weights of the loss: 1 for ε, the signal-to-noise ratio for x_0, ᾱ for v."""
     alphas_cumprod = (1 - betas).cumprod(0)
     snr = alphas_cumprod / (1 - alphas_cumprod)
     late = snr < 1  # of the earlier ones, the weight may have been cut off (Hang et al. 2023, arXiv:2303.09556)

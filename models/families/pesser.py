@@ -1,4 +1,4 @@
-"""The words of pesser/pytorch_diffusion, the PyTorch twin of Ho et al.'s DDPM checkpoints.
+"""The names of pesser/pytorch_diffusion, the PyTorch twin of Ho et al.'s DDPM checkpoints.
 
 https://github.com/pesser/pytorch_diffusion, class `Model`.
 """
@@ -6,9 +6,9 @@ https://github.com/pesser/pytorch_diffusion, class `Model`.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from models.families.family import Family, Shapes, count
+from models.families.family import Family, Shapes, count, levels
 from models.networks.layers import Resample
-from models.networks.unet import Level, UNet
+from models.networks.unet import UNet
 
 
 def network_params(
@@ -21,19 +21,13 @@ def network_params(
     ch_mult: Sequence[int] = (1, 2, 4, 8),
     resamp_with_conv: bool = True,
 ) -> dict[str, Any]:
-    """The UNet's parameters from those of `Model`."""
-    resolutions = [resolution // 2**i for i in range(len(ch_mult))]
+    """Return the UNet's parameters from those of `Model`."""
+    attention = [resolution // 2**i in attn_resolutions for i in range(len(ch_mult))]
     resample: Resample = "conv" if resamp_with_conv else "plain"
-
-    def level(i: int, blocks: int, change: bool) -> Level:
-        return Level(ch * ch_mult[i], blocks, resolutions[i] in attn_resolutions, resample if change else None)
-
-    last = len(ch_mult) - 1
     return {
         "in_channels": in_channels,
         "out_channels": out_ch,
-        "down": [level(i, num_res_blocks, i < last) for i in range(last + 1)],
-        "up": [level(i, num_res_blocks + 1, i > 0) for i in reversed(range(last + 1))],
+        **levels([ch * mult for mult in ch_mult], num_res_blocks, attention, resample),
         "stem_channels": ch,
         "time_channels": ch,
         "time_cos_first": False,
@@ -44,7 +38,7 @@ def network_params(
 
 
 def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
-    """Our modules and theirs; levels on the way up are numbered by resolution there."""
+    """Yield our modules and theirs; levels on the way up are numbered by resolution there."""
     yield "time_embed.linear_1", "temb.dense.0"
     yield "time_embed.linear_2", "temb.dense.1"
     for i, stage in enumerate(unet.down):
@@ -64,20 +58,20 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
 
 
 def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
-    """The arguments of `Model` that its parameters' names and shapes tell: all, once the images' size is known."""
-    levels = count(shapes, "down.{}.block.")
+    """Derive the arguments of `Model` from names and shapes: all, once the images' size is known."""
+    depth = count(shapes, "down.{}.block.")
     channels = shapes["temb.dense.0.weight"][1]
     derived = {
         "in_channels": shapes["conv_in.weight"][1],
         "out_ch": shapes["conv_out.weight"][0],
         "ch": channels,
         "num_res_blocks": count(shapes, "down.0.block.{}."),
-        "ch_mult": [shapes[f"down.{i}.block.0.conv1.weight"][0] // channels for i in range(levels)],
+        "ch_mult": [shapes[f"down.{i}.block.0.conv1.weight"][0] // channels for i in range(depth)],
     }
-    if levels > 1:
+    if depth > 1:
         derived["resamp_with_conv"] = "down.0.downsample.conv.weight" in shapes
     if image_size is not None:
-        attention = [i for i in range(levels) if f"down.{i}.attn.0.q.weight" in shapes]
+        attention = [i for i in range(depth) if f"down.{i}.attn.0.q.weight" in shapes]
         derived |= {"resolution": image_size, "attn_resolutions": [image_size // 2**i for i in attention]}
     return derived
 

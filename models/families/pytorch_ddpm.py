@@ -1,4 +1,4 @@
-"""The words of w86763777/pytorch-ddpm, from which many a first model has been trained.
+"""The names of w86763777/pytorch-ddpm, from which many a first model has been trained.
 
 https://github.com/w86763777/pytorch-ddpm, class `UNet` of model.py.
 """
@@ -9,22 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.families.family import Family, Shapes
-from models.networks.unet import Level, UNet
+from models.families.family import Family, Shapes, levels
+from models.networks.unet import UNet
 
 
 def network_params(ch: int, ch_mult: Sequence[int], attn: Sequence[int], num_res_blocks: int) -> dict[str, Any]:
-    """The UNet's parameters from those of `UNet`; `attn` are the numbers of the levels that have attention."""
-    last = len(ch_mult) - 1
-
-    def level(i: int, blocks: int, change: bool) -> Level:
-        return Level(ch * ch_mult[i], blocks, i in attn, "conv" if change else None)
-
+    """Return the UNet's parameters from those of `UNet`; `attn` are the numbers of the levels with attention."""
     return {
         "in_channels": 3,
         "out_channels": 3,
-        "down": [level(i, num_res_blocks, i < last) for i in range(last + 1)],
-        "up": [level(i, num_res_blocks + 1, i > 0) for i in reversed(range(last + 1))],
+        **levels([ch * mult for mult in ch_mult], num_res_blocks, [i in attn for i in range(len(ch_mult))], "conv"),
         "stem_channels": ch,
         "time_channels": ch,
         "time_cos_first": False,
@@ -34,7 +28,7 @@ def network_params(ch: int, ch_mult: Sequence[int], attn: Sequence[int], num_res
 
 
 def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
-    """Our modules and theirs: blocks and changes of resolution are numbered through, each way by itself."""
+    """Yield our modules and theirs: blocks and changes of resolution are numbered together, each way on its own."""
     yield "time_embed.linear_1", "time_embedding.timembedding.1"
     yield "time_embed.linear_2", "time_embedding.timembedding.3"
     yield "conv_in", "head"
@@ -55,7 +49,7 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
 
 
 def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
-    """The arguments of `UNet`: names and shapes tell all of them."""
+    """Derive the arguments of `UNet`, all of which follow from names and shapes."""
     numbers = sorted({int(name.split(".")[1]) for name in shapes if name.startswith("downblocks.")})
     changes = [n for n in numbers if f"downblocks.{n}.main.weight" in shapes]
     firsts = [0, *(n + 1 for n in changes)]
@@ -69,14 +63,14 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
 
 
 def adapt(name: str, tensor: Tensor) -> Tensor:
-    """Theirs are a sine, its cosine, the next sine, …; ours all sines and then all cosines."""
+    """Reorder sinusoids: theirs are a sine, its cosine, the next sine, …; ours all sines and then all cosines."""
     if name == "time_embedding.timembedding.1.weight":
         return torch.cat([tensor[:, ::2], tensor[:, 1::2]], dim=1)
     return tensor
 
 
 def read_diffusion(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """T, for which the sinusoids are tabulated."""
+    """Return T, for which the sinusoids are tabulated."""
     return {"total_steps": len(tensors["time_embedding.timembedding.0.weight"])}
 
 

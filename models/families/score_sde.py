@@ -1,7 +1,7 @@
-"""The words of yang-song/score_sde_pytorch: its DDPM, and its NCSN++ as far as that is a DDPM++.
+"""The names of yang-song/score_sde_pytorch: its DDPM, and its NCSN++ as far as that is a DDPM++.
 
 https://github.com/yang-song/score_sde_pytorch, classes `DDPM` and `NCSNpp` (Song et al. 2021, arXiv:2011.13456). All
-modules stand in one list, in the order in which they run.
+modules are in one list, in the order in which they run.
 """
 
 import math
@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
-from models.families.family import Family, Shapes
+from models.families.family import Family, Shapes, levels
 from models.networks.layers import Resample
-from models.networks.unet import Block, Level, Stage, UNet
+from models.networks.unet import Block, Stage, UNet
 from utils.errors import InputError
 
-# what makes a DDPM++ of `NCSNpp`; the parameters tell all of these but the filter
+# the options that make `NCSNpp` a DDPM++; all but the filter follow from the parameters
 DDPMPP = {
     "fir": False,
     "skip_rescale": True,
@@ -40,7 +40,7 @@ def ddpm_params(
     resamp_with_conv: bool = True,
     num_channels: int = 3,
 ) -> dict[str, Any]:
-    """The UNet's parameters from those of `DDPM`."""
+    """Return the UNet's parameters from those of `DDPM`."""
     resample: Resample = "conv" if resamp_with_conv else "plain"
     params = _params(image_size, nf, ch_mult, num_res_blocks, attn_resolutions, num_channels, resample)
     return params | {"asymmetric_padding": True}
@@ -55,7 +55,7 @@ def ncsnpp_params(
     num_channels: int = 3,
     **options: Any,
 ) -> dict[str, Any]:
-    """The UNet's parameters from those of `NCSNpp`.
+    """Return the UNet's parameters from those of `NCSNpp`.
 
     Raises:
         InputError: an option that DDPM++ does not have.
@@ -84,17 +84,10 @@ def _params(
     resample: Resample,
 ) -> dict[str, Any]:
     attends = [image_size // 2**i in attn_resolutions for i in range(len(ch_mult))]
-    last = len(ch_mult) - 1
-    down = [Level(nf * ch_mult[i], num_res_blocks, attends[i], resample if i < last else None) for i in range(last + 1)]
-    up = [
-        Level(nf * ch_mult[i], num_res_blocks + 1, attends[i] and "last", resample if i > 0 else None)
-        for i in reversed(range(last + 1))
-    ]
     return {
         "in_channels": num_channels,
         "out_channels": num_channels,
-        "down": down,
-        "up": up,
+        **levels([nf * m for m in ch_mult], num_res_blocks, attends, resample, [each and "last" for each in attends]),
         "stem_channels": nf,
         "time_channels": nf,
         "time_cos_first": False,
@@ -104,7 +97,7 @@ def _params(
 
 
 def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
-    """Our modules and the numbers of theirs."""
+    """Yield our modules and the numbers of theirs."""
     ours = ["time_embed.linear_1", "time_embed.linear_2", "conv_in", *_in_order(unet), "norm_out", "conv_out"]
     for number, name in enumerate(ours):
         if name.endswith(".resample"):
@@ -113,7 +106,7 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
 
 
 def _in_order(unet: UNet) -> Iterator[str]:
-    """Blocks, attentions and changes of resolution as they run."""
+    """Yield blocks, attentions and changes of resolution as they run."""
     yield from chain.from_iterable(_of_stage(f"down.{i}", stage) for i, stage in enumerate(unet.down))
     yield from _of_blocks("mid", unet.mid)
     yield from chain.from_iterable(_of_stage(f"up.{i}", stage) for i, stage in enumerate(unet.up))
@@ -133,14 +126,14 @@ def _of_blocks(name: str, blocks: Sequence[Block]) -> Iterator[str]:
 
 
 def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
-    """The arguments that names and shapes tell: all, once the images' size is known."""
+    """Derive the arguments from names and shapes: all, once the images' size is known."""
     nf = shapes["all_modules.2.weight"][0]
     last = max(int(name.split(".")[1]) for name in shapes if name.startswith("all_modules."))
     kinds = [_kind(shapes, n) for n in range(3, last - 1)]
-    levels = kinds.count("resample") // 2 + 1
-    blocks = kinds[: kinds.index("resample")].count("res") if levels > 1 else (kinds.count("res") - 3) // 2
+    depth = kinds.count("resample") // 2 + 1
+    blocks = kinds[: kinds.index("resample")].count("res") if depth > 1 else (kinds.count("res") - 3) // 2
     mults, attends, n = [], [], 3
-    for _ in range(levels):
+    for _ in range(depth):
         mults.append(shapes[f"all_modules.{n}.Conv_1.weight"][0] // nf)
         attends.append(_kind(shapes, n + 1) == "attn")
         n += blocks * (2 if attends[-1] else 1) + 1
@@ -150,7 +143,7 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
         "num_res_blocks": blocks,
         "num_channels": shapes["all_modules.2.weight"][1],
     }
-    if levels > 1 and not NCSNPP.matches(shapes):
+    if depth > 1 and not NCSNPP.matches(shapes):
         derived["resamp_with_conv"] = f"all_modules.{3 + kinds.index('resample')}.Conv_0.weight" in shapes
     if image_size is not None:
         resolutions = [image_size // 2**i for i, attention in enumerate(attends) if attention]
@@ -159,7 +152,7 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
 
 
 def _kind(shapes: Shapes, n: int) -> str:
-    """What module n is: attention, a residual block, or a change of resolution, which may have no parameters."""
+    """Return what module n is: attention, a residual block, or a change of resolution, perhaps without parameters."""
     module = f"all_modules.{n}"
     if f"{module}.NIN_3.weight" in shapes:
         return "attn"
@@ -170,7 +163,7 @@ def _kind(shapes: Shapes, n: int) -> str:
 
 
 def adapt(name: str, tensor: Tensor) -> Tensor:
-    """Their 1×1 convolutions ("network in network") hold the inputs first."""
+    """Transpose their 1×1 convolutions ("network in network"), which have the inputs first."""
     return tensor.T[:, :, None, None] if ".NIN_" in name and name.endswith(".weight") else tensor
 
 

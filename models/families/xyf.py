@@ -1,16 +1,15 @@
-"""The words of xyfJASON/Diffusion-Models-Implementations: its own UNet, plain and with adaptive normalisation.
+"""The names of xyfJASON/Diffusion-Models-Implementations: its own UNet, plain and with adaptive normalisation.
 
 https://github.com/xyfJASON/Diffusion-Models-Implementations, classes `UNet` and `UNetCategorialAdaGN`.
 """
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
-from models.families.family import Family, Shapes, count
+from models.families.family import Family, Shapes, count, levels
 from models.networks.layers import Resample
-from models.networks.unet import Level, UNet
+from models.networks.unet import UNet
 
 
 def network_params(
@@ -22,9 +21,8 @@ def network_params(
     num_res_blocks: int,
     n_heads: int = 1,
 ) -> dict[str, Any]:
-    """The UNet's parameters from those of `UNet`."""
-    levels = list(zip(dim_mults, use_attn, strict=True))
-    return _params(in_channels, out_channels, dim, levels, num_res_blocks, "conv") | {"num_heads": n_heads}
+    """Return the UNet's parameters from those of `UNet`."""
+    return _params(in_channels, out_channels, dim, dim_mults, use_attn, num_res_blocks, "conv") | {"num_heads": n_heads}
 
 
 def adagn_params(
@@ -37,10 +35,9 @@ def adagn_params(
     attn_head_dims: int = 64,
     resblock_updown: bool = True,
 ) -> dict[str, Any]:
-    """The UNet's parameters from those of `UNetCategorialAdaGN`, which draws without a class what it learned so."""
+    """Return the UNet's parameters from those of `UNetCategorialAdaGN`, which is used without a class."""
     resample: Resample = "residual" if resblock_updown else "conv"
-    levels = list(zip(dim_mults, use_attn, strict=True))
-    params = _params(in_channels, out_channels, dim, levels, num_res_blocks, resample)
+    params = _params(in_channels, out_channels, dim, dim_mults, use_attn, num_res_blocks, resample)
     return params | {"head_channels": attn_head_dims, "scale_shift_norm": True}
 
 
@@ -48,17 +45,15 @@ def _params(
     in_channels: int,
     out_channels: int,
     dim: int,
-    levels: Sequence[tuple[int, bool]],
+    dim_mults: Sequence[int],
+    use_attn: Sequence[bool],
     num_res_blocks: int,
     resample: Resample,
 ) -> dict[str, Any]:
-    down = [Level(dim * mult, num_res_blocks, attention, resample) for mult, attention in levels]
-    up = [Level(dim * mult, num_res_blocks + 1, attention, resample) for mult, attention in levels]
     return {
         "in_channels": in_channels,
         "out_channels": out_channels,
-        "down": [*down[:-1], replace(down[-1], resample=None)],
-        "up": [*reversed(up[1:]), replace(up[0], resample=None)],
+        **levels([dim * mult for mult in dim_mults], num_res_blocks, use_attn, resample),
         "stem_channels": dim,
         "time_channels": dim,
         "time_cos_first": False,
@@ -68,7 +63,7 @@ def _params(
 
 
 def build(**params: Any) -> UNet:
-    """A UNet whose attention at the bottom has one head, whatever the others have."""
+    """Build a UNet whose attention at the bottom has one head, whatever the others have."""
     unet = UNet(**params)
     if unet.mid[0].attn is not None:
         unet.mid[0].attn.num_heads = 1
@@ -76,7 +71,7 @@ def build(**params: Any) -> UNet:
 
 
 def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
-    """Our modules and theirs: a level's blocks, attentions and change of resolution are numbered through."""
+    """Yield our modules and theirs: a level's blocks, attentions and change of resolution are numbered together."""
     yield "time_embed.linear_1", "time_embed.1"
     yield "time_embed.linear_2", "time_embed.3"
     yield "conv_in", "first_conv"
@@ -97,19 +92,19 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
 
 
 def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
-    """The arguments that names and shapes tell: all but those of the attention's heads."""
-    levels = range(count(shapes, "down_blocks.{}."))
+    """Derive the arguments from names and shapes: all but those of the attention's heads."""
+    numbers = range(count(shapes, "down_blocks.{}."))
     dim = shapes["time_embed.1.weight"][1]
-    last = rf"down_blocks\.{levels[-1]}\.\d+\.blk1\.0\.weight"
+    last = rf"down_blocks\.{numbers[-1]}\.\d+\.blk1\.0\.weight"
     derived = {
         "in_channels": shapes["first_conv.weight"][1],
         "out_channels": shapes["last_conv.2.weight"][0],
         "dim": dim,
-        "dim_mults": [shapes[f"down_blocks.{i}.0.blk1.2.weight"][0] // dim for i in levels],
-        "use_attn": [f"down_blocks.{i}.1.q.weight" in shapes for i in levels],
+        "dim_mults": [shapes[f"down_blocks.{i}.0.blk1.2.weight"][0] // dim for i in numbers],
+        "use_attn": [f"down_blocks.{i}.1.q.weight" in shapes for i in numbers],
         "num_res_blocks": sum(re.fullmatch(last, name) is not None for name in shapes),
     }
-    if ADAGN.matches(shapes) and len(levels) > 1:
+    if ADAGN.matches(shapes) and len(numbers) > 1:
         changes = [name for name in shapes if re.fullmatch(r"down_blocks\.0\.\d+\.weight", name)]
         derived["resblock_updown"] = not changes
     return derived

@@ -120,6 +120,7 @@ class Call:
     function: Callable[..., Any]
 
     def __call__(self, *args: Any) -> Any:
+        """Call the function."""
         return self.function(*args)
 
     def __setstate__(self, state: object) -> None:

@@ -95,7 +95,8 @@ def nearest_entries(latents: Tensor, entries: Tensor) -> Tensor:
     """Replace each pixel by the nearest entry of the codebook (van den Oord et al. 2017, equation 2).
 
     Args:
-        latents: [B, C, H, W]; entries: [N, C].
+        latents: [B, C, H, W].
+        entries: [N, C].
 
     Returns:
         [B, C, H, W].

@@ -251,6 +251,7 @@ def resample(x: Tensor, direction: Direction, smooth: bool = False) -> Tensor:
 
     Args:
         x: [B, C, H, W].
+        direction: halve ("down") or double ("up").
         smooth: filter with [1, 3, 3, 1] along each axis (Song et al. 2021, after StyleGAN2). If not, take the mean of
             each 2×2 square, or each pixel four times: what most of these networks were trained with.
 

@@ -93,8 +93,10 @@ def blend(
         call: maps windows [n, C, h, w], of the images of these numbers, to [n, C', f·h, f·w], f being a whole number,
             or 1/`shrinks`.
         x: [B, C, H, W].
-        rows, columns: its windows, in units of `shrinks` pixels.
+        rows: its windows along the height, in units of `shrinks` pixels.
+        columns: those along the width.
         batch: the maximum number of windows at a time.
+        shrinks: how many times smaller along a side is what `call` returns; 1 where it is not smaller.
 
     Returns:
         [B, C', f·H, f·W], of x's dtype.

@@ -64,6 +64,7 @@ class Block(nn.Module):
         self.attn = attn
 
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        """Map x [B, C, H, W] and emb [B, E] to [B, C', H, W]."""
         x = self.res(x, emb)
         return x if self.attn is None else self.attn(x)
 
@@ -239,7 +240,8 @@ def _stages_down(
     Args:
         levels: what they are built for.
         channels: the input channels of the first.
-        num_heads, style: see `Stage`.
+        num_heads: see `Stage`.
+        style: see `Stage`.
         image_channels: those of the image where it is passed down beside the stages, else None.
 
     Returns:
