@@ -177,13 +177,12 @@ def test_what_is_gathered_agreed_and_broadcast():
     assert [said.splitlines()[-1] for said in play(say, say, say)] == ["[0, 1, 2] 5 3"] * 3
 
 
-@pytest.mark.parametrize("address", ["no-such-host.invalid", "127.0.0.1"])
-def test_a_main_process_that_cannot_be_reached_is_said_at_once(monkeypatch, address):
-    environment = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": address, "MASTER_PORT": "99999"}
+def test_a_host_that_does_not_resolve_is_said_at_once(monkeypatch):
+    environment = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "no.invalid", "MASTER_PORT": "1999"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     code, error = run_here()
-    assert code == 1 and error.startswith(f"MASTER_ADDR {address}, MASTER_PORT 99999: cannot be used: ")
+    assert code == 1 and error.startswith("MASTER_ADDR no.invalid, MASTER_PORT 1999: cannot be used: ")
     assert "\n" not in error
 
 
@@ -193,10 +192,11 @@ def test_a_main_process_that_cannot_be_reached_is_said_at_once(monkeypatch, addr
         ({"RANK": "", "WORLD_SIZE": "2"}, "RANK is '' in the environment, and must be a whole number"),
         (
             {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
-            "WORLD_SIZE, RANK, LOCAL_RANK set, but not MASTER_ADDR, MASTER_PORT: use",
+            "WORLD_SIZE, RANK, LOCAL_RANK set, but not MASTER_PORT, MASTER_ADDR: use",
         ),
-        ({"LOCAL_RANK": "0"}, "LOCAL_RANK set, but not WORLD_SIZE, RANK, MASTER_ADDR, MASTER_PORT: use"),
-        ({"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "must be 0 … 1"),
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK set, but not WORLD_SIZE, RANK, MASTER_PORT, MASTER_ADDR: use"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "below 2;"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "99999"}, "MASTER_PORT is '99999' in the"),
     ],
 )
 def test_an_environment_that_makes_no_run(monkeypatch, environment, words):

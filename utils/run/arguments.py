@@ -10,7 +10,7 @@ from typing import Any
 from utils.errors import InputError
 from utils.files import PROJECT, command_line
 
-DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
+DEMO_CONFIG, DEMO_INPUTS = PROJECT / "configs" / "openpeeps64.yaml", PROJECT / "assets" / "references"
 ONE_OFF_FLAGS = {"--open", "--overwrite", "--dry_run"}  # not recorded in the command that reproduces a run
 NEVER = object()
 
@@ -98,7 +98,7 @@ ARGUMENTS = {
         Argument("check_model", MODEL, "compare the model's settings with others and stop", bool, False),
         Argument(
             "input_dir", REFERENCES, "folder of reference pictures, or one picture", Path,
-            PROJECT / "assets" / "references", metavar="DIR",
+            DEMO_INPUTS, metavar="DIR",
         ),
         Argument("skip_bad_inputs", REFERENCES, "go on without references that cannot be read", bool, False),
         Argument("allow_truncated", REFERENCES, "read pictures that are cut short; the rest is black", bool, False),
@@ -188,7 +188,19 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(a.group for a in ARGUMENTS.values())}
     for argument in ARGUMENTS.values():
-        _declare(groups[argument.group], argument)
+        names = ["-c", "--config"] if argument.name == "config" else [f"--{argument.name}"]
+        notes = [", ".join(argument.choices)] if argument.choices else []
+        default: Any = argument.default
+        if default is not None and argument.type is not bool:
+            default = default.relative_to(PROJECT) if default == DEMO_INPUTS else default
+            notes.append(f"default {default:g}" if isinstance(default, float) else f"default {default}")
+        options: dict[str, Any] = {"action": "store_true"}
+        if argument.type is not bool:
+            metavar = argument.metavar or {int: "NUMBER", float: "NUMBER", Path: "FILE"}.get(argument.type, "NAME")
+            options = {"type": argument.type, "metavar": metavar, "nargs": argument.nargs}
+            options |= {"const": 0} if argument.nargs == "?" else {}
+        text = argument.help.replace("%", "%%") + (f" ({'; '.join(notes)})" if notes else "")
+        groups[argument.group].add_argument(*names, help=text, **options)
     groups[RUNNING].add_argument("-h", "--help", action="help", help="show this and stop")
     args = vars(parser.parse_args(argv))
     for name, value in args.items():
@@ -199,23 +211,6 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if "config" not in args and "weights" not in args:
         args["config"] = DEMO_CONFIG
     return args
-
-
-def _declare(group: Any, argument: Argument) -> None:
-    names = ["-c", "--config"] if argument.name == "config" else [f"--{argument.name}"]
-    text = argument.help.replace("%", "%%")
-    if argument.type is bool:
-        group.add_argument(*names, action="store_true", help=text)
-        return
-    notes = [", ".join(argument.choices)] if argument.choices else []
-    if argument.default is not None:
-        default = argument.default
-        shown = default.relative_to(PROJECT) if isinstance(default, Path) and default.is_absolute() else default
-        notes.append(f"default {shown:g}" if isinstance(shown, float) else f"default {shown}")
-    text += f" ({'; '.join(notes)})" if notes else ""
-    options: dict[str, Any] = {"nargs": "?", "const": 0} if argument.nargs == "?" else {"nargs": argument.nargs}
-    metavar = argument.metavar or {int: "NUMBER", float: "NUMBER", Path: "FILE"}.get(argument.type, "NAME")
-    group.add_argument(*names, type=argument.type, metavar=metavar, help=text, **options)
 
 
 def with_defaults(args: Mapping[str, Any], sampling: Mapping[str, Any], source: str) -> dict[str, Any]:

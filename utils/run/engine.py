@@ -51,11 +51,14 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         keep_freed_memory()
         prepared = processes.each(lambda: _prepare(args, processes.count, stack) if processes.is_main else None)
         plan: Plan = processes.broadcast(prepared and prepared[0])
-        job = processes.each(lambda: make_job(plan, prepared and prepared[1], processes))
-        for note in plan.notes:
-            processes.print(one_line(note))
+        job = processes.each(lambda: make_job(plan, prepared and prepared[1], processes.device))
+        if processes.is_main:
+            print(
+                *map(one_line, (*job.notes, *plan.notes)),
+                *([plan.summary()] if plan.settings.dry_run else []),
+                sep="\n",
+            )
         if plan.settings.dry_run:
-            processes.print(plan.summary())
             return
         processes.agree(plan.begin)
         page = Page(plan, live=processes.is_main)

@@ -26,7 +26,6 @@ from utils.batching import is_out_of_memory
 from utils.errors import InputError, RunError
 from utils.noise import SampleNoise
 from utils.run.plan import Plan
-from utils.run.processes import Processes
 from utils.run.samples import Binding, largest_batch
 from utils.run.settings import Settings
 from utils.run.sizes import check_memory
@@ -42,6 +41,7 @@ class Job:
         network: the model's, compiled if that is asked for, and for larger images in windows.
         sampler: walks from noise to image.
         device: what this process computes on.
+        notes: what there is to say of the model and the device, one line each.
     """
 
     plan: Plan
@@ -49,28 +49,28 @@ class Job:
     network: Denoiser
     sampler: Sampler
     device: torch.device
+    notes: tuple[str, ...]
 
 
-def make_job(plan: Plan, checkpoint: Checkpoint | None, processes: Processes) -> Job:
+def make_job(plan: Plan, checkpoint: Checkpoint | None, device: torch.device) -> Job:
     """Load the model and make the sampler that the settings name, and see that they fit each other.
 
     Args:
         plan: the run's.
         checkpoint: the one that the settings name, where this process has it open.
-        processes: the run's.
+        device: to compute on.
 
     Raises:
         InputError: they do not fit, or cannot be loaded.
         RunError: there is no memory for them.
     """
-    settings, device = plan.settings, processes.device
+    settings, notes = plan.settings, list[str]()
     if settings.is_larger:
         batch = min(settings.micro_batch, len(plan.samples))
         canvases = map(settings.canvas, settings.shapes.values())
-        processes.print(check_memory(canvases, batch, settings.config.image_channels, device))
+        notes.append(check_memory(canvases, batch, settings.config.image_channels, device))
     model = load_model(checkpoint or open_checkpoint(settings.weights, settings.raw_weights), settings.config)
-    for note in model.notes:
-        processes.print(note)
+    notes += model.notes
     check_latents(model, settings)
     process = model.process
     if settings.is_larger:
@@ -90,16 +90,16 @@ def make_job(plan: Plan, checkpoint: Checkpoint | None, processes: Processes) ->
             raise RunError(f"out of memory with the network alone on {device}; choose a larger device") from None
         raise
     if advice := advise(device, settings.mixed_precision):
-        processes.print(advice)
+        notes.append(advice)
     call: Denoiser = network
     if settings.compile and not settings.dry_run:
         start = time.perf_counter()
         call = _compile(network, model, sampler, plan, device)
-        processes.print(f"compiled the network in {time.perf_counter() - start:.0f} s")
+        notes.append(f"compiled the network in {time.perf_counter() - start:.0f} s")
     if settings.is_larger:
         size = model.latent_shape[1]
         call = Tiles(call, (size, size), int(settings.tile_overlap * size), settings.micro_batch, WHOLE)
-    return Job(plan, model, call, sampler, device)
+    return Job(plan, model, call, sampler, device, tuple(notes))
 
 
 def check_latents(model: Model, settings: Settings) -> None:

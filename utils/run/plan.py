@@ -14,7 +14,7 @@ from utils.files import remove_leftovers
 from utils.images import read_reference
 from utils.run.outputs import Outputs, Preview, output_folders
 from utils.run.references import THREADS, Reference, examine
-from utils.run.samples import Sample, Samples, make_batches
+from utils.run.samples import Samples, make_batches
 from utils.run.settings import Settings
 from utils.run.sizes import own_shape
 
@@ -51,10 +51,6 @@ class Plan:
         numbers = {shape: number for number, shape in enumerate(sorted(set(settings.shapes.values())))}
         shapes = np.array([numbers[settings.shapes[each.name]] for each in settings.references])
         return make_batches(self.samples, self.todo, settings.micro_batch, self.num_processes, shapes)
-
-    def is_todo(self, sample: Sample) -> bool:
-        """Return whether a sample is not finished."""
-        return bool(self.todo[self.samples.position(sample)])
 
     def read(self, reference: Reference) -> Tensor:
         """Read a reference as it was when the plan was made, on the canvas of its images: [C, H, W] in [-1, 1].

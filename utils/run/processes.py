@@ -24,7 +24,7 @@ class Processes:
 
     Raises:
         InputError: the launcher's environment contradicts itself.
-        RunError: a process does not come, or dies before they leave each other.
+        RunError: a process does not come, or dies before they part.
     """
 
     def __init__(self) -> None:
@@ -42,15 +42,10 @@ class Processes:
         self.device: torch.device = state.device
 
     def close(self) -> None:
-        """Leave the others: from now on, each process is on its own."""
+        """Part: from now on, each process is on its own."""
         if self._group is not None:
             self._group = None
             dist.destroy_process_group()
-
-    def print(self, text: str) -> None:
-        """Print in the main process."""
-        if self.is_main:
-            print(text)
 
     def gather(self, value: T) -> list[T]:
         """Return what each process gave here, by rank."""
@@ -97,11 +92,9 @@ class Processes:
         serves = self.is_main and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         try:
             socket.getaddrinfo(address, port)  # torch would try for an hour
-            server = dist.TCPStore(
-                address, port, is_master=serves, timeout=MAX_WAIT, wait_for_workers=False, multi_tenant=True
-            )
-        except (OSError, OverflowError, RuntimeError, TypeError) as error:
-            problem = "no such port" if port > 65535 else str(error).splitlines()[0]
+            server = dist.TCPStore(address, port, None, serves, MAX_WAIT, wait_for_workers=False, multi_tenant=True)
+        except (OSError, RuntimeError) as error:
+            problem = str(error).splitlines()[0]
             raise RunError(f"MASTER_ADDR {address}, MASTER_PORT {port}: cannot be used: {problem}") from None
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store = dist.PrefixStore(f"sample_ilvr/{attempt}", server)  # kept: torch meets on the same server
@@ -113,8 +106,9 @@ class Processes:
     @contextmanager
     def _waiting_for(self, rank: int) -> Iterator[None]:
         """Say in the main process, after a while, that a rank is waited for; name it if it does not come."""
-        notice = threading.Timer(NOTICE_AFTER, self.print, [f"waiting for rank {rank} of {self.count} …"])
-        notice.start()
+        notice = threading.Timer(NOTICE_AFTER, print, [f"waiting for rank {rank} of {self.count} …"])
+        if self.is_main:
+            notice.start()
         try:
             yield
         except RuntimeError:
@@ -126,16 +120,15 @@ class Processes:
 
 def rank_and_count() -> tuple[int, int]:
     """Return this process's rank and the number of processes, as the launcher says in the environment."""
-    values = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
-    for name, value in values.items():
-        if name != "MASTER_ADDR" and value is not None and not value.isdecimal():
-            raise InputError(f"{name} is {value!r} in the environment, and must be a whole number; or unset it")
+    values = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR")}
+    limits = {"RANK": values["WORLD_SIZE"], "MASTER_PORT": "65536"}
+    for name, value in list(values.items())[:-1]:
+        if value is not None and not (value.isdecimal() and int(value) < int(limits.get(name) or 2**31)):
+            below = f" below {limits[name]}" if limits.get(name) else ""
+            raise InputError(f"{name} is {value!r} in the environment, and must be a whole number{below}; or unset it")
     if values["WORLD_SIZE"] == "1" or values["WORLD_SIZE"] is values["LOCAL_RANK"] is None:
         return 0, 1
     if missing := [name for name, value in values.items() if not value]:
         given = ", ".join(name for name in values if name not in missing)
         raise InputError(f"{given} set, but not {', '.join(missing)}: use accelerate launch or torchrun")
-    rank, count = int(str(values["RANK"])), int(str(values["WORLD_SIZE"]))
-    if rank >= count:
-        raise InputError(f"RANK is {rank}, and must be 0 … {count - 1} with a WORLD_SIZE of {count}")
-    return rank, count
+    return int(str(values["RANK"])), int(str(values["WORLD_SIZE"]))

@@ -116,7 +116,7 @@ def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sample
     """
     plan, finite = page.plan, sampled.watch.is_finite()
     for sample, pixels, good in zip(batch, to_pixels(sampled.images), finite, strict=True):
-        if good and plan.is_todo(sample):
+        if good and plan.todo[plan.samples.position(sample)]:
             save_png(pixels, plan.outputs.path(sample), plan.outputs.text(sample))
     if sampled.low_frequencies is not None:
         _save_previews(plan, batch, references, sampled.low_frequencies)

@@ -34,6 +34,7 @@ class Settings:
         references: the reference pictures.
         limits: what a reference may cost and lack.
         image_size: height and width of the images, enlarged by `upscale`.
+        is_larger: whether there may be images larger than the model's own.
         size_multiple: heights and widths of images are multiples of it.
         diffusion: the config's, with the command line's values in place of its own, `respace_steps` among them.
         sampler_options: those that the sampler alone takes.
@@ -55,6 +56,7 @@ class Settings:
     save_dir: Path
     references: tuple[Reference, ...]
     image_size: Shape
+    is_larger: bool
     keep_aspect: bool
     size_multiple: int
     tile_overlap: float
@@ -90,11 +92,6 @@ class Settings:
     def detail_steps(self) -> int:
         """How many of the last steps look at a larger image itself, in windows."""
         return share_walked(self.detail, self.diffusion["respace_steps"]) if self.detail else 0
-
-    @property
-    def is_larger(self) -> bool:
-        """Whether there may be images larger than the model's own."""
-        return self.keep_aspect or max(self.image_size) > self.config.image_size
 
     def canvas(self, shape: Shape) -> Shape:
         """Return the shape that is sampled for an image of this shape, which is the middle of it."""
@@ -246,7 +243,8 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
     for factor in factors:
         check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
     scaled = tuple(dict.fromkeys(float(upscale * factor) for factor in factors))  # each once
-    return {"image_size": shape, "size_multiple": multiple, "downsample_factor": scaled}
+    is_larger = args["keep_aspect"] or max(shape) > config.image_size
+    return {"image_size": shape, "is_larger": is_larger, "size_multiple": multiple, "downsample_factor": scaled}
 
 
 def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
