@@ -145,7 +145,7 @@ def _copies_in(place: str, record: dict[str, Tensor] | list[Tensor], key: str) -
         if copy.averaged:
             yield copy
         return
-    found = sorted(prefixes(record, key), key=len)
+    found = sorted(prefixes(record, key))
     if not found:
         yield Copy(place, record, known=False)
     for prefix in found:
