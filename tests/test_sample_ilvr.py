@@ -31,11 +31,7 @@ def test_writes_images_grid_and_record(tmp_path, input_dir):
 
     grid = np.asarray(Image.open(tmp_path / "out" / "grid.png"))
     assert contains(grid, images["a_0.png"].repeat(2, 0).repeat(2, 1))
-<<<<<<< HEAD
     assert grid.shape[0] <= 1000 and grid.shape[1] <= 1900
-=======
-    assert grid.shape[0] <= 1000 and grid.shape[1] <= 1900  # a screen
->>>>>>> e676af2
 
     record = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
     assert record["seed"] == 2022
