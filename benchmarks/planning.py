@@ -106,7 +106,7 @@ def finish(argv: Sequence[str]) -> None:
     plan = make_plan(settings, checkpoint, 1)
     settings.save_dir.mkdir()
     rng = np.random.default_rng(0)
-    for sample in plan.samples:
+    for sample in map(plan.samples.__getitem__, range(len(plan.samples))):
         save_png(
             rng.integers(0, 256, (64, 64, 3), dtype=np.uint8), plan.outputs.path(sample), plan.outputs.text(sample)
         )

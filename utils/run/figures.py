@@ -1,14 +1,13 @@
 """What is drawn of a run's finished images: the grid, and one sample's steps."""
 
 import io
-from collections.abc import Callable
-from pathlib import Path
+from itertools import count
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
+from diffusions import Step
 from utils.files import write_atomically
 from utils.images import make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
 from utils.run.job import Job
@@ -67,54 +66,33 @@ def draw_grid(plan: Plan) -> np.ndarray:
 def draw_progress(job: Job, shown: Sample) -> None:
     """Draw one sample once more, by itself, and show it over its steps.
 
+    It writes a strip, the sample above and what the network expects below; and an animation of the two side by side.
+
     Raises:
         RunError: its reference has been replaced, or a file cannot be written.
     """
     settings = job.plan.settings
-    shape = settings.shapes[shown.reference.name]
-    progress = Progress(settings.walk_steps, lambda latents: crop(job.model.decode(latents), shape))
-    reference = job.plan.read(shown.reference)
-    sample(job, [shown], [reference], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
-    progress.save(settings.save_dir / shown.binding.folder / FILM)
+    kept = set(spread(settings.walk_steps, ANIMATION_FRAMES))
+    frames: list[list[np.ndarray]] = []  # the sample, and the x̂0 expected of it, [H, W, 3] uint8 each
+    numbers = count()
+
+    def keep(step: Step) -> None:
+        if next(numbers) in kept:
+            images = job.model.decode(torch.stack([step.sample[0], step.pred_x0[0]]))
+            frames.append(list(to_pixels(crop(images, settings.shapes[shown.reference.name]))))
+
+    sample(job, [shown], [job.plan.read(shown.reference)], keep)
+    path = settings.save_dir / shown.binding.folder / FILM
+    chosen = [frames[i] for i in spread(len(frames), STRIP_FRAMES)]
+    save_png(make_grid(list(zip(*chosen, strict=True))), path.with_suffix(".png"), signed({"figure": "progress"}))
+    first, *rest = (Image.fromarray(make_grid([frame])) for frame in frames)
+    durations = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
+    file, exif = io.BytesIO(), Image.Exif()
+    exif.update(FIGURE_EXIF)
+    first.save(file, "WEBP", save_all=True, append_images=rest, duration=durations, loop=0, quality=75, exif=exif)
+    write_atomically(path.with_suffix(".webp"), file.getvalue())
 
 
-class Progress:
-    """One image on its way: looks at the steps as they are made, keeps some, and shows them.
-
-    Args:
-        steps: how many there will be.
-        decode: makes images of what the steps are of, [B, C, H, W] each.
-    """
-
-    def __init__(self, steps: int, decode: Callable[[Tensor], Tensor]) -> None:
-        self.decode = decode
-        self.kept = set(spread(steps, ANIMATION_FRAMES))
-        self.seen = 0
-        self.frames: list[list[np.ndarray]] = []  # the sample, and the x̂0 expected of it, [H, W, 3] uint8 each
-
-    def add(self, sample: Tensor, pred_x0: Tensor) -> None:
-        """Look at a step's sample and x̂0, [C, H, W] each."""
-        if self.seen in self.kept:
-            self.frames.append(list(to_pixels(self.decode(torch.stack([sample, pred_x0])))))
-        self.seen += 1
-
-    def strip(self) -> np.ndarray:
-        """Draw a few frames from left to right: the sample above, what the network expects below. [H', W', 3] uint8."""
-        chosen = [self.frames[i] for i in spread(len(self.frames), STRIP_FRAMES)]
-        return make_grid(list(zip(*chosen, strict=True)))
-
-    def save(self, path: Path) -> None:
-        """Write the strip as `path`.png, and an animation, sample and expectation side by side, as `path`.webp."""
-        save_png(self.strip(), path.with_suffix(".png"), signed({"figure": "progress"}))
-        first, *rest = (Image.fromarray(make_grid([frame])) for frame in self.frames)
-        durations = [FRAME_MS] * len(rest) + [LAST_FRAME_MS]
-        file = io.BytesIO()
-        exif = Image.Exif()
-        exif.update(FIGURE_EXIF)
-        first.save(file, "WEBP", save_all=True, append_images=rest, duration=durations, loop=0, quality=75, exif=exif)
-        write_atomically(path.with_suffix(".webp"), file.getvalue())
-
-
-def spread(count: int, most: int) -> list[int]:
-    """Return all of 0 … count-1, or `most` of them spread evenly from the first to the last."""
-    return list(range(count)) if count <= most else [i * (count - 1) // (most - 1) for i in range(most)]
+def spread(total: int, most: int) -> list[int]:
+    """Return all of 0 … total-1, or `most` of them spread evenly from the first to the last."""
+    return list(range(total)) if total <= most else [i * (total - 1) // (most - 1) for i in range(most)]

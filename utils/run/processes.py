@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,15 +16,12 @@ from utils.errors import InputError, ReportedByOtherRankError, RunError
 
 MAX_WAIT = timedelta(hours=1)  # for a process that has not come yet, or is slow to answer
 NOTICE_AFTER = 10.0  # seconds of waiting
-T = TypeVar("T")
 
 
 class Processes:
-    """The processes of a run, seen from one of them: `rank` of `count`, computing on `device`; rank 0 is the main one.
+    """The processes of a run, seen from one: `rank` of `count`, computing on `device`; rank 0 is the main one.
 
-    Raises:
-        InputError: the launcher's environment contradicts itself.
-        RunError: a process does not come, or dies before they part.
+    Raises InputError if the launcher's environment contradicts itself, RunError if a process does not come or dies.
     """
 
     def __init__(self) -> None:
@@ -47,17 +44,16 @@ class Processes:
             self._group = None
             dist.destroy_process_group()
 
-    def gather(self, value: T) -> list[T]:
+    def gather(self, value: Any) -> list[Any]:
         """Return what each process gave here, by rank."""
         values: list[Any] = [value] * self.count
-        for rank in range(1, self.count):
-            if self.is_main:
-                with self._waiting_for(rank):
-                    dist.recv_object_list(box := [None], src=rank, group=self._group)
-                values[rank] = box[0]
-            elif rank == self.rank:
-                with self._waiting_for(0):
-                    dist.send_object_list([value], dst=0, group=self._group)
+        if not self.is_main:
+            with self._waiting_for(0):
+                dist.send_object_list([value], dst=0, group=self._group)
+        for rank in range(1, self.count if self.is_main else 1):
+            with self._waiting_for(rank):
+                dist.recv_object_list(box := [None], src=rank, group=self._group)
+            values[rank] = box[0]
         return self.broadcast(values)
 
     def broadcast(self, value: Any) -> Any:
@@ -68,21 +64,19 @@ class Processes:
                 dist.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
 
-    def each(self, make: Callable[[], T]) -> T:
+    def each(self, make: Callable[[], Any]) -> Any:
         """Return what `make` returns here, if it raised in no process. Else the first process that raised says why."""
         made, error = None, None
         try:
             made = make()
         except (InputError, RunError) as raised:
             error = raised
-        errors = self.gather(error)
-        if error is not None and [str(its) if its else None for its in errors].index(str(error)) == self.rank:
-            raise error
-        if failed := next((its for its in errors if its), None):
-            raise ReportedByOtherRankError(failed.exit_code)
-        return made  # type: ignore[return-value]
+        exit_codes = self.gather(error and error.exit_code)
+        if failed := [rank for rank, code in enumerate(exit_codes) if code]:
+            raise error if error and failed[0] == self.rank else ReportedByOtherRankError(exit_codes[failed[0]])
+        return made
 
-    def agree(self, make: Callable[[], T]) -> T:
+    def agree(self, make: Callable[[], Any]) -> Any:
         """Return what `make` returns in the main process, in every process."""
         return self.broadcast(self.each(lambda: make() if self.is_main else None))
 
@@ -97,7 +91,7 @@ class Processes:
             problem = str(error).splitlines()[0]
             raise RunError(f"MASTER_ADDR {address}, MASTER_PORT {port}: cannot be used: {problem}") from None
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self._store = dist.PrefixStore(f"sample_ilvr/{attempt}", server)  # kept: torch meets on the same server
+        self._store = dist.PrefixStore(attempt, server)  # kept: torch meets on the same server
         self._store.set(str(self.rank), "here")
         for rank in range(self.count):
             with self._waiting_for(rank):
@@ -121,11 +115,10 @@ class Processes:
 def rank_and_count() -> tuple[int, int]:
     """Return this process's rank and the number of processes, as the launcher says in the environment."""
     values = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR")}
-    limits = {"RANK": values["WORLD_SIZE"], "MASTER_PORT": "65536"}
     for name, value in list(values.items())[:-1]:
-        if value is not None and not (value.isdecimal() and int(value) < int(limits.get(name) or 2**31)):
-            below = f" below {limits[name]}" if limits.get(name) else ""
-            raise InputError(f"{name} is {value!r} in the environment, and must be a whole number{below}; or unset it")
+        limit = values["WORLD_SIZE"] if name == "RANK" else "65536"
+        if value is not None and not (value.isdecimal() and int(value) < int(limit or 1)):
+            raise InputError(f"{name} is {value!r} in the environment, and must be a whole number below {limit}")
     if values["WORLD_SIZE"] == "1" or values["WORLD_SIZE"] is values["LOCAL_RANK"] is None:
         return 0, 1
     if missing := [name for name, value in values.items() if not value]:

@@ -4,7 +4,6 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import overload
 
 import numpy as np
 
@@ -33,7 +32,7 @@ class Sample:
     binding: Binding
 
 
-class Samples(Sequence[Sample]):
+class Samples:
     """A run's samples, each made when it is asked for.
 
     Sample i follows reference i mod R and is its variation i div R; all of them for each binding. References that
@@ -65,15 +64,7 @@ class Samples(Sequence[Sample]):
     def __len__(self) -> int:
         return self.per_binding * len(self.bindings)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
+    def __getitem__(self, index: int) -> Sample:
         binding, place = divmod(range(len(self))[index], self.per_binding)
         variation, place = divmod(place, len(self._followed))
         i = self._followed[place]
@@ -88,7 +79,7 @@ class Samples(Sequence[Sample]):
     def variations(self, binding: Binding, count: int) -> list[Sample]:
         """Return the first `count` variations of every reference, or as many as there are."""
         first = self.bindings.index(binding) * self.per_binding
-        return self[first : first + min(self.per_binding, count * len(self._followed))]
+        return [self[first + i] for i in range(min(self.per_binding, count * len(self._followed)))]
 
     def numbered(self, number: int | None) -> list[Sample]:
         """Return the samples of this number, one per binding; none for None, or where its reference is left out."""
