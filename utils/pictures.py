@@ -117,7 +117,17 @@ class PictureFile:
         status = os.fstat(self.file.fileno())
         if (status.st_size, status.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise OSError("was changed while it was read")
-        check_white(self.image, self._rawmode)
+        low = high = 0
+        if self.image.mode in DEEP_GREYS:
+            for top in range(0, self.image.height, 256):  # in bands, for the picture may be huge
+                band = np.asarray(self.image.crop((0, top, self.image.width, min(top + 256, self.image.height))))
+                low, high = min(low, int(band.min())), max(high, int(band.max()))
+        elif self._rawmode.startswith(("RGB", "LA")) and ";16" in self._rawmode:  # Pillow keeps the first 8 bits
+            high = 256 * max(most for _, most in self.image.getextrema()[:3])
+        if low < 0 or high > 65535:
+            raise OSError(f"has numbers from {low} to {high}, whose white is not known; {ADVICE}")
+        if 0 < high < MIN_WHITE:
+            raise OSError(f"has fewer than the 16 bits it claims; {ADVICE}")
         if self.image.format == "BMP" and self.image.mode == "RGBA" and self.image.getextrema()[3] == (0, 0):
             self.image = self.image.convert("RGB")  # programs leave the fourth byte empty
         self.width, self.height = self.image.size
@@ -204,26 +214,3 @@ def open_picture(path: Path, limits: PictureLimits | None = None) -> Iterator[Pi
         elif not isinstance(error, (OSError, ValueError)):
             problem = f"is damaged ({problem})"
         raise InputError(f"{path}: cannot be read as an image: {problem}") from None
-
-
-def check_white(image: Any, rawmode: str) -> None:
-    """Check that in a decoded picture of more than 8 bits, white can be the largest number of 16 bits.
-
-    Args:
-        image: Pillow's, decoded.
-        rawmode: Pillow's name for how the file keeps its numbers.
-
-    Raises:
-        OSError: it cannot.
-    """
-    low = high = 0
-    if image.mode in DEEP_GREYS:
-        for top in range(0, image.height, 256):  # in bands, for the picture may be huge
-            band = np.asarray(image.crop((0, top, image.width, min(top + 256, image.height))))
-            low, high = min(low, int(band.min())), max(high, int(band.max()))
-    elif rawmode.startswith(("RGB", "LA")) and ";16" in rawmode:  # of which Pillow keeps the first 8 bits
-        high = 256 * max(most for _, most in image.getextrema()[:3])
-    if low < 0 or high > 65535:
-        raise OSError(f"has numbers from {low} to {high}, whose white is not known; {ADVICE}")
-    if 0 < high < MIN_WHITE:
-        raise OSError(f"has fewer than the 16 bits it claims; {ADVICE}")
