@@ -80,11 +80,13 @@ def make_save_dir(folder: Path, dry_run: bool = False) -> None:
 
 
 def check_access(path: Path) -> None:
-    """Check that a folder and its subfolders can be searched.
+    """Check that a folder and its subfolders can be searched; nothing is checked for a file.
 
     Raises:
         InputError: one of them cannot.
     """
+    if not os.path.isdir(path):
+        return
     try:
         with os.scandir(path) as entries:
             for entry in entries:  # asking what an entry is already needs the permission

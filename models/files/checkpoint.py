@@ -97,8 +97,7 @@ def find_weights(weights: str | Path) -> Path:
     places = (Path(weights), PROJECT / weights)
     for path in places:
         if os.path.exists(path):  # Path.exists raises on names too long
-            if path.is_dir():
-                check_access(path)
+            check_access(path)
             return path
     if is_hub_id(str(weights)) and not any(path.parent.is_dir() for path in places):
         return fetch(str(weights))
