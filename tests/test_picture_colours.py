@@ -207,7 +207,7 @@ def test_colours_declared_without_a_profile_are_refused_unless_they_are_srgb(tmp
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("data", [b"\0" * 32, b"\xff" * 32, b"short", struct.pack(">8I", *[31270] * 8)])
+@pytest.mark.parametrize("data", [b"\0" * 32, b"\xff" * 32, b"\0" * 12, b"short", struct.pack(">8I", *[31270] * 8)])
 def test_chromaticities_that_are_none_are_refused(tmp_path, data):
     (tmp_path / "a.png").write_bytes(png_with(chunk(b"cHRM", data), gama(2.2)))
     with pytest.raises(InputError, match=r"other than sRGB|Truncated"):

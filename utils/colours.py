@@ -64,7 +64,8 @@ def declared_profile(image: Image.Image, file: BufferedReader) -> bytes | None:
         tiles = image.tile  # type: ignore[attr-defined]
         code = re.search(b"\0\0\0\x04cICP(.)(.)", file.read(tiles[0][2] if tiles else 0), re.DOTALL)
         gamma, points = info.get("gamma", SRGB_GAMMA), info.get("chromaticity", SRGB_CHROMATICITIES)
-        is_srgb = abs(gamma / SRGB_GAMMA - 1) <= 0.05 and np.allclose(points, SRGB_CHROMATICITIES, rtol=0, atol=1e-3)
+        is_srgb = abs(gamma / SRGB_GAMMA - 1) <= 0.05 and len(points) == len(SRGB_CHROMATICITIES)
+        is_srgb = is_srgb and np.allclose(points, SRGB_CHROMATICITIES, rtol=0, atol=1e-3)
         if code is None and profile is None and "srgb" not in info and not is_srgb:
             raise OSError("has colours other than sRGB (gAMA, cHRM), without a profile; save it as sRGB")
     if code:
