@@ -165,6 +165,9 @@ class PictureFile:
 
         Returns:
             [h, w, channels] uint8, sRGB, on white where it is transparent.
+
+        Raises:
+            OSError: fewer pixels were decoded than the file says.
         """
         part = self.image.crop((columns.start, rows.start, columns.stop, rows.stop))
         if part.mode in DEEP_GREYS:
@@ -178,7 +181,10 @@ class PictureFile:
         part = part.convert("RGB" if channels == 3 else "L")
         if alpha is not None:
             part = Image.composite(part, Image.new(part.mode, part.size, "white"), alpha)
-        return np.asarray(part).reshape(part.height, part.width, channels)
+        pixels = np.asarray(part).reshape(part.height, part.width, channels)
+        if pixels.shape[:2] != (rows.stop - rows.start, columns.stop - columns.start):
+            raise OSError("is damaged: it has not the size that it says")
+        return pixels
 
 
 @contextmanager
