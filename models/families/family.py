@@ -16,11 +16,11 @@ Shapes = Mapping[str, Sequence[int]]  # of tensors, by their names
 
 @dataclass(frozen=True)
 class Family:
-    """How one family names a network's arguments and its parameters.
+    r"""How one family names a network's arguments and its parameters.
 
     Attributes:
         mark: a regular expression for the beginning of names that only this family's parameters have; it must not match
-            further inside names, after a dot (`temb\\.`, not `temb.`, which also matches `temb_proj`).
+            further inside names, after a dot (`temb\.`, not `temb.`, which also matches `temb_proj`).
         network_params: the network's arguments from those of the family's own constructor.
         module_names: pairs of our modules and theirs, the longer name before the shorter.
         leaf_names: the modules inside those, ours to theirs; several of theirs are joined, in that order.
