@@ -54,11 +54,6 @@ class Model:
         return self.autoencoder.factor if self.autoencoder else 1
 
     @property
-    def size_multiple(self) -> int:
-        """The height and width of images must be multiples of it."""
-        return self.network.size_multiple * self.factor
-
-    @property
     def latent_shape(self) -> tuple[int, int, int]:
         """The shape of what the network works on for one image: [C', H/f, W/f]."""
         size = self.image_size // self.factor
@@ -99,7 +94,7 @@ def load_model(
     checkpoint = weights if isinstance(weights, Checkpoint) else open_checkpoint(weights, raw_weights)
     config, source = config_for(checkpoint, config), str(checkpoint.path)
     process = config.make_process()
-    network = _load(config, checkpoint.tensors, source)
+    network: Network = _load(config, checkpoint.tensors, source)
     autoencoder, described = None, config.autoencoder
     if described:
         state = dict(checkpoint.autoencoder)
@@ -117,7 +112,18 @@ def load_model(
         autoencoder_not_configured=bool(checkpoint.autoencoder) and autoencoder is None,
         notes=tuple(filter(None, [config.note, checkpoint.note])),
     )
-    _check_sizes(model, config.source)
+
+    channels, multiple = model.latent_shape[0], network.size_multiple * model.factor
+    if autoencoder and autoencoder.image_channels != model.channels:
+        maps = f"the autoencoder takes images of {autoencoder.image_channels} channels"
+        raise InputError(f"{config.source}: image_channels is {model.channels}, but {maps}")
+    if network.in_channels != channels or network.out_channels not in (channels, 2 * channels):
+        shape = f"{network.in_channels} to {network.out_channels}"
+        wanted = "the autoencoder has latents of" if autoencoder else "image_channels is"
+        raise InputError(f"{config.source}: {wanted} {channels}, but the model maps {shape} channels")
+    if model.image_size % multiple:
+        fault = f"image_size is {model.image_size}, but the model only takes multiples of {multiple}"
+        raise InputError(f"{config.source}: {fault}")
     return model
 
 
@@ -148,22 +154,6 @@ def _load(architecture: Architecture, state: Mapping[str, Tensor], source: str) 
     network = build_network(architecture)
     network.load_state_dict(convert(state, network, architecture, source), assign=True)
     return network.eval()
-
-
-def _check_sizes(model: Model, source: str) -> None:
-    """Check that network, autoencoder and images have the same sizes."""
-    network, autoencoder, channels = model.network, model.autoencoder, model.latent_shape[0]
-    if autoencoder and autoencoder.image_channels != model.channels:
-        maps = f"the autoencoder takes images of {autoencoder.image_channels} channels"
-        raise InputError(f"{source}: image_channels is {model.channels}, but {maps}")
-    if network.in_channels != channels or network.out_channels not in (channels, 2 * channels):
-        shape = f"{network.in_channels} to {network.out_channels}"
-        wanted = "the autoencoder has latents of" if autoencoder else "image_channels is"
-        raise InputError(f"{source}: {wanted} {channels}, but the model maps {shape} channels")
-    if model.image_size % model.size_multiple:
-        raise InputError(
-            f"{source}: image_size is {model.image_size}, but the model only takes multiples of {model.size_multiple}"
-        )
 
 
 def new_network(architecture: Architecture) -> Network:
