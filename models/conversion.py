@@ -84,10 +84,10 @@ def convert(
             attention = cast(Attention, network.get_submodule(name.partition(".qkv.")[0]))
             tensor = tensor.unflatten(0, (attention.num_heads, 3, -1)).transpose(0, 1).flatten(0, 2)
         converted[name] = tensor.float()
-    fault = ", and ".join(faults) or shorten_list(misfits)
-    if not fault:
+    if not faults and not misfits:
         return converted
 
+    fault = ", and ".join(faults) or shorten_list(misfits)
     check_family({name: tensor.shape for name, tensor in state.items()}, architecture, source)
     wrong = wrong_params({name: tensor.shape for name, tensor in left.items()}, architecture)
     if wrong:

@@ -128,7 +128,14 @@ def open_checkpoint(weights: str | Path, raw_weights: bool = False) -> Checkpoin
         if names and SCALE in copy.beside:
             autoencoder[SCALE] = copy.beside[SCALE]
     for name, tensor in (*copy.tensors.items(), *autoencoder.items()):
-        if fault := _fault_of(tensor):
+        faults = {
+            "nested": tensor.is_nested,
+            "without its numbers (on the meta device)": tensor.is_meta,
+            f"of type {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in FLOAT_TYPES,
+            "sparse": tensor.layout is not torch.strided,
+        }
+        if any(faults.values()):
+            fault = next(fault for fault, is_so in faults.items() if is_so)
             raise InputError(
                 f"weights {path}: {name} is {fault}; only dense tensors of float16, bfloat16, float32 and float64 can "
                 "be read"
@@ -254,17 +261,6 @@ def _read_pickles(file: Path, stream: BufferedReader, begin: bytes) -> object:
     if not zipped and tarfile.is_tarfile(stream):
         raise InputError(f"weights {file}: is a tar archive: unpack it")
     return torch.load(file, map_location="cpu", pickle_module=safe_pickle, weights_only=False, mmap=zipped)
-
-
-def _fault_of(tensor: Tensor) -> str:
-    """Return why a tensor is not a dense one of floating-point numbers, "" if it is."""
-    if tensor.is_nested:
-        return "nested"
-    if tensor.is_meta:
-        return "without its numbers (on the meta device)"
-    if tensor.is_quantized or tensor.dtype not in FLOAT_TYPES:
-        return f"of type {str(tensor.dtype).removeprefix('torch.')}"
-    return "" if tensor.layout is torch.strided else "sparse"
 
 
 def _without_parameters(content: object) -> str:
