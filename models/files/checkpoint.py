@@ -207,7 +207,7 @@ def _read(path: Path, files: list[Path], key: str, raw_weights: bool) -> tuple[C
     shards = [each for each in contents.values() if isinstance(each, dict)]
     if len(shards) == len(contents) and all(isinstance(value, Tensor) for each in shards for value in each.values()):
         content = {name: tensor for shard in shards for name, tensor in shard.items()}
-        if prefixes(content, key) == {""}:
+        if prefixes(content, key) == [""]:
             return Copy("", content), "", None
     try:
         copies = find_copies(content, key)

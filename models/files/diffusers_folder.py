@@ -26,38 +26,27 @@ AUTOENCODER_FOLDER, AUTOENCODERS = "vqvae", ("VQModel", "AutoencoderKL")
 
 # what a pipeline with these parts does other than drawing from noise alone
 OTHER_PARTS = {
-    "text_encoder": "draws from text",
-    "bert": "draws from text",
-    "tokenizer": "draws from text",
-    "prior": "draws from text",
+    **dict.fromkeys(("text_encoder", "bert", "tokenizer", "prior"), "draws from text"),
     "image_encoder": "draws from another picture",
     "low_res_scheduler": "enlarges a small picture",
-    "movq": "draws in the latents of an autoencoder",
-    "vqvae": "draws in the latents of an autoencoder",
-    "vae": "draws in the latents of an autoencoder",
+    **dict.fromkeys(("movq", "vqvae", "vae"), "draws in the latents of an autoencoder"),
     "transformer": "has a transformer for a network",
 }
 # supported pipelines, and those with an autoencoder
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "ConsistencyModelPipeline", "DiffusionPipeline", None)
 LATENT_PIPELINES = ("LDMPipeline", None)
 SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
-CONFIG_FILES = (
-    *("model_index.json", "unet/config.json", "config.json", *SCHEDULERS),
-    f"{AUTOENCODER_FOLDER}/config.json",
-)
+CONFIG_FILES = ("model_index.json", "unet/config.json", "config.json", *SCHEDULERS, f"{AUTOENCODER_FOLDER}/config.json")
 
 # the names of the weights, in the order of preference; an index names the files of sharded ones
-AVERAGED_VARIANTS, PLAIN_VARIANTS, RAW_VARIANTS = (".ema",), ("", ".fp16", ".bf16"), (".non_ema",)
 WEIGHTS = tuple(
     f"diffusion_pytorch_model{name}"
-    for variant in (*AVERAGED_VARIANTS, *PLAIN_VARIANTS, *RAW_VARIANTS)
-    for name in (
-        f"{variant}.safetensors",
-        f".safetensors.index{variant}.json",
-        f"{variant}.bin",
-        f".bin.index{variant}.json",
-    )
+    for variant in (".ema", "", ".fp16", ".bf16", ".non_ema")
+    for suffix in (".safetensors", ".bin")
+    for name in (f"{variant}{suffix}", f"{suffix}.index{variant}.json")
 )
+
+OTHER_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.ckpt")
 
 # the files of a training run's folder; each holds a part
 TRAINING_FILES = ("ema_model.pt", "ema.pt", "model.pt")
@@ -86,7 +75,15 @@ def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
             found.sort(key=lambda file: (".non_ema." not in file.name, ".ema." in file.name))
         if not found:
             check_pipeline(folder)  # the weights of one that is not supported need not be there
-            raise InputError(f"weights {folder}: {_why_none(folder)}")
+            if steps := sorted(folder.glob("step*/*.pt")):
+                raise InputError(
+                    f"weights {folder}: is a whole training run: choose a checkpoint in it, like {steps[-1].parent}"
+                )
+            others = [file.name for ending in OTHER_WEIGHTS for file in folder.glob(ending)]
+            there = f"; choose a file there: {', '.join(sorted(others)[:3])}" if others else ""
+            raise InputError(
+                f"weights {folder}: hold no diffusion_pytorch_model.safetensors nor any of its other forms{there}"
+            )
         path = found[0]
     if not INDEX.search(path.name):
         return [path]
@@ -98,15 +95,6 @@ def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
         if not file.is_file():
             raise InputError(f"{path}: names the file {file.name}, which is not there")
     return files
-
-
-def _why_none(folder: Path) -> str:
-    """Say what is in a folder without weights."""
-    if steps := sorted(folder.glob("step*/*.pt")):
-        return f"is a whole training run: choose a checkpoint in it, like {steps[-1].parent}"
-    others = sorted(file.name for file in folder.glob("*.*") if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
-    there = f"; choose a file there: {', '.join(others[:3])}" if others else ""
-    return f"hold no diffusion_pytorch_model.safetensors nor any of its other forms{there}"
 
 
 def model_folder(folder: Path, raw_weights: bool = False) -> Path:
@@ -158,7 +146,15 @@ def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, 
         size = size[0]
     if not isinstance(size, int):
         raise InputError(f"{folder}: sample_size in config.json must be one number, for squares, not {size!r}")
-    scheduler = _scheduler_file(folder)
+    places = [folder]
+    if re.fullmatch(r"checkpoint-\d+", folder.absolute().name) or folder.name in UNETS:  # the pipeline is above it
+        places.append(folder.absolute().parent)
+    scheduler = next((path for place in places for name in SCHEDULERS if (path := place / name).is_file()), None)
+    if scheduler is None:
+        raise InputError(
+            f"weights {folder}: hold no scheduler_config.json, which says what diffusion the network was trained on: "
+            "copy it from the finished pipeline, or give a config"
+        )
     content = {
         "image_size": size,
         "image_channels": params.get("in_channels", 3),
@@ -166,26 +162,21 @@ def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, 
         "model": {"dialect": "diffusers", "params": params},
         "diffusion": read_scheduler(read_json(scheduler), str(scheduler)),
     }
-    autoencoder = autoencoder_folder(folder)
-    return content | _read_autoencoder(autoencoder, size) if autoencoder else content
-
-
-def _scheduler_file(folder: Path) -> Path:
-    """Find the scheduler's config: in the folder, or, for a checkpoint of a training, in the pipeline above it.
-
-    Raises:
-        InputError: there is none.
-    """
-    places = [folder / name for name in SCHEDULERS]
-    if re.fullmatch(r"checkpoint-\d+", folder.absolute().name) or folder.name in UNETS:
-        places += [folder.absolute().parent / name for name in SCHEDULERS]
-    for path in places:
-        if path.is_file():
-            return path
-    raise InputError(
-        f"weights {folder}: hold no scheduler_config.json, which says what diffusion the network was trained on: copy "
-        "it from the finished pipeline, or give a config"
-    )
+    if autoencoder := autoencoder_folder(folder):
+        file = autoencoder / "config.json"
+        config = read_json(file)
+        kind, levels = config.get("_class_name"), config.get("block_out_channels")
+        if kind not in AUTOENCODERS:
+            only = ", ".join(AUTOENCODERS)
+            raise InputError(f"{file}: an autoencoder of class {kind!r} is not supported (only {only})")
+        if not isinstance(levels, list) or not levels:
+            raise InputError(f"{file}: block_out_channels must be a list of numbers, not {levels!r}")
+        content |= {
+            "image_size": size * 2 ** (len(levels) - 1),
+            "image_channels": config.get("in_channels", 3),
+            "autoencoder": {"dialect": "diffusers", "params": _constructor_arguments(config)},
+        }
+    return content
 
 
 def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: Mapping[str, Any]) -> None:
@@ -263,26 +254,6 @@ def autoencoder_folder(weights: Path) -> Path | None:
         check_pipeline(pipeline)
         raise InputError(f"weights {pipeline}: hold no {AUTOENCODER_FOLDER}/, which model_index.json names")
     return None
-
-
-def _read_autoencoder(folder: Path, latent_size: int) -> dict[str, Any]:
-    """Read what a folder says about its autoencoder and the images that it makes of such latents, as in a config.
-
-    Raises:
-        InputError: an autoencoder of another class, or its number of levels is not known.
-    """
-    file = folder / "config.json"
-    config = read_json(file)
-    kind, levels = config.get("_class_name"), config.get("block_out_channels")
-    if kind not in AUTOENCODERS:
-        raise InputError(f"{file}: an autoencoder of class {kind!r} is not supported (only {', '.join(AUTOENCODERS)})")
-    if not isinstance(levels, list) or not levels:
-        raise InputError(f"{file}: block_out_channels must be a list of numbers, not {levels!r}")
-    return {
-        "image_size": latent_size * 2 ** (len(levels) - 1),
-        "image_channels": config.get("in_channels", 3),
-        "autoencoder": {"dialect": "diffusers", "params": _constructor_arguments(config)},
-    }
 
 
 def _constructor_arguments(content: dict[str, Any]) -> dict[str, Any]:
