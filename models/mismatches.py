@@ -116,10 +116,8 @@ def shorten_list(items: Sequence[str], limit: int = 3) -> str:
 
 def same_value(one: object, other: object) -> bool:
     """Return whether two values of a parameter mean the same: list or tuple, and resolutions in any order."""
-    return _plain(one) == _plain(other)
-
-
-def _plain(value: object) -> object:
-    if not isinstance(value, (list, tuple)):
-        return value
-    return sorted(value) if all(isinstance(item, int) for item in value) and len(set(value)) == len(value) else [*value]
+    one, other = (list(value) if isinstance(value, (list, tuple)) else value for value in (one, other))
+    if one == other or not (isinstance(one, list) and isinstance(other, list)):
+        return one == other
+    in_any_order = all(isinstance(item, int) for item in one + other) and len(set(one)) == len(one)
+    return in_any_order and sorted(one) == sorted(other)

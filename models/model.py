@@ -1,20 +1,16 @@
-"""A whole checkpoint: a network, the diffusion it was trained on, and its images; loaded, made anew or saved."""
+"""A whole checkpoint: a network, the diffusion it was trained on, and its images; loaded, or made anew."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffusions.process import Process
 from models.conversion import build_network, convert
-from models.families import FAMILIES
 from models.files.checkpoint import SCALE, Checkpoint, architecture_for, config_for, open_checkpoint
 from models.files.config import Architecture, Config
-from models.files.diffusers_folder import write_diffusers_folder
 from models.networks.autoencoder import Autoencoder
 from models.networks.network import Network
 from models.networks.tiles import code_in_windows
@@ -167,21 +163,3 @@ def new_network(architecture: Architecture) -> Network:
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.Embedding)):
             module.reset_parameters()
     return network
-
-
-def save_diffusers(network: Network, config: Config, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write a network as the folder that `load_model` and diffusers read.
-
-    Args:
-        network: a UNet.
-        config: what it was built from, with diffusers' arguments.
-        folder: is made if it does not exist.
-        dtype: of the parameters in the file.
-    """
-    names = FAMILIES["diffusers"].names(network)
-    state: dict[str, Tensor] = {}
-    for name, parameter in network.state_dict().items():
-        parts = parameter.to("cpu", dtype).chunk(len(names[name]))
-        state |= {theirs: part.contiguous() for theirs, part in zip(names[name], parts, strict=True)}
-    write_diffusers_folder(folder, config.params, config.diffusion)
-    save_file(state, folder / "diffusion_pytorch_model.safetensors")

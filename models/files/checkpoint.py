@@ -213,8 +213,15 @@ def _read(path: Path, files: list[Path], key: str, raw_weights: bool) -> tuple[C
         copies = find_copies(content, key)
     except Exception as error:  # pickled modules are put together here, and a damaged one may fail in any way
         raise InputError(f"weights {path}: is damaged ({type(error).__name__})") from None
+    if not copies and is_optimizer(content):
+        raise InputError(
+            f"weights {path}: hold the state of an optimizer, which resumes a training; the network is another file of "
+            "that training, often called model… or ema…"
+        )
     if not copies:
-        raise InputError(f"weights {path}: {_without_parameters(content)}")
+        kind = f"{'an empty' if content in ([], {}) else 'a'} {type(content).__name__}"
+        keys = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else ""
+        raise InputError(f"weights {path}: hold no parameters but {keys or kind}")
     module = content.get("ema") if isinstance(content, Mapping) else None
     built = module.constructor() if isinstance(module, safe_pickle.PersistentModule) else None
     return *choose_copy(copies, raw_weights, str(path)), built
@@ -261,15 +268,3 @@ def _read_pickles(file: Path, stream: BufferedReader, begin: bytes) -> object:
     if not zipped and tarfile.is_tarfile(stream):
         raise InputError(f"weights {file}: is a tar archive: unpack it")
     return torch.load(file, map_location="cpu", pickle_module=safe_pickle, weights_only=False, mmap=zipped)
-
-
-def _without_parameters(content: object) -> str:
-    """Return what a file without parameters holds instead."""
-    if is_optimizer(content):
-        return (
-            "hold the state of an optimizer, which resumes a training; the network is another file of that training, "
-            "often called model… or ema…"
-        )
-    if isinstance(content, Mapping) and content:
-        return f"hold no parameters but {', '.join(map(str, list(content)[:5]))}"
-    return f"hold no parameters but {'an empty' if content in ([], {}) else 'a'} {type(content).__name__}"

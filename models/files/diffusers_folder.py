@@ -12,12 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.families import FAMILIES
+from models.files.config import Config
 from models.files.scheduler_config import (
     DIFFUSERS_BETA_SCHEDULES,
     DIFFUSERS_OBJECTIVES,
     DIFFUSERS_VAR_TYPES,
     read_scheduler,
 )
+from models.networks.network import Network
 from utils.errors import InputError
 from utils.files import read_json
 
@@ -179,35 +186,41 @@ def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, 
     return content
 
 
-def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: Mapping[str, Any]) -> None:
-    """Write config.json and scheduler_config.json, the inverse of `read_diffusers_folder`.
+def save_diffusers(network: Network, config: Config, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a network as the folder that `load_model` and diffusers read.
 
     Args:
+        network: a UNet.
+        config: what it was built from, with diffusers' arguments.
         folder: is made if it does not exist.
-        params: the network, as `UNet2DModel`'s config.json names them.
-        diffusion: as a config has it.
+        dtype: of the parameters in the file.
     """
+    diffusion = config.diffusion
+
+    def word(key: str, words: Mapping[Any, str]) -> str:
+        return next(theirs for theirs, ours in words.items() if ours == diffusion[key])
+
     scheduler = {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": diffusion["total_steps"],
-        "beta_schedule": _key_of(diffusion["beta_schedule"], DIFFUSERS_BETA_SCHEDULES),
+        "beta_schedule": word("beta_schedule", DIFFUSERS_BETA_SCHEDULES),
         "beta_start": diffusion.get("beta_start", 1e-4),
         "beta_end": diffusion.get("beta_end", 0.02),
-        "prediction_type": _key_of(diffusion["objective"], DIFFUSERS_OBJECTIVES),
-        "variance_type": _key_of(diffusion["var_type"], DIFFUSERS_VAR_TYPES),
+        "prediction_type": word("objective", DIFFUSERS_OBJECTIVES),
+        "variance_type": word("var_type", DIFFUSERS_VAR_TYPES),
         "clip_sample": diffusion.get("clip_denoised", True),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (
-        ("config.json", {"_class_name": "UNet2DModel", **params}),
-        ("scheduler_config.json", scheduler),
-    ):
+    params = {"_class_name": "UNet2DModel", **config.params}
+    for name, content in (("config.json", params), ("scheduler_config.json", scheduler)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-
-def _key_of(value: str, words: Mapping[Any, str]) -> str:
-    """Return diffusers' first word for one of ours."""
-    return next(theirs for theirs, ours in words.items() if ours == value)
+    names = FAMILIES["diffusers"].names(network)
+    state: dict[str, Tensor] = {}
+    for name, parameter in network.state_dict().items():
+        parts = parameter.to("cpu", dtype).chunk(len(names[name]))
+        state |= {theirs: part.contiguous() for theirs, part in zip(names[name], parts, strict=True)}
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
 
 
 def pipeline_of(weights: Path) -> Path:
