@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.families import TABLES
 from models.families.family import check_params
 from models.files.config import Architecture
-from models.mismatches import check_family, describe_mismatches, shorten_list, wrong_params
+from models.mismatches import check_family, shorten_list, wrong_params
 from models.networks.layers import Attention
 from utils.errors import InputError
 
@@ -95,5 +95,7 @@ def convert(
         fitting = replace(architecture, params=params)  # of which nothing is wrong in this sense
         with suppress(InputError):  # if it does not fit either, the names say more
             convert({name: tensor.to("meta") for name, tensor in left.items()}, build_network(fitting), fitting, source)
-            fault = describe_mismatches(wrong)
+            texts = {name: [str([*v] if isinstance(v, tuple) else v) for v in wrong[name]] for name in wrong}
+            said = (f"{name}: the file has {file}, the config says {ours}" for name, (file, ours) in texts.items())
+            fault = "; ".join(said)
     raise InputError(f"weights {source} do not fit the config: {fault}")

@@ -1,7 +1,7 @@
 """What is wrong with weights that do not fit their config: what they are instead, or which parameters to change."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from models.families import TABLES
@@ -100,12 +100,6 @@ def wrong_params(shapes: Shapes, architecture: Architecture) -> dict[str, tuple[
     said = family.defaults() | dict(architecture.params)
     pairs = {name: (value, said.get(name)) for name, value in derived.items()}
     return {name: pair for name, pair in pairs.items() if not same_value(*pair)}
-
-
-def describe_mismatches(wrong: Mapping[str, tuple[Any, Any]]) -> str:
-    """Say which parameters to change, given what `wrong_params` returned."""
-    texts = {name: [str([*value] if isinstance(value, tuple) else value) for value in wrong[name]] for name in wrong}
-    return "; ".join(f"{name}: the file has {file}, the config says {config}" for name, (file, config) in texts.items())
 
 
 def shorten_list(items: Sequence[str], limit: int = 3) -> str:

@@ -131,9 +131,7 @@ def load_network(
     """Load a checkpoint's network alone, for which a folder need not state its diffusion.
 
     Args:
-        weights: as for `load_model`.
-        config: as for `load_model`.
-        raw_weights: as for `load_model`.
+        weights, config, raw_weights: as for `load_model`.
 
     Returns:
         The network in eval mode, float32, on the CPU.
