@@ -174,9 +174,9 @@ def test_a_slow_rank_is_waited_for_aloud():
     assert set(said.splitlines()) == {"waiting for rank 1 of 2 …", "[7, None]"}
 
 
-def test_what_is_gathered_agreed_and_broadcast():
-    say = "print(run.gather(run.rank), run.agree(lambda: run.rank + 5), run.broadcast(run.rank + 3))"
-    assert play(say, say, say) == ["[0, 1, 2] 5 3"] * 3
+def test_what_is_gathered_and_agreed():
+    say = "print(run.gather(run.rank), run.agree(lambda: run.rank + 5))"
+    assert play(say, say, say) == ["[0, 1, 2] 5"] * 3
 
 
 def test_a_host_that_does_not_resolve_is_said_at_once(monkeypatch):

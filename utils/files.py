@@ -79,24 +79,6 @@ def make_save_dir(folder: Path, dry_run: bool = False) -> None:
         raise InputError(f"save_dir {folder}: cannot be written to: {error.strerror or error}") from None
 
 
-def check_access(path: Path) -> None:
-    """Check that a folder and its subfolders can be searched; nothing is checked for a file.
-
-    Raises:
-        InputError: one of them cannot.
-    """
-    if not os.path.isdir(path):
-        return
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:  # asking what an entry is already needs the permission
-                if entry.is_dir():
-                    os.stat(os.path.join(entry.path, "."))
-        os.stat(os.path.join(path, "."))
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from None
-
-
 def check_replaceable(path: Path) -> None:
     """Check that an output file may be written to `path`: there is nothing, a file, or a link, which is not followed.
 
@@ -119,14 +101,14 @@ def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
         OSError: it cannot be opened, is not a regular file, or is larger.
     """
     # opened without O_NONBLOCK, a pipe would wait for its other end
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
-    status = os.fstat(file.fileno())
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(number)
     if stat.S_ISREG(status.st_mode) and (max_bytes is None or status.st_size <= max_bytes):
-        return file
-    file.close()
+        return os.fdopen(number, "rb")
+    os.close(number)
     if max_bytes is not None and stat.S_ISREG(status.st_mode):
         raise OSError(errno.EFBIG, f"is larger than {max_bytes // 1024} KB")
-    raise OSError(errno.EINVAL, "is not a file")
+    raise OSError(errno.EINVAL, "Is a directory" if stat.S_ISDIR(status.st_mode) else "is not a file")
 
 
 def read_json(path: Path) -> dict[str, Any]:

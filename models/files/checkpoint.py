@@ -30,7 +30,7 @@ from models.files.diffusers_folder import (
 from models.files.edm import read_edm_config
 from models.files.hub import fetch, is_hub_id
 from utils.errors import InputError
-from utils.files import PROJECT, check_access, open_regular
+from utils.files import PROJECT, open_regular
 
 MAX_PACKING = 4  # times a file's size
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -97,7 +97,12 @@ def find_weights(weights: str | Path) -> Path:
     places = (Path(weights), PROJECT / weights)
     for path in places:
         if os.path.exists(path):  # Path.exists raises on names too long
-            check_access(path)
+            try:
+                folders = [entry.path for entry in os.scandir(path) if entry.is_dir()] if os.path.isdir(path) else []
+                for folder in folders:
+                    os.stat(os.path.join(folder, "."))  # an unreadable folder is not one without weights
+            except OSError as error:
+                raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from None
             return path
     if is_hub_id(str(weights)) and not any(path.parent.is_dir() for path in places):
         return fetch(str(weights))

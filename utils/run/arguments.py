@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,22 +211,3 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if "config" not in args and "weights" not in args:
         args["config"] = DEMO_CONFIG
     return args
-
-
-def with_defaults(args: Mapping[str, Any], sampling: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Complete the arguments: the command line's, else the config's under `sampling`, else the defaults.
-
-    Args:
-        args: those given on the command line.
-        sampling: those that the config gives.
-        source: the config, for messages.
-
-    Raises:
-        InputError: the config gives an argument that it may not, or a value that the argument cannot have.
-    """
-    known = [name for name, argument in ARGUMENTS.items() if argument.in_config]
-    for name, value in sampling.items():
-        if name not in known:
-            raise InputError(f"{source}: unknown key sampling.{name}; it must be one of {', '.join(known)}")
-        ARGUMENTS[name].check(value, f"{source}: sampling.{name}")
-    return {**DEFAULTS, **sampling, **args}

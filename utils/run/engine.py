@@ -50,7 +50,7 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
             return
         keep_freed_memory()
         prepared = processes.each(lambda: _prepare(args, processes.count, stack) if processes.is_main else None)
-        plan: Plan = processes.broadcast(prepared and prepared[0])
+        plan: Plan = processes.gather(prepared and prepared[0])[0]
         job = processes.each(lambda: make_job(plan, prepared and prepared[1], processes.device))
         if processes.is_main:
             print(

@@ -7,7 +7,6 @@ import platform
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -60,19 +59,14 @@ class Outputs:
     Attributes:
         settings: the run's.
         samples: the run's.
-        weights_sha256: of the checkpoint.
+        record: what all images of the run have in common; a folder holds images of one such record.
         reference_sha256s: of each reference's content, by its name.
     """
 
     settings: Settings
     samples: Samples
-    weights_sha256: str
+    record: Mapping[str, Any]
     reference_sha256s: Mapping[str, str]
-
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        """What all images of the run have in common; a folder holds images of one such record."""
-        return {"weights_sha256": self.weights_sha256, **self.settings.identity}
 
     def path(self, image: Sample | Preview) -> Path:
         """Return where a sample or a preview is written."""

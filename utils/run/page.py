@@ -180,7 +180,7 @@ def _words(plan: Plan) -> dict[str, Any]:
     values |= values.pop("diffusion")
     listed = {
         "weights": one_line(settings.weights),
-        "weights_sha256": plan.outputs.weights_sha256,
+        "weights_sha256": plan.outputs.record["weights_sha256"],
         "input_dir": one_line(settings.input_dir),
         "n_samples": settings.n_samples,
         **{name: value for name, value in values.items() if name not in TOO_LONG and value is not None},

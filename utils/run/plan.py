@@ -154,7 +154,8 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     if settings.walk_steps in settings.range_t and settings.walk_steps == settings.diffusion["respace_steps"]:
         notes.append(f"--range_t {settings.walk_steps} leaves every step unrefined: its images follow no reference")
 
-    outputs = Outputs(settings, samples, checkpoint.sha256(), found.sha256s)
+    record = {"weights_sha256": checkpoint.sha256(), **settings.identity}
+    outputs = Outputs(settings, samples, record, found.sha256s)
     outputs.check()
     existing = outputs.existing()
     todo = np.ones(len(samples), dtype=bool)

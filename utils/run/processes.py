@@ -54,15 +54,10 @@ class Processes:
             with self._waiting_for(rank):
                 dist.recv_object_list(box := [None], src=rank, group=self._group)
             values[rank] = box[0]
-        return self.broadcast(values)
-
-    def broadcast(self, value: Any) -> Any:
-        """Return what the main process gave here."""
-        box = [value]
         if self.count > 1:
             with self._waiting_for(0):
-                dist.broadcast_object_list(box, src=0, group=self._group)
-        return box[0]
+                dist.broadcast_object_list(values, src=0, group=self._group)
+        return values
 
     def each(self, make: Callable[[], Any]) -> Any:
         """Return what `make` returns here, if it raised in no process. Else the first process that raised says why."""
@@ -78,7 +73,7 @@ class Processes:
 
     def agree(self, make: Callable[[], Any]) -> Any:
         """Return what `make` returns in the main process, in every process."""
-        return self.broadcast(self.each(lambda: make() if self.is_main else None))
+        return self.gather(self.each(lambda: make() if self.is_main else None))[0]
 
     def _meet(self) -> None:
         """Wait until every process has come; what torch does next would wait without naming the missing one."""

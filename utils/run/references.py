@@ -61,7 +61,7 @@ def find_references(
     if not os.path.exists(source):  # Path.exists raises on names too long
         raise InputError(f"--input_dir {source}: no such folder or file")
     if not os.path.isdir(source):
-        return (Reference(source, _printable(source.stem)),), ()
+        return (Reference(source, *_unique_names([Path(source.name)])),), ()
     excluded = exclude.resolve() if exclude is not None else None
     if source.resolve() == excluded:
         raise InputError(f"--save_dir {exclude}: is the --input_dir too; results need a folder of their own")
@@ -151,7 +151,10 @@ def _unique_names(paths: list[Path]) -> list[str]:
 
     It is also added where a stem looks as if it had one: no file can take another's name on purpose.
     """
-    stems = [_printable(path.stem) for path in paths]
+    stems = []
+    for path in paths:  # without what a shell or a file system would stumble over, and not too long for any
+        stem = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in path.stem)
+        stems.append(stem.encode("utf-8", "replace")[: MAX_NAME_BYTES - HASH_DIGITS - 1].decode("utf-8", "ignore"))
     count = Counter(stem.casefold() for stem in stems)
     names = []
     for stem, path in zip(stems, paths, strict=True):
@@ -159,12 +162,6 @@ def _unique_names(paths: list[Path]) -> list[str]:
             stem += f"-{hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:HASH_DIGITS]}"
         names.append(stem)
     return names
-
-
-def _printable(stem: str) -> str:
-    """Return the stem without what a shell or a file system would stumble over, and not too long for any."""
-    stem = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in stem)
-    return stem.encode("utf-8", "replace")[: MAX_NAME_BYTES - HASH_DIGITS - 1].decode("utf-8", "ignore")
 
 
 def _refuse(error: OSError) -> None:

@@ -44,6 +44,9 @@ class Samples:
         skipped: the names of those that cannot be read.
         n_samples: for each binding, those left out included.
         bindings: how much of its reference binds each.
+
+    Attributes:
+        numbers: [N] int64, the numbers of one binding's samples; all bindings have the same.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Samples:
         self._followed = [i for i, reference in enumerate(references) if reference.name not in skipped]
         rounds, rest = divmod(n_samples, len(references))
         self.per_binding = rounds * len(self._followed) + bisect_left(self._followed, rest)
+        variation, place = np.divmod(np.arange(self.per_binding), max(len(self._followed), 1))
+        self.numbers = variation * len(references) + np.array(self._followed, dtype=np.int64)[place]
         names = [references[i].name for i in self._followed]
         self._places = {_folded(name): place for place, name in enumerate(names)}
         self._places |= {name: place for place, name in enumerate(names)}  # where both exist, the exact name wins
@@ -69,12 +74,6 @@ class Samples:
         variation, place = divmod(place, len(self._followed))
         i = self._followed[place]
         return Sample(variation * len(self.references) + i, self.references[i], variation, self.bindings[binding])
-
-    @property
-    def numbers(self) -> np.ndarray:
-        """[N] int64, the numbers of one binding's samples; all bindings have the same."""
-        variation, place = np.divmod(np.arange(self.per_binding), max(len(self._followed), 1))
-        return variation * len(self.references) + np.array(self._followed, dtype=np.int64)[place]
 
     def variations(self, binding: Binding, count: int) -> list[Sample]:
         """Return the first `count` variations of every reference, or as many as there are."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,24 +25,9 @@ CLEAR = 0.3, 0.7  # ᾱ between which the network expects colours, and can still
 VEILED = 18  # grey levels; benchmarks/veil.py shows what is below and above
 
 
-class Sampled(NamedTuple):
-    """What a micro-batch has come to. The device may still be at work on it.
-
-    Attributes:
-        images: [B, C, H, W] in about [-1, 1], the middle of the canvas.
-        watch: knows of each image whether all numbers on its way were finite.
-        low_frequencies: what of each reference bound, on the whole canvas, in about [-1, 1]; None where no sample is
-            its reference's first, with which that is shown.
-    """
-
-    images: Tensor
-    watch: FiniteWatch
-    low_frequencies: Tensor | None
-
-
 def sample(
     job: Job, batch: Sequence[Sample], references: Sequence[Tensor], on_step: Callable[[Step], object]
-) -> Sampled:
+) -> tuple[Tensor, FiniteWatch, Tensor | None]:
     """Draw one micro-batch, from noise to images.
 
     Args:
@@ -51,6 +35,11 @@ def sample(
         batch: samples of one binding and one shape.
         references: one per sample, [C, H, W] in [-1, 1], on the canvas of its images.
         on_step: called with every step.
+
+    Returns:
+        The images, [B, C, H, W] in about [-1, 1], the middle of the canvas; what knows of each whether all numbers on
+        its way were finite; and what of each reference bound, on the whole canvas, or None where no sample is its
+        reference's first, with which that is shown. The device may still be at work on them.
     """
     settings = job.plan.settings
     guide = make_guide(job.model, torch.stack(list(references)).to(job.device), batch[0].binding, settings)
@@ -65,7 +54,7 @@ def sample(
         watch.add(images)
     is_shown = any(sample.variation == 0 for sample in batch)
     images = crop(images, settings.shapes[batch[0].reference.name])
-    return Sampled(images, watch, job.model.decode(guide.low_frequencies) if is_shown else None)
+    return images, watch, job.model.decode(guide.low_frequencies) if is_shown else None
 
 
 def sample_share(job: Job, page: Page, rank: int) -> None:
@@ -99,27 +88,33 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
                     look_at.clear()
                     advise_on_veil(settings, batch[0].binding, references, step.pred_x0)
 
-            sampled = sample(job, batch, references, on_step)
-            writer.submit(_save, batch, references, sampled, page)
+            writer.submit(_save, page, batch, references, *sample(job, batch, references, on_step))
 
         samples = ([plan.samples[index] for index in batch.tolist()] for batch in batches)
         read = read_ahead(lambda sample: plan.read(sample.reference), samples)
         for_each_batch(read, work, may_halve=not settings.compile)
 
 
-def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sampled, page: Page) -> None:
+def _save(
+    page: Page,
+    batch: Sequence[Sample],
+    references: Sequence[Tensor],
+    images: Tensor,
+    watch: FiniteWatch,
+    low_frequencies: Tensor | None,
+) -> None:
     """Write those images of a batch that are to be made and are finite, and the previews beside them.
 
     Raises:
         NotFiniteError: values that are not finite; the batch's other images are written.
         RunError: an image cannot be written.
     """
-    plan, finite = page.plan, sampled.watch.is_finite()
-    for sample, pixels, good in zip(batch, to_pixels(sampled.images), finite, strict=True):
+    plan, finite = page.plan, watch.is_finite()
+    for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
         if good and plan.todo[plan.samples.position(sample)]:
             save_png(pixels, plan.outputs.path(sample), plan.outputs.text(sample))
-    if sampled.low_frequencies is not None:
-        _save_previews(plan, batch, references, sampled.low_frequencies)
+    if low_frequencies is not None:
+        _save_previews(plan, batch, references, low_frequencies)
     page.refresh()
     if not all(finite):
         numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)

@@ -18,10 +18,10 @@ from utils.errors import InputError
 from utils.files import parse_yaml
 from utils.images import Shape
 from utils.pictures import PictureLimits
-from utils.run.arguments import ARGUMENTS, MAX_SAMPLES, OMITTED_AT, check_bounds, with_defaults
+from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, OMITTED_AT, check_bounds
 from utils.run.references import Reference, find_references
 from utils.run.samples import Binding
-from utils.run.sizes import canvas_of, check_shape
+from utils.run.sizes import canvas_of
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,12 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         InputError: the first argument, config or folder that cannot be used.
     """
     checkpoint, config = find_model(args)
-    args = with_defaults(args, config.sampling, config.source)
+    for name, value in config.sampling.items():
+        known = [argument.name for argument in ARGUMENTS.values() if argument.in_config]
+        if name not in known:
+            raise InputError(f"{config.source}: unknown key sampling.{name}; it must be one of {', '.join(known)}")
+        ARGUMENTS[name].check(value, f"{config.source}: sampling.{name}")
+    args = {**DEFAULTS, **config.sampling, **args}
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -238,7 +243,13 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
     if args["image_size"] or args["keep_aspect"]:
         autoencoder: Any = build_network(config.autoencoder) if config.autoencoder else None
         multiple = build_network(config).size_multiple * (autoencoder.factor if autoencoder else 1)
-    check_shape(shape, multiple)
+    for side in shape:
+        if side < 1:
+            raise InputError(f"--image_size must be at least {multiple}, not {side}")
+        if side % multiple:
+            below, above = side // multiple * multiple, -(-side // multiple) * multiple
+            nearest = f"{below} and {above}" if below else f"{above}"
+            raise InputError(f"--image_size {side}: must be a multiple of {multiple} for this model, such as {nearest}")
     factors = args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
     for factor in factors:
         check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")

@@ -14,25 +14,6 @@ MAX_ASPECT = 2  # a longer strip is not sampled as the middle of a square
 TENSORS = 15  # of an image's size, in float32, are held while it is sampled; 14 were measured at 1024×1024
 
 
-def check_shape(shape: Shape, multiple: int) -> None:
-    """Raise if a network does not take images of this shape.
-
-    Args:
-        shape: what is asked for.
-        multiple: the network's heights and widths are multiples of it.
-
-    Raises:
-        InputError: it does not; the message names the nearest that it takes.
-    """
-    for side in shape:
-        if side < 1:
-            raise InputError(f"--image_size must be at least {multiple}, not {side}")
-        if side % multiple:
-            below, above = side // multiple * multiple, -(-side // multiple) * multiple
-            nearest = f"{below} and {above}" if below else f"{above}"
-            raise InputError(f"--image_size {side}: must be a multiple of {multiple} for this model, such as {nearest}")
-
-
 def own_shape(shape: Shape, short_side: int, multiple: int) -> Shape:
     """Return the shape that keeps a picture's aspect: its short side is `short_side`, the other a multiple."""
     height, width = (max(1, round(side * short_side / min(shape) / multiple)) * multiple for side in shape)
