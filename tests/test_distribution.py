@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks.launches import launcher
 from tests.commands import ENTRY, ENVIRONMENT, PROJECT, read_images, run_here
-from utils.files import make_save_dir, remove_leftovers, write_atomically
-from utils.run.folder_lock import take_lock
+from utils.files import write_atomically
+from utils.run.folders import make_save_dir, remove_leftovers, take_lock
 
 pytestmark = pytest.mark.slow
 
@@ -174,9 +174,9 @@ def test_a_slow_rank_is_waited_for_aloud():
     assert set(said.splitlines()) == {"waiting for rank 1 of 2 …", "[7, None]"}
 
 
-def test_what_is_gathered_and_agreed():
-    say = "print(run.gather(run.rank), run.agree(lambda: run.rank + 5))"
-    assert play(say, say, say) == ["[0, 1, 2] 5"] * 3
+def test_what_is_gathered_and_made_by_each():
+    say = "print(run.gather(run.rank), run.each(lambda: run.rank + 5))"
+    assert play(say, say, say) == ["[0, 1, 2] 5", "[0, 1, 2] 6", "[0, 1, 2] 7"]
 
 
 def test_a_host_that_does_not_resolve_is_said_at_once(monkeypatch):

@@ -15,9 +15,9 @@ from PIL import Image
 from tests.commands import run_here, start
 from tests.test_resume import wait_for_images
 from utils.errors import RunError
-from utils.files import command_line
 from utils.images import make_labelled_grid, save_png
 from utils.run import engine, figures, sampling
+from utils.run.arguments import command_line
 from utils.run.page import render, spans
 
 

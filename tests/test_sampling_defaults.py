@@ -83,6 +83,13 @@ def test_sampling_must_be_a_mapping():
 
 
 @pytest.mark.parametrize(
+    ("strength", "steps"), [(1, 50), (0.999, 50), (0.5, 25), (0.28, 14), (0.2, 10), (0.03, 2), (0.02, 1), (0.001, 1)]
+)
+def test_a_strength_walks_its_share_of_the_steps(strength, steps):
+    assert settings("--respace_steps", 50, "--strength", strength).walk_steps == steps
+
+
+@pytest.mark.parametrize(
     ("given", "strength", "steps"),
     [("20%", 1, 10), ("20%", 0.5, 5), ("19.9%", 1, 9), ("14%", 1, 7), ("0%", 1, 0), ("100%", 1, 50), ("7", 1, 7)],
 )

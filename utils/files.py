@@ -5,10 +5,7 @@ import json
 import os
 import re
 import secrets
-import shlex
 import stat
-import tempfile
-from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,6 @@ from utils.errors import InputError, RunError
 PROJECT = Path(__file__).resolve().parent.parent  # the checkout that the project runs from
 MAX_JSON_BYTES = 2**25  # the index of many shards has some millions
 MAX_YAML_BYTES = 2**17  # PyYAML takes about a second for them; no config has a tenth
-
-# a temporary file's name: the file's own, and random digits or, in older versions, a process's number
-TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp", re.DOTALL)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -44,50 +38,6 @@ def write_atomically(path: Path, content: bytes) -> None:
             f"{path}: cannot be written: {error.strerror or error}; finished images are kept: make room there and run "
             "the same command again"
         ) from None
-
-
-def remove_leftovers(folders: Iterable[Path], is_output: Callable[[Path], bool]) -> None:
-    """Remove the temporary files of runs that were killed while writing, and no others.
-
-    Args:
-        folders: where to look.
-        is_output: returns whether a run writes a file of this path.
-    """
-    for folder in folders:
-        for path in folder.glob(".*.tmp"):
-            match = TEMPORARY.fullmatch(path.name)
-            if match and is_output(path.with_name(match["name"])):
-                path.unlink(missing_ok=True)
-
-
-def make_save_dir(folder: Path, dry_run: bool = False) -> None:
-    """Make an output folder and check that files can be written there; in a dry run, only check that they could.
-
-    Raises:
-        InputError: they cannot.
-    """
-    if dry_run:
-        nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            raise InputError(f"save_dir {folder}: cannot be written to")
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"save_dir {folder}: cannot be written to: {error.strerror or error}") from None
-
-
-def check_replaceable(path: Path) -> None:
-    """Check that an output file may be written to `path`: there is nothing, a file, or a link, which is not followed.
-
-    Raises:
-        InputError: there is something else.
-    """
-    if os.path.lexists(path) and not os.path.islink(path) and not os.path.isfile(path):
-        kind = "a folder" if os.path.isdir(path) else "something other than a file"
-        raise InputError(f"{path}: is in the way: {kind} where a file is to be written")
 
 
 def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
@@ -196,14 +146,3 @@ def parse_yaml(content: bytes, source: str) -> object:
     except (yaml.YAMLError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         problem = " ".join(str(error).split())
         raise InputError(f"{source}: is not valid YAML: {problem}") from None
-
-
-def command_line(words: Iterable[str]) -> str:
-    r"""Join words into one line that people can paste into bash; words that do not print become $'…\xff…'."""
-    plain = {byte: chr(byte) for byte in range(0x20, 0x7F) if chr(byte) not in "'\\"}
-    return " ".join(
-        shlex.quote(word)
-        if word.isprintable()
-        else "$'" + "".join(plain.get(byte, f"\\x{byte:02x}") for byte in os.fsencode(word)) + "'"
-        for word in words
-    )

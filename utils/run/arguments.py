@@ -1,14 +1,16 @@
 """Every argument of a run, declared once. This module is read before torch is imported."""
 
 import argparse
+import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from utils.errors import InputError
-from utils.files import PROJECT, command_line
+from utils.files import PROJECT
 
 DEMO_CONFIG, DEMO_INPUTS = PROJECT / "configs" / "openpeeps64.yaml", PROJECT / "assets" / "references"
 ONE_OFF_FLAGS = {"--open", "--overwrite", "--dry_run"}  # not recorded in the command that reproduces a run
@@ -211,3 +213,14 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if "config" not in args and "weights" not in args:
         args["config"] = DEMO_CONFIG
     return args
+
+
+def command_line(words: Iterable[str]) -> str:
+    r"""Join words into one line that people can paste into bash; words that do not print become $'…\xff…'."""
+    plain = {byte: chr(byte) for byte in range(0x20, 0x7F) if chr(byte) not in "'\\"}
+    return " ".join(
+        shlex.quote(word)
+        if word.isprintable()
+        else "$'" + "".join(plain.get(byte, f"\\x{byte:02x}") for byte in os.fsencode(word)) + "'"
+        for word in words
+    )

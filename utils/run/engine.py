@@ -6,16 +6,14 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from models import Checkpoint
-from utils.batching import keep_freed_memory
 from utils.errors import InputError, ReportedByOtherRankError, RunError, one_line
-from utils.files import make_save_dir
 from utils.images import save_png
 from utils.run.check import check_model, write_config
 from utils.run.figures import draw_grid, draw_progress
-from utils.run.folder_lock import take_lock
+from utils.run.folders import make_save_dir, output_folders, take_lock
 from utils.run.interrupts import Interrupts
 from utils.run.job import Job, make_job
-from utils.run.outputs import name_differences, output_folders, signed
+from utils.run.outputs import name_differences, signed
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
@@ -43,12 +41,13 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
                 fault = InputError(f"rank {rank} was started with other arguments than rank 0 ({differences})")
                 raise fault if processes.is_main else ReportedByOtherRankError(fault.exit_code)
         if args.get("write_config"):
-            processes.agree(lambda: write_config(args))
+            processes.each((lambda: write_config(args)) if processes.is_main else lambda: None)
             return
         if args.get("check_model"):
-            processes.agree(lambda: check_model(*resolve(args), processes.device))
+            processes.each(
+                (lambda: check_model(*resolve(args), processes.device)) if processes.is_main else lambda: None
+            )
             return
-        keep_freed_memory()
         prepared = processes.each(lambda: _prepare(args, processes.count, stack) if processes.is_main else None)
         plan: Plan = processes.gather(prepared and prepared[0])[0]
         job = processes.each(lambda: make_job(plan, prepared and prepared[1], processes.device))
@@ -60,7 +59,7 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
             )
         if plan.settings.dry_run:
             return
-        processes.agree(plan.begin)
+        processes.each(plan.begin if processes.is_main else lambda: None)
         page = Page(plan, live=processes.is_main)
         page.refresh()
         processes.close()

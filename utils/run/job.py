@@ -67,8 +67,7 @@ def make_job(plan: Plan, checkpoint: Checkpoint | None, device: torch.device) ->
     settings, notes = plan.settings, list[str]()
     if settings.is_larger:
         batch = min(settings.micro_batch, len(plan.samples))
-        canvases = map(settings.canvas, settings.shapes.values())
-        notes.append(check_memory(canvases, batch, settings.config.image_channels, device))
+        notes.append(check_memory(settings.canvases.values(), batch, settings.config.image_channels, device))
     model = load_model(checkpoint or open_checkpoint(settings.weights, settings.raw_weights), settings.config)
     notes += model.notes
     check_latents(model, settings)

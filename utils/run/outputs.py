@@ -15,8 +15,9 @@ import yaml
 from PIL import ExifTags, Image
 
 from utils.errors import InputError, one_line
-from utils.files import MAX_YAML_BYTES, check_replaceable, open_regular, parse_yaml, write_atomically
+from utils.files import MAX_YAML_BYTES, open_regular, parse_yaml, write_atomically
 from utils.images import PngText, read_png_text
+from utils.run.folders import PREVIEWS, binds_folder
 from utils.run.references import Reference
 from utils.run.samples import Sample, Samples
 from utils.run.settings import Settings
@@ -25,7 +26,6 @@ SOFTWARE = "ILVR sampler"
 FIGURE_EXIF = {int(ExifTags.Base.Software): SOFTWARE}  # marks an animation as ours, as text chunks mark a PNG
 PAGE_MARK = b'<meta name="generator" content="ILVR sampler">'  # in the first bytes of a page of ours
 PAGE_START = 4096  # bytes
-PREVIEWS = "index_files"  # the folder beside index.html
 FILM = "progress_grid"  # a strip and an animation of one sample's steps
 ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
@@ -39,17 +39,6 @@ class Preview:
 
     reference: Reference
     downsample_factor: float | None = None
-
-
-def binds_folder(downsample_factor: float) -> str:
-    """Return the folder of the previews of what binds at a factor."""
-    return f"{PREVIEWS}/N{downsample_factor!r}".removesuffix(".0")
-
-
-def output_folders(settings: Settings) -> list[str]:
-    """Return all folders that a run writes to, relative to save_dir; those of previews are last."""
-    previews = [PREVIEWS, *map(binds_folder, settings.downsample_factor)]
-    return list(dict.fromkeys(["", *(binding.folder for binding in settings.bindings), *previews]))
 
 
 @dataclass(frozen=True)
@@ -160,13 +149,14 @@ class Outputs:
             InputError: it would, and may not.
         """
         folder, overwrite = self.settings.save_dir, self.settings.overwrite
-        check_replaceable(folder / "run.yaml")
+        page = folder / "index.html"
+        for path in (folder / "run.yaml", page):
+            if os.path.lexists(path) and not os.path.islink(path) and not os.path.isfile(path):
+                raise InputError(f"{path}: is in the way: something other than a file")
         if not overwrite and os.path.lexists(folder / "run.yaml"):
             self._check_record(folder / "run.yaml")
         for path in self.figures():
             check_figure(path, overwrite)
-        page = folder / "index.html"
-        check_replaceable(page)
         if page.is_file() and not overwrite:
             with open_regular(page) as file:
                 if PAGE_MARK not in file.read(PAGE_START):

@@ -16,7 +16,8 @@ from urllib.parse import quote
 
 from utils.errors import RunError, one_line
 from utils.files import write_atomically
-from utils.run.outputs import FILM, PREVIEWS, binds_folder, output_folders
+from utils.run.folders import PREVIEWS, binds_folder, output_folders
+from utils.run.outputs import FILM
 from utils.run.plan import Plan
 
 TEMPLATES = Path(__file__).parent / "templates"

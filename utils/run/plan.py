@@ -10,13 +10,13 @@ from torch import Tensor
 
 from models import Checkpoint
 from utils.errors import InputError, RunError, one_line
-from utils.files import remove_leftovers
 from utils.images import read_reference
-from utils.run.outputs import Outputs, Preview, output_folders
+from utils.run.folders import output_folders, remove_leftovers
+from utils.run.outputs import Outputs, Preview
 from utils.run.references import THREADS, Reference, examine
 from utils.run.samples import Samples, make_batches
 from utils.run.settings import Settings
-from utils.run.sizes import own_shape
+from utils.run.sizes import canvas_of, own_shape
 
 MAX_NAMED = 20  # samples that a summary names
 READ_AT_ONCE = 10_000  # files; each takes some memory while it waits for its thread
@@ -61,7 +61,9 @@ class Plan:
         settings, sha256 = self.settings, self.outputs.reference_sha256s[reference.name]
         shape, channels = settings.shapes[reference.name], settings.config.image_channels
         try:
-            return read_reference(reference.path, shape, channels, settings.limits, sha256, settings.canvas(shape))
+            return read_reference(
+                reference.path, shape, channels, settings.limits, sha256, settings.canvases[reference.name]
+            )
         except InputError as error:
             raise RunError(str(error)) from None
 
@@ -149,7 +151,10 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     if settings.keep_aspect:
         short, multiple = settings.image_size[0], settings.size_multiple
         shapes |= {name: own_shape(shape, short, multiple) for name, shape in found.shapes.items()}
-    settings = replace(settings, shapes=shapes)
+    # a model of squares knows how to fill the square around a rectangle
+    squared = settings.detail < 1
+    canvases = {n: canvas_of(s) if squared and max(s) > settings.config.image_size else s for n, s in shapes.items()}
+    settings = replace(settings, shapes=shapes, canvases=canvases)
     notes = [*settings.input_notes, *found.notes]
     if settings.walk_steps in settings.range_t and settings.walk_steps == settings.diffusion["respace_steps"]:
         notes.append(f"--range_t {settings.walk_steps} leaves every step unrefined: its images follow no reference")

@@ -71,10 +71,6 @@ class Processes:
             raise error if error and failed[0] == self.rank else ReportedByOtherRankError(exit_codes[failed[0]])
         return made
 
-    def agree(self, make: Callable[[], Any]) -> Any:
-        """Return what `make` returns in the main process, in every process."""
-        return self.gather(self.each(lambda: make() if self.is_main else None))[0]
-
     def _meet(self) -> None:
         """Wait until every process has come; what torch does next would wait without naming the missing one."""
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -60,12 +60,11 @@ def find_references(
     """
     if not os.path.exists(source):  # Path.exists raises on names too long
         raise InputError(f"--input_dir {source}: no such folder or file")
-    if not os.path.isdir(source):
-        return (Reference(source, *_unique_names([Path(source.name)])),), ()
+    root = source if os.path.isdir(source) else source.parent
     excluded = exclude.resolve() if exclude is not None else None
     if source.resolve() == excluded:
         raise InputError(f"--save_dir {exclude}: is the --input_dir too; results need a folder of their own")
-    paths: list[Path] = []
+    paths = [] if root == source else [source]
     left: Counter[str] = Counter()
     for here, folders, files in os.walk(source, onerror=on_unreadable or _refuse):
         if Path(here).resolve() == excluded:
@@ -83,9 +82,19 @@ def find_references(
     notes = [f"--input_dir {source}: skipped {skipped}"] if skipped else []
     if not paths:
         raise InputError(f"--input_dir {source}: contains no picture ({', '.join(sorted(EXTENSIONS))})", *notes)
-    paths.sort(key=lambda path: path.relative_to(source).parts)
-    names = _unique_names([path.relative_to(source) for path in paths])
-    return tuple(map(Reference, paths, names)), tuple(notes)
+    paths.sort(key=lambda path: path.relative_to(root).parts)
+    stems = []
+    for path in paths:  # without what a shell or a file system would stumble over, and not too long for any
+        stem = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in path.stem)
+        stems.append(stem.encode("utf-8", "replace")[: MAX_NAME_BYTES - HASH_DIGITS - 1].decode("utf-8", "ignore"))
+    count, references = Counter(stem.casefold() for stem in stems), []
+    for stem, path in zip(stems, paths, strict=True):
+        # where two share a stem, or one looks like that, a hash is added: no file can take another's name on purpose
+        if count[stem.casefold()] > 1 or stem != path.stem or HASHED.search(stem):
+            content = os.fsencode(path.relative_to(root).as_posix())
+            stem += f"-{hashlib.sha256(content).hexdigest()[:HASH_DIGITS]}"
+        references.append(Reference(path, stem))
+    return tuple(references), tuple(notes)
 
 
 @dataclass
@@ -144,24 +153,6 @@ def _decode(
             return picture.sha256, picture.shape, picture.notes
     except InputError as error:
         return error
-
-
-def _unique_names(paths: list[Path]) -> list[str]:
-    """Return each file's stem; where two share it (ignoring case), a hash of the path is added.
-
-    It is also added where a stem looks as if it had one: no file can take another's name on purpose.
-    """
-    stems = []
-    for path in paths:  # without what a shell or a file system would stumble over, and not too long for any
-        stem = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in path.stem)
-        stems.append(stem.encode("utf-8", "replace")[: MAX_NAME_BYTES - HASH_DIGITS - 1].decode("utf-8", "ignore"))
-    count = Counter(stem.casefold() for stem in stems)
-    names = []
-    for stem, path in zip(stems, paths, strict=True):
-        if count[stem.casefold()] > 1 or stem != path.stem or HASHED.search(stem):
-            stem += f"-{hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:HASH_DIGITS]}"
-        names.append(stem)
-    return names
 
 
 def _refuse(error: OSError) -> None:

@@ -63,7 +63,8 @@ class Samples:
         variation, place = np.divmod(np.arange(self.per_binding), max(len(self._followed), 1))
         self.numbers = variation * len(references) + np.array(self._followed, dtype=np.int64)[place]
         names = [references[i].name for i in self._followed]
-        self._places = {_folded(name): place for place, name in enumerate(names)}
+        # the same key for names that a file system may take for one
+        self._places = {unicodedata.normalize("NFC", name).casefold(): place for place, name in enumerate(names)}
         self._places |= {name: place for place, name in enumerate(names)}  # where both exist, the exact name wins
 
     def __len__(self) -> int:
@@ -97,7 +98,7 @@ class Samples:
         """
         stem, ending = file_name[:-4], file_name[-4:]
         name, _, digits = stem.rpartition("_")
-        place = self._places.get(name, self._places.get(_folded(name)))
+        place = self._places.get(name, self._places.get(unicodedata.normalize("NFC", name).casefold()))
         if ending.lower() != ".png" or place is None or not digits.isdecimal() or str(int(digits)) != digits:
             return None
         within = int(digits) * len(self._followed) + place
@@ -146,8 +147,3 @@ def make_batches(
 def largest_batch(samples: Samples, micro_batch: int, num_processes: int) -> int:
     """Return how many samples the largest batch of a whole run has; at least 1."""
     return min(micro_batch, int(np.bincount(samples.numbers % num_processes).max(initial=1)))
-
-
-def _folded(name: str) -> str:
-    """Return the same text for names that a file system may take for one."""
-    return unicodedata.normalize("NFC", name).casefold()

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from diffusions import Step
 from diffusions.low_pass import LowPass
 from diffusions.schedule import Transition
-from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, read_ahead
+from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, keep_freed_memory, read_ahead
 from utils.errors import NotFiniteError
 from utils.images import save_png, to_pixels
 from utils.run.job import Job, make_guide, sample_batch
@@ -64,6 +64,7 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
         NotFiniteError: the network returned values that are not finite.
         RunError: the machine gave out.
     """
+    keep_freed_memory()
     plan, settings = job.plan, job.plan.settings
     batches = plan.batches[rank :: plan.num_processes]
     # The main process has as many batches as any other, so that its own steps measure the whole job.

@@ -21,7 +21,6 @@ from utils.pictures import PictureLimits
 from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, OMITTED_AT, check_bounds
 from utils.run.references import Reference, find_references
 from utils.run.samples import Binding
-from utils.run.sizes import canvas_of
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,12 @@ class Settings:
         range_t: each range, in steps.
         bindings: every factor with every range.
         walk_steps: the network calls of a sample: S, or the share of it that `strength` leaves.
+        detail_steps: how many of the last steps look at a larger image itself, in windows.
         command: reproduces the run.
         input_notes: what there is to say of the input folder.
         skipped: the references that cannot be read, and why.
         shapes: of the images that follow each reference, by its name.
+        canvases: what is sampled for each of these images, which is the middle of it.
     """
 
     config: Config
@@ -73,6 +74,7 @@ class Settings:
     range_t: tuple[int, ...]
     bindings: tuple[Binding, ...]
     walk_steps: int
+    detail_steps: int
     strength: float
     micro_batch: int
     mixed_precision: str
@@ -87,15 +89,7 @@ class Settings:
     input_notes: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
-
-    @property
-    def detail_steps(self) -> int:
-        """How many of the last steps look at a larger image itself, in windows."""
-        return share_walked(self.detail, self.diffusion["respace_steps"]) if self.detail else 0
-
-    def canvas(self, shape: Shape) -> Shape:
-        """Return the shape that is sampled for an image of this shape, which is the middle of it."""
-        return canvas_of(shape) if max(shape) > self.config.image_size and self.detail < 1 else shape
+    canvases: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -111,7 +105,7 @@ class Settings:
                 f"{len(betas)} numbers, SHA-256 {hashlib.sha256(json.dumps(betas).encode()).hexdigest()}"
             )
         values = {
-            "model": self.config.words(),
+            "model": {"dialect": self.config.family, "params": dict(self.config.params)},
             "autoencoder": self.config.autoencoder.words() if self.config.autoencoder else None,
             "raw_weights": self.raw_weights,
             "class_id": self.class_id,
@@ -212,7 +206,8 @@ def _resolve_steps(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         raise InputError("--ddim_eta needs --ddim")
 
     strength = float(args["strength"])
-    walk_steps = share_walked(strength, steps)
+    # a share of the steps, in whole ones, at least one
+    walk_steps, detail_steps = (max(1, round(share * steps)) for share in (strength, args["detail"]))
     ranges: dict[int, None] = {}  # each once, in order
     for given in args["range_t"] if isinstance(args["range_t"], list) else [args["range_t"]]:
         match = re.fullmatch(r"(-?\d{1,9})|(-?\d{1,9}(?:\.\d{1,9})?)%", str(given))
@@ -227,6 +222,7 @@ def _resolve_steps(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "sampler_options": sampler_options,
         "strength": strength,
         "walk_steps": walk_steps,
+        "detail_steps": detail_steps if args["detail"] else 0,
         "range_t": tuple(ranges),
     }
 
@@ -276,8 +272,3 @@ def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
         raise InputError(f"{args['config']}: names no weights: give them with --weights")
     checkpoint = open_checkpoint(weights, args.get("raw_weights", False))
     return checkpoint, config or config_for(checkpoint, None, given)
-
-
-def share_walked(strength: float, respace_steps: int) -> int:
-    """Return how many of the S steps a strength s walks: s·S in whole steps, at least one."""
-    return max(1, round(strength * respace_steps))
