@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from benchmarks.sliced_wasserstein import sliced_wasserstein
 from models import load_model, make_ready
-from utils.images import from_pixels, make_sheet
+from utils.images import from_pixels, make_grid
 from weights.openpeeps64.batches import read_images
 from weights.openpeeps64.unconditional import draw
 
@@ -51,7 +51,7 @@ def main() -> None:
     samples = np.concatenate(drawn)
     args.out.mkdir(parents=True, exist_ok=True)
     np.save(args.out / "samples.npy", samples)
-    Image.fromarray(make_sheet(samples[:64])).save(args.out / "samples.png")
+    Image.fromarray(make_grid([list(samples[i : i + 8]) for i in range(0, 64, 8)])).save(args.out / "samples.png")
 
     train, held_out = (
         read_images(args.data / name, model.image_size, model.channels)[: args.n]

@@ -14,7 +14,7 @@ from diffusions.regions import Regions
 from diffusions.sampler import Guide, Sampler, Step, noised_start
 
 __all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "ContinuousProcess", "Guide", "Overview", "Process"]
-__all__ += ["Regions", "SDEDPMSolver", "Sampler", "Step", "make_sampler", "noised_start", "taken_options"]
+__all__ += ["Regions", "SDEDPMSolver", "Sampler", "Step", "make_sampler", "noised_start"]
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddpm": DDPM,
@@ -39,17 +39,7 @@ def make_sampler(name: str, process: Process, **options: Any) -> Sampler:
     Raises:
         ValueError: an unknown name, or an impossible option.
     """
-    taken = taken_options(name, options)  # checks the name
-    return SAMPLERS[name](process, **taken)
-
-
-def taken_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Select the options that the sampler of this name takes.
-
-    Raises:
-        ValueError: an unknown name.
-    """
     if name not in SAMPLERS:
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {name!r}")
     known = inspect.signature(SAMPLERS[name]).parameters
-    return {key: value for key, value in options.items() if key in known}
+    return SAMPLERS[name](process, **{key: value for key, value in options.items() if key in known})

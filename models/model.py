@@ -27,8 +27,6 @@ class Model:
         image_size: of the images it was trained on, in pixels per side.
         channels: 3 for colour, 1 for grey.
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
-        autoencoder_not_configured: there is an autoencoder, but the config does not say how it is built: what is drawn
-            stays latents.
         notes: what was chosen in loading it, one line each, for the user to know.
     """
 
@@ -37,7 +35,6 @@ class Model:
     image_size: int
     channels: int
     autoencoder: Autoencoder | None = None
-    autoencoder_not_configured: bool = False
     notes: tuple[str, ...] = ()
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
@@ -105,7 +102,6 @@ def load_model(
         config.image_size,
         config.image_channels,
         autoencoder,
-        autoencoder_not_configured=bool(checkpoint.autoencoder) and autoencoder is None,
         notes=tuple(filter(None, [config.note, checkpoint.note])),
     )
 

@@ -13,9 +13,9 @@ from PIL import Image
 from models import load_model
 from tests.commands import PROJECT, launch, read_images, run_here
 from utils.errors import InputError
-from utils.images import read_reference
+from utils.images import crop, read_reference
 from utils.run import figures
-from utils.run.sizes import canvas_of, crop
+from utils.run.sizes import canvas_of
 
 STEPS = ("--respace_steps", 4, "--downsample_factor", 4)
 LARGER = ("--detail", 0.5, "--tile_overlap", 0.5)  # so that half of the steps are drawn in windows

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
@@ -114,11 +113,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RunError) or not isinstance(error, RuntimeError):
         return False
     return should_reduce_batch_size(error) or EXHAUSTED.search(str(error)) is not None
-
-
-def available_memory(device: torch.device) -> int:
-    """Return how many bytes can be had on the accelerator, or on the machine for other devices."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
 def keep_freed_memory() -> None:

@@ -97,6 +97,12 @@ def read_reference(
         return (image.flip(2) if picture.orientation in (2, 3, 6, 7) else image).contiguous()
 
 
+def crop(images: Tensor, shape: Shape) -> Tensor:
+    """Return the middle of images [..., H, W], of this shape."""
+    top, left = ((have - want) // 2 for have, want in zip(images.shape[-2:], shape, strict=True))
+    return images[..., top : top + shape[0], left : left + shape[1]]
+
+
 def to_pixels(images: Tensor) -> np.ndarray:
     """Map [..., C, H, W] in [-1, 1], C being 1 or 3, to [..., H, W, 3] uint8."""
     pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1)
@@ -165,11 +171,6 @@ def read_png_text(path: Path) -> PngText | None:
         problem = "cannot be read" if path.is_file() else "is in the way"
         raise InputError(f"{path}: {problem}: {error.strerror or error}") from None
     return PngText(text, is_whole)
-
-
-def make_sheet(pictures: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Lay out [N, H, W, 3] uint8 in rows of so many pictures; return [H', W', 3]."""
-    return make_grid([list(pictures[i : i + columns]) for i in range(0, len(pictures), columns)])
 
 
 def make_grid(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:

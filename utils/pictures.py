@@ -94,7 +94,6 @@ class PictureFile:
             image.seek(0)
             is_animated = True
         self.notes += ["several frames, of which the first is used"] if is_animated else []
-        self._profile = declared_profile(image, file)
 
     def load(self, size: int | None = None) -> None:
         """Decode the pixels, and find how their colours become sRGB.
@@ -105,6 +104,7 @@ class PictureFile:
         Raises:
             OSError: they are damaged or of unknown meaning, or the file has been changed meanwhile.
         """
+        profile = declared_profile(self.image, self.file)
         if size and self.megapixels > HUGE:
             self.image.draft(None, (FINEST * size, FINEST * size))
         try:
@@ -131,7 +131,7 @@ class PictureFile:
         if self.image.format == "BMP" and self.image.mode == "RGBA" and self.image.getextrema()[3] == (0, 0):
             self.image = self.image.convert("RGB")  # programs leave the fourth byte empty
         self.width, self.height = self.image.size
-        profile, mode = self._profile, self.image.mode
+        mode = self.image.mode
         try:
             exif = self.image.getexif()
             camera = exif.get_ifd(ExifTags.IFD.Exif)

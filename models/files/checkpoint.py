@@ -121,9 +121,9 @@ def open_checkpoint(weights: str | Path, raw_weights: bool = False) -> Checkpoin
         InputError: there is no such file, it holds no parameters, or it would run code on being read.
     """
     path = find_weights(weights)
-    files = weight_files(path, raw_weights)
+    files, folder = weight_files(path, raw_weights), autoencoder_folder(path)
     copy, note, edm = _read(path, files, "model", raw_weights)
-    if folder := autoencoder_folder(path):
+    if folder:
         own_files = weight_files(folder)
         autoencoder = dict(_read(folder, own_files, "autoencoder", False)[0].tensors)
         files += own_files

@@ -17,7 +17,6 @@ from models.families import FAMILIES
 from utils.errors import InputError, one_line
 from utils.files import write_atomically
 from utils.images import read_reference
-from utils.run.job import check_latents
 from utils.run.settings import Settings, find_model
 
 MAX_PICTURES, OWN_SAMPLES, SAMPLE_STEPS = 4, 2, 10
@@ -181,7 +180,6 @@ def check_model(settings: Settings, checkpoint: Checkpoint, device: torch.device
         InputError: a reference or a checkpoint that cannot be read.
     """
     model = load_model(checkpoint, settings.config)
-    check_latents(model, settings)
     few = settings.references[:: max(1, len(settings.references) // MAX_PICTURES)][:MAX_PICTURES]
     images = [read_reference(each.path, model.image_size, model.channels, settings.limits) for each in few]
     pictures = model.encode(torch.stack(images))

@@ -9,7 +9,7 @@ from models import Checkpoint
 from utils.errors import InputError, ReportedByOtherRankError, RunError, one_line
 from utils.images import save_png
 from utils.run.check import check_model, write_config
-from utils.run.figures import draw_grid, draw_progress
+from utils.run.figures import draw_grid, draw_progress, save_missing_previews
 from utils.run.folders import make_save_dir, output_folders, take_lock
 from utils.run.interrupts import Interrupts
 from utils.run.job import Job, make_job
@@ -17,7 +17,7 @@ from utils.run.outputs import name_differences, signed
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
-from utils.run.sampling import sample_share, save_missing_previews
+from utils.run.sampling import sample_share
 from utils.run.settings import resolve
 
 

@@ -9,19 +9,34 @@ from PIL import Image
 
 from diffusions import Step
 from utils.files import write_atomically
-from utils.images import make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
-from utils.run.job import Job
+from utils.images import crop, make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
+from utils.run.job import Job, make_guide
 from utils.run.outputs import FIGURE_EXIF, FILM, Preview, signed
 from utils.run.plan import Plan
 from utils.run.references import Reference
 from utils.run.samples import Sample
-from utils.run.sampling import sample
-from utils.run.sizes import crop
+from utils.run.sampling import sample, save_previews
 
 GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
 MAX_CELL = 256  # pixels of a side; larger images are shrunk into it
 ANIMATION_FRAMES, STRIP_FRAMES = 50, 10
 FRAME_MS, LAST_FRAME_MS = 80, 2000
+
+
+def save_missing_previews(job: Job) -> None:
+    """Write the previews of references whose samples had all been made before.
+
+    Raises:
+        RunError: a reference has been replaced, or a preview cannot be written.
+    """
+    plan, settings = job.plan, job.plan.settings
+    for binding in settings.bindings:
+        for first in plan.samples.variations(binding, 1):
+            previews = Preview(first.reference), Preview(first.reference, binding.downsample_factor)
+            if not all(plan.outputs.path(preview).exists() for preview in previews):
+                reference = plan.read(first.reference)
+                guide = make_guide(job.model, reference[None].to(job.device), binding, settings)
+                save_previews(plan, [first], [reference], job.model.decode(guide.low_frequencies))
 
 
 def draw_grid(plan: Plan) -> np.ndarray:

@@ -70,7 +70,6 @@ def make_job(plan: Plan, checkpoint: Checkpoint | None, device: torch.device) ->
         notes.append(check_memory(settings.canvases.values(), batch, settings.config.image_channels, device))
     model = load_model(checkpoint or open_checkpoint(settings.weights, settings.raw_weights), settings.config)
     notes += model.notes
-    check_latents(model, settings)
     process = model.process
     if settings.is_larger:
         process = Overview(process, model.latent_shape[1], model.network.size_multiple, settings.detail_steps)
@@ -99,24 +98,6 @@ def make_job(plan: Plan, checkpoint: Checkpoint | None, device: torch.device) ->
         size = model.latent_shape[1]
         call = Tiles(call, (size, size), int(settings.tile_overlap * size), settings.micro_batch, WHOLE)
     return Job(plan, model, call, sampler, device, tuple(notes))
-
-
-def check_latents(model: Model, settings: Settings) -> None:
-    """Raise if what the model draws cannot be decoded, or references cannot bind in it.
-
-    Raises:
-        InputError: an autoencoder that the config does not describe, or a factor below the autoencoder's own.
-    """
-    if model.autoencoder_not_configured:
-        raise InputError(
-            f"weights {settings.weights} contain an autoencoder, which {settings.config.source} does not describe: add "
-            "autoencoder, with dialect and params, as configs/ldm_*.yaml have it"
-        )
-    if min(settings.downsample_factor) < model.factor:
-        raise InputError(
-            f"--downsample_factor must be at least {model.factor} for this model: one latent covers "
-            f"{model.factor}×{model.factor} pixels"
-        )
 
 
 def _compile(network: Network, model: Model, sampler: Sampler, plan: Plan, device: torch.device) -> Denoiser:

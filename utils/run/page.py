@@ -77,11 +77,9 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
         running: whether images are still being made.
 
     Returns:
-        size: height and width that hold any of the images; references: name, URL and label of each that has samples,
-        {} for one that cannot be read; stride: the number of references: sample i follows reference i mod stride;
-        samples: per binding; bindings: every factor with every range, and which samples are made, as spans of their
-        numbers; folder: of the references' previews; pictures: per folder of previews, the indices of the references
-        it has, as spans; film: the number of the sample that has an animation; and words.
+        size: height and width that hold any of the images; references: those that have samples, {} for one that cannot
+        be read; stride: sample i follows reference i mod stride; samples: how many per binding; made and pictures: the
+        numbers of samples made, and of references in each folder of previews, as spans; film: the animated sample's.
     """
     settings, samples = plan.settings, plan.samples
     files = dict.fromkeys(output_folders(settings), frozenset[str]())

@@ -67,10 +67,6 @@ class Plan:
         except InputError as error:
             raise RunError(str(error)) from None
 
-    def left(self) -> int:
-        """Return how many samples have no file, whichever process is to make them."""
-        return len(self.samples) - len(self.outputs.existing())
-
     def is_complete(self) -> bool:
         """Return whether every sample has its file.
 
@@ -83,10 +79,10 @@ class Plan:
 
     def progress(self) -> str:
         """Return how far the run has come, and what to do about the rest."""
-        total, left = len(self.samples), self.left()
-        if not left:
+        total, done = len(self.samples), len(self.outputs.existing())
+        if done == total:
             return f"all {total} images are done; run the same command again to draw the grid"
-        return f"{total - left} of {total} images are done; run the same command again to finish"
+        return f"{done} of {total} images are done; run the same command again to finish"
 
     def summary(self) -> str:
         """Return what the run would do, in lines."""

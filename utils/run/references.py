@@ -66,7 +66,7 @@ def find_references(
         raise InputError(f"--save_dir {exclude}: is the --input_dir too; results need a folder of their own")
     paths = [] if root == source else [source]
     left: Counter[str] = Counter()
-    for here, folders, files in os.walk(source, onerror=on_unreadable or _refuse):
+    for here, folders, files in os.walk(source, onerror=on_unreadable or _refuse) if root == source else ():
         if Path(here).resolve() == excluded:
             folders.clear()
             continue
@@ -90,7 +90,7 @@ def find_references(
     count, references = Counter(stem.casefold() for stem in stems), []
     for stem, path in zip(stems, paths, strict=True):
         # where two share a stem, or one looks like that, a hash is added: no file can take another's name on purpose
-        if count[stem.casefold()] > 1 or stem != path.stem or HASHED.search(stem):
+        if root == source and (count[stem.casefold()] > 1 or stem != path.stem or HASHED.search(stem)):
             content = os.fsencode(path.relative_to(root).as_posix())
             stem += f"-{hashlib.sha256(content).hexdigest()[:HASH_DIGITS]}"
         references.append(Reference(path, stem))

@@ -12,14 +12,13 @@ from diffusions.low_pass import LowPass
 from diffusions.schedule import Transition
 from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, keep_freed_memory, read_ahead
 from utils.errors import NotFiniteError
-from utils.images import save_png, to_pixels
+from utils.images import crop, save_png, to_pixels
 from utils.run.job import Job, make_guide, sample_batch
 from utils.run.outputs import Preview
 from utils.run.page import Page
 from utils.run.plan import Plan
 from utils.run.samples import Binding, Sample
 from utils.run.settings import Settings
-from utils.run.sizes import crop
 
 CLEAR = 0.3, 0.7  # ᾱ between which the network expects colours, and can still be led to others
 VEILED = 18  # grey levels; benchmarks/veil.py shows what is below and above
@@ -37,7 +36,7 @@ def sample(
         on_step: called with every step.
 
     Returns:
-        The images, [B, C, H, W] in about [-1, 1], the middle of the canvas; what knows of each whether all numbers on
+        The images on their canvas, [B, C, H, W] in about [-1, 1]; what knows of each whether all numbers on
         its way were finite; and what of each reference bound, on the whole canvas, or None where no sample is its
         reference's first, with which that is shown. The device may still be at work on them.
     """
@@ -53,7 +52,6 @@ def sample(
     if images is not latents:
         watch.add(images)
     is_shown = any(sample.variation == 0 for sample in batch)
-    images = crop(images, settings.shapes[batch[0].reference.name])
     return images, watch, job.model.decode(guide.low_frequencies) if is_shown else None
 
 
@@ -64,7 +62,6 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
         NotFiniteError: the network returned values that are not finite.
         RunError: the machine gave out.
     """
-    keep_freed_memory()
     plan, settings = job.plan, job.plan.settings
     batches = plan.batches[rank :: plan.num_processes]
     # The main process has as many batches as any other, so that its own steps measure the whole job.
@@ -93,6 +90,7 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
 
         samples = ([plan.samples[index] for index in batch.tolist()] for batch in batches)
         read = read_ahead(lambda sample: plan.read(sample.reference), samples)
+        keep_freed_memory()
         for_each_batch(read, work, may_halve=not settings.compile)
 
 
@@ -110,12 +108,14 @@ def _save(
         NotFiniteError: values that are not finite; the batch's other images are written.
         RunError: an image cannot be written.
     """
-    plan, finite = page.plan, watch.is_finite()
-    for sample, pixels, good in zip(batch, to_pixels(images), finite, strict=True):
-        if good and plan.todo[plan.samples.position(sample)]:
+    plan = page.plan
+    is_todo = [plan.todo[plan.samples.position(sample)] for sample in batch]
+    finite, shape = watch.is_finite(), plan.settings.shapes[batch[0].reference.name]
+    for sample, pixels, good, wanted in zip(batch, to_pixels(crop(images, shape)), finite, is_todo, strict=True):
+        if good and wanted:
             save_png(pixels, plan.outputs.path(sample), plan.outputs.text(sample))
     if low_frequencies is not None:
-        _save_previews(plan, batch, references, low_frequencies)
+        save_previews(plan, batch, references, low_frequencies)
     page.refresh()
     if not all(finite):
         numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
@@ -126,21 +126,11 @@ def _save(
         )
 
 
-def _save_previews(
-    plan: Plan, samples: Sequence[Sample], references: Sequence[Tensor], low_frequencies: Tensor
-) -> None:
+def save_previews(plan: Plan, samples: Sequence[Sample], references: Sequence[Tensor], low_frequencies: Tensor) -> None:
     """Write the previews of some samples' references that are not there yet.
 
     Each is written with the reference's first sample, by whichever process makes that one, and so by one only.
-
-    Args:
-        plan: the run's.
-        samples: which may be first ones.
-        references: one per sample, [C, H, W] in [-1, 1], on the canvas of its images.
-        low_frequencies: what of each binds, [B, C, H, W] in about [-1, 1].
-
-    Raises:
-        RunError: one cannot be written.
+    References and what of them binds are on their canvas, in about [-1, 1].
     """
     for sample, *images in zip(samples, references, low_frequencies, strict=True):
         if sample.variation == 0:
@@ -150,22 +140,6 @@ def _save_previews(
                 if not plan.outputs.path(preview).exists():
                     pixels = to_pixels(crop(image, shape))
                     save_png(pixels, plan.outputs.path(preview), plan.outputs.text(preview))
-
-
-def save_missing_previews(job: Job) -> None:
-    """Write the previews of references whose samples had all been made before.
-
-    Raises:
-        RunError: a reference has been replaced, or a preview cannot be written.
-    """
-    plan, settings = job.plan, job.plan.settings
-    for binding in settings.bindings:
-        for first in plan.samples.variations(binding, 1):
-            previews = Preview(first.reference), Preview(first.reference, binding.downsample_factor)
-            if not all(plan.outputs.path(preview).exists() for preview in previews):
-                reference = plan.read(first.reference)
-                guide = make_guide(job.model, reference[None].to(job.device), binding, settings)
-                _save_previews(plan, [first], [reference], job.model.decode(guide.low_frequencies))
 
 
 def clear_timestep(walk: Sequence[Transition]) -> int | None:

@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from diffusions import taken_options
 from models import Checkpoint, Config, build_network, config_for, open_checkpoint
 from utils.errors import InputError
 from utils.files import parse_yaml
@@ -142,6 +141,11 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         InputError: the first argument, config or folder that cannot be used.
     """
     checkpoint, config = find_model(args)
+    if checkpoint.autoencoder and not config.autoencoder:
+        raise InputError(
+            f"weights {checkpoint.path} contain an autoencoder, which {config.source} does not describe: add "
+            "autoencoder, with dialect and params, as configs/ldm_*.yaml have it"
+        )
     for name, value in config.sampling.items():
         known = [argument.name for argument in ARGUMENTS.values() if argument.in_config]
         if name not in known:
@@ -199,10 +203,10 @@ def _resolve_steps(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         ARGUMENTS[name].check(diffusion.get(name, "uniform"), f"{config.source}: diffusion.{name}")
 
     sampler = args["sampler"] or ("ddim" if args["ddim"] else "ddpm")
-    sampler_options = taken_options(sampler, {"eta": args["ddim_eta"]})
+    sampler_options = {"eta": args["ddim_eta"]} if sampler == "ddim" else {}
     if args["ddim"] and sampler != "ddim":
         raise InputError(f"--ddim contradicts --sampler {sampler}: give one of them")
-    if args["ddim_eta"] and "eta" not in sampler_options:
+    if args["ddim_eta"] and not sampler_options:
         raise InputError("--ddim_eta needs --ddim")
 
     strength = float(args["strength"])
@@ -235,10 +239,9 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
     if args["keep_aspect"] and len(sides) == 2:
         raise InputError("--keep_aspect takes one number as --image_size, the short side")
     shape = upscale * sides[0], upscale * sides[-1]
-    multiple = 1
-    if args["image_size"] or args["keep_aspect"]:
-        autoencoder: Any = build_network(config.autoencoder) if config.autoencoder else None
-        multiple = build_network(config).size_multiple * (autoencoder.factor if autoencoder else 1)
+    autoencoder: Any = build_network(config.autoencoder) if config.autoencoder else None
+    latent = autoencoder.factor if autoencoder else 1  # pixels along a side
+    multiple = latent * build_network(config).size_multiple if args["image_size"] or args["keep_aspect"] else 1
     for side in shape:
         if side < 1:
             raise InputError(f"--image_size must be at least {multiple}, not {side}")
@@ -249,6 +252,11 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
     factors = args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
     for factor in factors:
         check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
+        if upscale * factor < latent:
+            raise InputError(
+                f"--downsample_factor must be at least {latent / upscale:g} for this model: one latent covers "
+                f"{latent}×{latent} pixels"
+            )
     scaled = tuple(dict.fromkeys(float(upscale * factor) for factor in factors))  # each once
     is_larger = args["keep_aspect"] or max(shape) > config.image_size
     return {"image_size": shape, "is_larger": is_larger, "size_multiple": multiple, "downsample_factor": scaled}

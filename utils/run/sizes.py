@@ -3,10 +3,9 @@
 import math
 from collections.abc import Iterable
 
+import psutil
 import torch
-from torch import Tensor
 
-from utils.batching import available_memory
 from utils.errors import InputError
 from utils.images import Shape
 
@@ -25,12 +24,6 @@ def canvas_of(shape: Shape) -> Shape:
     return (max(shape),) * 2 if max(shape) <= MAX_ASPECT * min(shape) else shape
 
 
-def crop(images: Tensor, shape: Shape) -> Tensor:
-    """Return the middle of images [..., H, W], of this shape."""
-    top, left = ((have - want) // 2 for have, want in zip(images.shape[-2:], shape, strict=True))
-    return images[..., top : top + shape[0], left : left + shape[1]]
-
-
 def check_memory(shapes: Iterable[Shape], batch: int, channels: int, device: torch.device) -> str:
     """Compare what the largest images take with the memory that is free; the network is not counted.
 
@@ -43,8 +36,9 @@ def check_memory(shapes: Iterable[Shape], batch: int, channels: int, device: tor
     height, width = max(shapes, key=math.prod)
     needed = TENSORS * 4 * batch * channels * height * width
     words = f"{batch} images of {height}×{width} take about {needed / 2**30:.3g} GiB"
-    free = available_memory(device)
-    if free is not None and needed > free:
+    is_cuda = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if is_cuda else psutil.virtual_memory().available
+    if needed > free:
         raise InputError(
             f"{words}, and {free / 2**30:.3g} GiB are free: give a smaller --image_size, --upscale or --micro_batch"
         )

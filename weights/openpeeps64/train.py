@@ -28,7 +28,7 @@ from tqdm import tqdm
 from models import Model, Network, load_network, new_network, save_diffusers
 from models.files.checkpoint import config_for
 from models.files.config import Config
-from utils.images import make_sheet
+from utils.images import make_grid
 from weights.openpeeps64.batches import Batches, read_images
 from weights.openpeeps64.muon import Muon
 from weights.openpeeps64.unconditional import draw
@@ -167,7 +167,7 @@ def save_sheet(path: Path, trainer: Trainer, config: Config) -> None:
     model = Model(trainer.ema, trainer.process, config.image_size, config.image_channels)
     with trainer.accelerator.autocast():
         pictures = draw(model, min(50, config.total_steps), range(32), device=trainer.accelerator.device)
-    Image.fromarray(make_sheet(pictures)).save(path)
+    Image.fromarray(make_grid([list(pictures[i : i + 8]) for i in range(0, len(pictures), 8)])).save(path)
 
 
 def save(trainer: Trainer, config: Config) -> None:
