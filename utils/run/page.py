@@ -79,8 +79,9 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
         size: height and width that hold any of the images; references: name, URL and label of each that has samples,
         {} for one that cannot be read; stride: the number of references: sample i follows reference i mod stride;
         samples: per binding; bindings: every factor with every range, and which samples are made, as spans of their
-        numbers; folder: of the references' previews; pictures: per folder of previews, the indices of the references
-        it has, as spans; film: the number of the sample that has an animation; and words.
+        numbers; classes: those that the variations draw in turn; folder: of the references' previews; pictures: per
+        folder of previews, the indices of the references it has, as spans; film: the number of the sample that has an
+        animation; and words.
     """
     settings, samples = plan.settings, plan.samples
     files = dict.fromkeys(output_folders(settings), frozenset[str]())
@@ -113,6 +114,7 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
         "stride": len(settings.references),
         "samples": settings.n_samples,
         "bindings": bindings,
+        "classes": list(settings.class_id),
         "folder": PREVIEWS,
         "pictures": {
             folder: spans(i for i, each in enumerate(references) if each and f"{each['name']}.png" in files[folder])
