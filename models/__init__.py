@@ -6,13 +6,14 @@ from models.files.config import Config
 from models.files.diffusers_folder import save_diffusers
 from models.model import Model, load_model, load_network, new_network
 from models.networks.network import Network
-from models.networks.ready import DTYPES, Compiled, advise, choose_class, make_ready
+from models.networks.ready import DTYPES, ClassConditional, Compiled, advise, check_class, choose_class, make_ready
 from models.networks.tiles import Tiles
 from models.networks.unet import UNet
 
 __all__ = [
     "DTYPES",
     "Checkpoint",
+    "ClassConditional",
     "Compiled",
     "Config",
     "Model",
@@ -21,6 +22,7 @@ __all__ = [
     "UNet",
     "advise",
     "build_network",
+    "check_class",
     "choose_class",
     "config_for",
     "find_weights",

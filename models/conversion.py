@@ -32,13 +32,17 @@ def build_network(architecture: Architecture, device: torch.device | str = "meta
     if name not in families:
         raise InputError(f"{source}: {key}.dialect must be one of {', '.join(families)}, not {name!r}")
     family = families[name]
+    if architecture.p_uncond and not family.null_class:
+        raise InputError(f"{source}: p_uncond {architecture.p_uncond}: networks of dialect {name} have no null class")
     params = {param: value for param, value in architecture.params.items() if param not in family.ignored_params}
     check_params(family.network_params, params, f"{source}: {key}.params of dialect {name}")
     try:
         with torch.device(device):
-            return family.network(**family.network_params(**params))
+            network = family.network(**family.network_params(**params))
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{source}: {key}.params are impossible: {error}") from None
+    network.null_class = architecture.p_uncond > 0
+    return network
 
 
 def convert(

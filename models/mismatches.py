@@ -11,6 +11,7 @@ from utils.errors import InputError
 
 # files of other things than networks that draw images from noise alone, by parts of their names
 FOREIGN_PARTS = {
+    "denoising-diffusion-pytorch's class-conditional network, another than its Unet": r"(?m)\bnull_classes_emb$",
     "a LoRA, an add-on to another network": r"lora_|\.lora\.",
     "a ControlNet, an add-on to another network": r"controlnet_cond_embedding|zero_convs\.",
     "a text-to-image network, which draws from a description": (

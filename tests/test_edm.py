@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -15,7 +16,9 @@ from diffusions.schedule import Transition
 from models import load_model
 from models.conversion import build_network
 from models.files.checkpoint import config_for, open_checkpoint
-from models.files.config import CONTINUOUS_KEYS, Architecture
+from models.files.config import CONTINUOUS_KEYS, Architecture, parse_config
+from models.files.edm import read_edm_config
+from models.networks.network import NO_CLASS
 from tests import families
 from tests.commands import read_images, run_here
 from tests.families import FOLDER, apart
@@ -64,6 +67,27 @@ def test_ncsnpp_itself_returns_what_its_own_code_does(recorded):
         other = network(io["x_network"], told, (io["y"] + 1) % 5)
     assert apart(out, io["out"]) < 1e-5
     assert apart(other, io["out"]) > 1e-2
+
+
+@pytest.mark.parametrize("name", ["edm_imagenet_like_adm", "edm_ve_ncsnpp"])
+def test_the_null_class_is_a_label_of_zeros(recorded, name):
+    """Which leaves of a linear layer its bias, as if it had no weights."""
+    network, io = load_model(recorded(name)).network, families.io(name)
+    assert not network.null_class  # EDM's published networks dropped no labels
+    given = io.get("x_network", io["x"]), io["sigma"]
+    with torch.no_grad():
+        none, one = (network(*given, torch.full([len(io["sigma"])], class_id)) for class_id in (NO_CLASS, 1))
+        network.class_embed.weight.zero_()
+        assert network(*given, torch.ones(len(io["sigma"]), dtype=torch.int64)).equal(none)
+    assert apart(one, none) > 1e-3
+
+
+def test_dropped_labels_make_a_null_class():
+    arguments = {"img_resolution": 16, "img_channels": 3, "label_dim": 5, "label_dropout": 0.1, "model_channels": 32}
+    for said, null_class in ((arguments, True), (arguments | {"label_dropout": 0}, False)):
+        config = parse_config(read_edm_config("VPPrecond", said, "here"), "here")
+        assert build_network(config).null_class is null_class
+        assert parse_config(yaml.safe_load(config.as_yaml()), "copy").p_uncond == said["label_dropout"]
 
 
 def test_the_config_that_a_pickle_says_is_one_for_other_files_too(tmp_path, recorded):

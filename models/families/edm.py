@@ -186,5 +186,6 @@ FAMILY = Family(
     ignored_params=("augment_dim", "dropout", "label_dropout", "use_fp16", "epsilon_t"),
     unused=r"^map_augment\.|\.resample_filter$",
     adapt=adapt,
+    null_class=True,
     network=EDMUNet,
 )

@@ -42,6 +42,7 @@ class Family:
         adapt: converts one of their tensors, given its name, for our module.
         heads_first: whether, with these arguments, `qkv` holds a head's query, key and value and then the
             next head's, rather than all queries, all keys and all values.
+        null_class: whether a network trained with labels dropped knows no class as an embedding of 0.
         network: what is built from `network_params`.
     """
 
@@ -58,6 +59,7 @@ class Family:
     read_diffusion: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda tensors: {}
     adapt: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor
     heads_first: Callable[[Mapping[str, Any]], bool] = lambda params: False
+    null_class: bool = False
     network: Callable[..., Any] = UNet
 
     def matches(self, names: Collection[str]) -> bool:

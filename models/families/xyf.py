@@ -34,11 +34,12 @@ def adagn_params(
     use_attn: Sequence[bool],
     attn_head_dims: int = 64,
     resblock_updown: bool = True,
+    num_classes: int | None = None,
 ) -> dict[str, Any]:
-    """Return the UNet's parameters from those of `UNetCategorialAdaGN`, which is used without a class."""
+    """Return the UNet's parameters from those of `UNetCategorialAdaGN`."""
     resample: Resample = "residual" if resblock_updown else "conv"
     params = _params(in_channels, out_channels, dim, dim_mults, use_attn, num_res_blocks, resample)
-    return params | {"head_channels": attn_head_dims, "scale_shift_norm": True}
+    return params | {"head_channels": attn_head_dims, "scale_shift_norm": True, "num_classes": num_classes}
 
 
 def _params(
@@ -104,9 +105,11 @@ def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
         "use_attn": [f"down_blocks.{i}.1.q.weight" in shapes for i in numbers],
         "num_res_blocks": sum(re.fullmatch(last, name) is not None for name in shapes),
     }
-    if ADAGN.matches(shapes) and len(numbers) > 1:
-        changes = [name for name in shapes if re.fullmatch(r"down_blocks\.0\.\d+\.weight", name)]
-        derived["resblock_updown"] = not changes
+    if ADAGN.matches(shapes):
+        derived["num_classes"] = shapes["class_embed.weight"][0] if "class_embed.weight" in shapes else None
+        if len(numbers) > 1:
+            changes = [name for name in shapes if re.fullmatch(r"down_blocks\.0\.\d+\.weight", name)]
+            derived["resblock_updown"] = not changes
     return derived
 
 
@@ -138,7 +141,7 @@ ADAGN = Family(
     derive=derive,
     hidden_params={"attn_head_dims": "64"},
     alternatives=[{"attn_head_dims": width} for width in (32, 64)],
-    ignored_params=("dropout", "num_classes"),
-    unused=r"^class_embed\.",
+    ignored_params=("dropout",),
+    null_class=True,
     network=build,
 )

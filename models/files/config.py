@@ -28,6 +28,7 @@ TOP_KEYS: Schema = {
     "autoencoder": ((dict,), False),
     "diffusion": ((dict,), True),
     "sampling": ((dict,), False),
+    "p_uncond": ((int, float), False),
 }
 NETWORK_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
 PROCESS_KEYS: Schema = {  # the arguments of diffusions.Process
@@ -64,12 +65,14 @@ DIFFUSION_KEYS = PROCESS_KEYS | CONTINUOUS_KEYS | SAMPLING_KEYS
 class Architecture:
     """A network as its family describes it: the arguments of that family's own constructor.
 
-    `key` is where a config describes it: under model, or under autoencoder.
+    `key` is where a config describes it: under model, or under autoencoder. `p_uncond` is the share of the labels that
+    training dropped; above 0, a class-conditional network has a null class.
     """
 
     family: str
     params: Mapping[str, Any]
     key: str = "model"
+    p_uncond: float = 0.0
     source: str = field(default="config", compare=False)
 
     def words(self) -> dict[str, Any]:
@@ -112,6 +115,7 @@ class Config(Architecture):
             **({"autoencoder": self.autoencoder.words()} if self.autoencoder else {}),
             "diffusion": dict(self.diffusion),
             **({"sampling": dict(self.sampling)} if self.sampling else {}),
+            **({"p_uncond": self.p_uncond} if self.p_uncond else {}),
         }
 
     def as_yaml(self) -> str:
@@ -171,6 +175,8 @@ def parse_config(content: object, source: str) -> Config:
         if not 1 <= value <= limit:
             wanted = "at least 1" if value < 1 else f"at most {limit}"
             raise InputError(f"{source}: {name} must be {wanted}, not {reprlib.repr(value)}")
+    if not 0 <= top.get("p_uncond", 0) < 1:
+        raise InputError(f"{source}: p_uncond must be in 0 … 1, below 1, not {top['p_uncond']}")
     if top["image_channels"] not in (1, 3):
         raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
     return Config(
@@ -178,6 +184,7 @@ def parse_config(content: object, source: str) -> Config:
         image_channels=top["image_channels"],
         family=networks["model"].family,
         params=networks["model"].params,
+        p_uncond=top.get("p_uncond", 0),
         diffusion=diffusion,
         autoencoder=networks.get("autoencoder"),
         weights=top.get("weights"),

@@ -93,7 +93,8 @@ def _put_together(checkpoint: Checkpoint, name: str, shapes: Shapes, values: _Va
     learned_variance = 2 * channels in (params.get(key) for key in ("out_channels", "out_ch", "out_dim"))
     diffusion = _diffusion(values, learned_variance)
     hidden = chain.from_iterable(key.split("|") for key in family.hidden_params)
-    settings = ["image_size", *hidden, *_diffusion_keys(diffusion)]
+    dropped = values.take("", ["p_uncond"] if family.null_class else [], [])
+    settings = ["image_size", *hidden, *(["p_uncond"] if family.null_class else []), *_diffusion_keys(diffusion)]
     if unknown := sorted(values.given.keys() - set(settings)):
         raise InputError(f"weights {source}: have no setting {unknown[0]}; settings are {', '.join(settings)}")
     if missing := _missing(family, size, params, diffusion):
@@ -103,7 +104,14 @@ def _put_together(checkpoint: Checkpoint, name: str, shapes: Shapes, values: _Va
             f"weights {source}: are of the family {name}, but do not say {wanted}: set {example}, or give a config"
         )
     image_channels = values.alike[0].image_channels if checkpoint.autoencoder else channels
-    content = {**size, **autoencoder, "image_channels": image_channels, "weights": source, "diffusion": diffusion}
+    content = {
+        **size,
+        **autoencoder,
+        **dropped,
+        "image_channels": image_channels,
+        "weights": source,
+        "diffusion": diffusion,
+    }
     config = parse_config({**content, "model": {"dialect": name, "params": params}}, f"weights {source}")
     return replace(config, sources=values.sources, note=values.note())
 

@@ -94,4 +94,5 @@ def read_edm_config(class_name: object, arguments: object, path: str) -> dict[st
         "image_channels": channels,
         "model": {"dialect": "edm", "params": params},
         "diffusion": wrapper.diffusion(**{name: given[name] for name in wrapper.options}),
+        "p_uncond": given.get("label_dropout", 0),
     }

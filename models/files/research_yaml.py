@@ -1,7 +1,7 @@
 """The YAML files of xyfJASON/Diffusion-Models-Implementations, read as configs of ours.
 
 They name Python classes as `target`. A target is looked up in a table here and never imported. Their keys for the
-diffusion are the same as ours; what they say about training does not matter for sampling.
+diffusion are the same as ours; of training, only the share of dropped labels matters for sampling.
 """
 
 from collections.abc import Mapping
@@ -34,11 +34,13 @@ def read_research_yaml(content: Mapping[str, Any], source: str) -> dict[str, Any
     size = next((place["img_size"] for place in places if "img_size" in place), None)
     if size is None:
         raise InputError(f"{source}: data.params.img_size is missing")
+    p_uncond = _mapping(content, "train", source).get("p_uncond", 0) if family == "xyf_adagn" else 0
     return {
         "image_size": size,
         "image_channels": data.get("img_channels", 3),
         "model": {"dialect": family, "params": network.get("params", {})},
         "diffusion": DEFAULTS | _mapping(diffusion, "params", source),
+        "p_uncond": p_uncond,
     }
 
 

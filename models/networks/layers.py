@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.networks.network import NO_CLASS
+
 Resample = Literal["conv", "residual", "plain"]
 Direction = Literal["down", "up"]
 
@@ -110,8 +112,13 @@ class ClassShift(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, class_id: Tensor) -> Tensor:
-        """Embed class_id, int64 [B], as [B, channels]."""
-        return F.embedding(class_id, self.weight) * math.sqrt(len(self.weight)) + self.bias
+        """Embed class_id, int64 [B], as [B, channels]; no class as the bias alone."""
+        return embed_class(class_id, self.weight) * math.sqrt(len(self.weight)) + self.bias
+
+
+def embed_class(class_id: Tensor, weight: Tensor) -> Tensor:
+    """Look up class_id, int64 [B], in weight [classes, channels]: [B, channels], 0 where it is NO_CLASS."""
+    return F.embedding(class_id.clamp(min=0), weight) * (class_id != NO_CLASS)[:, None]
 
 
 class ResBlock(nn.Module):

@@ -1,5 +1,7 @@
 """A network made ready for sampling: for which class, where, how precisely and how compiled it runs."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusions.process import Denoiser
-from models.networks.network import Network
+from models.networks.network import NO_CLASS, Network
 from utils.errors import InputError
 
 M = TypeVar("M", bound=nn.Module)
@@ -15,40 +17,74 @@ M = TypeVar("M", bound=nn.Module)
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class ClassConditional(Network):
-    """A class-conditional network that draws one class: called with x and t, like an unconditional one."""
+@dataclass(frozen=True)
+class ClassConditional:
+    """A class-conditional network that draws chosen classes: called with x and t, like an unconditional one.
 
-    num_classes = 0
+    Guidance is classifier-free (Ho & Salimans, arXiv:2207.12598): (1 - s)·uncond + s·cond, both from one call of twice
+    the batch. The variance that a network predicts beside is that of cond.
 
-    def __init__(self, network: Network, class_id: int) -> None:
-        super().__init__()
-        self.network = network
-        self.class_id = class_id
-        self.in_channels = network.in_channels
-        self.out_channels = network.out_channels
-        self.size_multiple = network.size_multiple
+    Attributes:
+        network: called with x, t and class_id, int64 [B].
+        class_id: int64 [B], of each image; or [1], of all.
+        guidance_scale: s; 1 is none, and no call for no class.
+    """
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Call the network for its class: x [B, C, H, W], t [B] to [B, C or 2C, H, W]."""
-        return self.network(x, t, torch.full([len(t)], self.class_id, device=t.device))
+    network: Callable[..., Tensor]
+    class_id: Tensor
+    guidance_scale: float = 1.0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Call the network for its classes: x [B, C, H, W], t [B] to [B, C or 2C, H, W]."""
+        class_id, scale = self.class_id.to(x.device).expand(len(x)), self.guidance_scale
+        if scale == 1:
+            return self.network(x, t, class_id)
+        both = self.network(
+            x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([class_id, class_id.new_full([len(x)], NO_CLASS)])
+        )
+        cond, uncond = both.to(x.dtype).chunk(2)
+        guided = (1 - scale) * uncond + scale * cond
+        return torch.cat([guided[:, : x.shape[1]], cond[:, x.shape[1] :]], dim=1)
 
 
-def choose_class(network: Network, class_id: int | None) -> Network:
-    """Return the network for one class, or the network itself if it is unconditional.
+def choose_class(network: Network, class_id: int | Sequence[int] | None, guidance_scale: float = 1.0) -> Denoiser:
+    """Return the network for one class or several, called with x and t; the network itself if there is no class.
+
+    Args:
+        network: class-conditional or not.
+        class_id: one for all images, or one for each of a batch; None for none.
+        guidance_scale: s of classifier-free guidance, see `ClassConditional`.
 
     Raises:
-        InputError: a class-conditional network and no class, or a class that the network does not have.
+        InputError: as `check_class`.
+    """
+    ids = () if class_id is None else (class_id,) if isinstance(class_id, int) else tuple(class_id)
+    check_class(network, ids, guidance_scale)
+    return ClassConditional(network, torch.tensor(ids), guidance_scale) if ids else network
+
+
+def check_class(network: Network, class_id: Sequence[int], guidance_scale: float = 1.0) -> None:
+    """Raise if the network cannot be asked for these classes, or for none where there are none.
+
+    Raises:
+        InputError: no class for a class-conditional network without a null class, a class that it does not have, or
+            guidance of a network without a null class.
     """
     num_classes = network.num_classes
-    if class_id is None:
-        if num_classes:
-            raise InputError(f"the model is class-conditional: choose class_id 0 … {num_classes - 1}")
-        return network
-    if not num_classes:
-        raise InputError(f"class_id {class_id}: the model is unconditional, it has no classes")
-    if not 0 <= class_id < num_classes:
-        raise InputError(f"class_id must be 0 … {num_classes - 1}, not {class_id}")
-    return ClassConditional(network, class_id)
+    if class_id and not num_classes:
+        raise InputError(f"class_id {class_id[0]}: the model is unconditional, it has no classes")
+    for each in class_id:
+        if not 0 <= each < num_classes:
+            raise InputError(f"class_id must be 0 … {num_classes - 1}, not {each}")
+    if num_classes and not class_id and not network.null_class:
+        raise InputError(f"the model is class-conditional: choose class_id 0 … {num_classes - 1}")
+    if guidance_scale != 1 and not class_id:
+        raise InputError(f"guidance_scale {guidance_scale:g}: guidance needs a class_id, and a model with classes")
+    if guidance_scale != 1 and not network.null_class:
+        raise InputError(
+            f"guidance_scale {guidance_scale:g}: the model cannot be asked for no class, since its training dropped no "
+            "labels; if it did, say p_uncond in its config"
+        )
 
 
 def make_ready(network: M, device: torch.device | str, precision: str = "no") -> M:
@@ -104,19 +140,29 @@ class Compiled:
     Args:
         batch_shape: [B, C, H, W]. Compiling happens here, not in the first call.
         model_t: a timestep value as passed to the network; integers and other numbers are compiled differently.
+        takes_class: whether it will be called with a class_id.
     """
 
     def __init__(
-        self, network: Network, batch_shape: tuple[int, ...], device: torch.device, model_t: float = 0
+        self,
+        network: Network,
+        batch_shape: tuple[int, ...],
+        device: torch.device,
+        model_t: float = 0,
+        takes_class: bool = False,
     ) -> None:
         self.batch = batch_shape[0]
-        self.network: Denoiser = torch.compile(network, dynamic=False)
+        self.network: Callable[..., Tensor] = torch.compile(network, dynamic=False)
+        given = [model_t, 0] if takes_class else [model_t]
         with torch.no_grad():
-            self(torch.zeros(batch_shape, device=device), torch.full([self.batch], model_t, device=device))
+            self(
+                torch.zeros(batch_shape, device=device),
+                *(torch.full([self.batch], value, device=device) for value in given),
+            )
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Call the network: x [B' ≤ B, C, H, W], t [B'] to [B', C or 2C, H, W]."""
+    def __call__(self, x: Tensor, *given: Tensor) -> Tensor:
+        """Call the network: x [B' ≤ B, C, H, W], t [B'] and maybe class_id [B'] to [B', C or 2C, H, W]."""
         count, missing = len(x), self.batch - len(x)
         if missing:
-            x, t = F.pad(x, (0, 0) * 3 + (0, missing)), F.pad(t, (0, missing))
-        return self.network(x, t)[:count]
+            x, given = F.pad(x, (0, 0) * 3 + (0, missing)), tuple(F.pad(each, (0, missing)) for each in given)
+        return self.network(x, *given)[:count]

@@ -14,7 +14,6 @@ import torch
 from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 
-from diffusions.process import Denoiser
 from utils.batching import is_out_of_memory
 
 WHOLE = 2  # images of up to this many times a window's area are seen whole: the embedded model draws those better
@@ -153,7 +152,9 @@ class Tiles:
         ValueError: an overlap below 0 or not below the window's sides.
     """
 
-    def __init__(self, network: Denoiser, size: tuple[int, int], overlap: int, batch: int, whole: float = 1.0) -> None:
+    def __init__(
+        self, network: Callable[..., Tensor], size: tuple[int, int], overlap: int, batch: int, whole: float = 1.0
+    ) -> None:
         if not 0 <= overlap < min(size):
             raise ValueError(f"overlap must be in 0 … {min(size) - 1}, not {overlap}")
         self.network = network
@@ -162,20 +163,20 @@ class Tiles:
         self.batch = batch
         self.whole = whole * math.prod(size)
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predict from x [B, C, H, W] and t [B], all of one step: [B, C or 2C, H, W]."""
+    def __call__(self, x: Tensor, t: Tensor, *class_id: Tensor) -> Tensor:
+        """Predict from x [B, C, H, W], t [B], all of one step, and maybe class_id [B]: [B, C or 2C, H, W]."""
         if math.prod(x.shape[2:]) <= self.whole:
-            return self.network(x, t)
+            return self.network(x, t, *class_id)
         while self.batch > 1:
             try:
-                return self._blend(x, t)
+                return self._blend(x, t, *class_id)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # here, not where the error is caught: its traceback keeps the failed windows in memory
             self.batch //= 2
             clear_device_cache(garbage_collection=True)
-        return self._blend(x, t)
+        return self._blend(x, t, *class_id)
 
     def shift(self, t: Tensor) -> float:
         """Return how far the windows are shifted: a fraction that differs from timestep to timestep, 0 for t = 0.
@@ -184,9 +185,11 @@ class Tiles:
         """
         return t[0].item() * GOLDEN % 1
 
-    def _blend(self, x: Tensor, t: Tensor) -> Tensor:
-        shift = self.shift(t)
+    def _blend(self, x: Tensor, *given: Tensor) -> Tensor:
+        shift = self.shift(given[0])
         rows, columns = (
             divide(length, side, self.overlap, shift) for length, side in zip(x.shape[2:], self.size, strict=True)
         )
-        return blend(lambda seen, images: self.network(seen, t[images]), x, rows, columns, self.batch)
+        return blend(
+            lambda seen, images: self.network(seen, *(each[images] for each in given)), x, rows, columns, self.batch
+        )

@@ -24,8 +24,9 @@ from models.networks.layers import (
     ResBlock,
     Style,
     TimestepEmbedding,
+    embed_class,
 )
-from models.networks.network import Network
+from models.networks.network import NO_CLASS, Network
 
 MAX_BLOCKS = 1000  # more than any known network has; a typo in a config is reported rather than built
 
@@ -203,7 +204,7 @@ class UNet(Network):
         emb_channels = emb_channels or 4 * time_channels
         parts = Style(emb_channels=emb_channels, **style)
         self.time_embed = TimestepEmbedding(time_channels, emb_channels, time_cos_first, time_spread)
-        self.class_embed: nn.Module | None = None
+        self.class_embed: nn.Embedding | ClassShift | None = None
         if num_classes and class_shifts_time:
             self.class_embed = ClassShift(num_classes, time_channels)
         elif num_classes:
@@ -229,18 +230,27 @@ class UNet(Network):
         Args:
             x: [B, C, H, W] in about [-1, 1]; H and W divisible by `size_multiple`.
             t: [B], the timestep values passed to the network.
-            class_id: int64 [B], for a class-conditional network.
+            class_id: int64 [B], for a class-conditional network; None for no class at all, if it has a null class.
 
         Returns:
             [B, out_channels, H, W].
+
+        Raises:
+            ValueError: no class_id for a class-conditional network without a null class.
         """
         x = x.to(self.conv_in.weight.dtype)
-        if self.class_embed is None:
+        if class_id is None and self.num_classes:
+            if not self.null_class:
+                raise ValueError(
+                    "the network is class-conditional: call it by way of choose_class, or give it class_id"
+                )
+            class_id = torch.full([len(t)], NO_CLASS, device=t.device)
+        if self.class_embed is None or class_id is None:
             emb = self.time_embed(t)
-        elif self.class_shifts_time:
+        elif isinstance(self.class_embed, ClassShift):
             emb = self.time_embed(t, self.class_embed(class_id))
         else:
-            emb = self.time_embed(t) + self.class_embed(class_id)
+            emb = self.time_embed(t) + embed_class(class_id, self.class_embed.weight)
         emb = F.silu(emb)
         image, x = x, self.conv_in(x)
         skips = [x]

@@ -95,7 +95,10 @@ ARGUMENTS = {
             identity=True, omitted_at=False,
         ),
         Argument("set", MODEL, "what the weights don't say: image_size=64 num_heads=4 …", nargs="+", metavar="K=V"),
-        Argument("class_id", MODEL, "the class to draw", int, identity=True),
+        Argument("class_id", MODEL, "the class to draw; of several, or all, each variation draws the next", nargs="+",
+                 metavar="ID", identity=True),
+        Argument("guidance_scale", MODEL, "s of classifier-free guidance towards the class; 1 is none", float, 1.0,
+                 bounds=(0, 100), identity=True, omitted_at=1.0),
         Argument("write_config", MODEL, "write the model's config to this file and stop", Path, metavar="FILE"),
         Argument("check_model", MODEL, "compare the model's settings with others and stop", bool, False),
         Argument(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from diffusions import DDIM, Process
-from models import Checkpoint, Config, Network, choose_class, load_model, load_network
+from diffusions.process import Denoiser
+from models import Checkpoint, Config, choose_class, load_model, load_network
 from models.families import FAMILIES
 from utils.errors import InputError, one_line
 from utils.files import write_atomically
@@ -91,18 +92,18 @@ class Checker:
             found.append(Comparison(change, means[0], (ratios < 1).float().mean().item(), means[1]))
         return losses.mean().item(), sorted(found, key=lambda comparison: comparison.ratio)
 
-    def _load(self, config: Config) -> Network:
+    def _load(self, config: Config) -> Denoiser:
         network = load_network(self.checkpoint, config)
-        return choose_class(network, self.class_id).to(self.pictures.device)
+        return choose_class(network.to(self.pictures.device), self.class_id)
 
-    def _sample(self, network: Network, process: Process) -> Tensor:
+    def _sample(self, network: Denoiser, process: Process) -> Tensor:
         """Return a few quick samples of the model's own."""
         start = self.noise[0, :OWN_SAMPLES].to(self.pictures)
         samples = DDIM(process, SAMPLE_STEPS).sample(network, start)
         return samples.clamp(-1, 1) if process.clip_denoised else samples
 
     @torch.no_grad()
-    def _losses(self, network: Network, process: Process, pictures: Tensor) -> Tensor:
+    def _losses(self, network: Denoiser, process: Process, pictures: Tensor) -> Tensor:
         """Return the mean squared error of the predicted noise, of each timestep and picture: [S, B]."""
         losses = []
         for share, noise in zip(SHARES, self.noise[:, : len(pictures)].to(pictures), strict=True):
@@ -183,5 +184,5 @@ def check_model(settings: Settings, checkpoint: Checkpoint, device: torch.device
     few = settings.references[:: max(1, len(settings.references) // MAX_PICTURES)][:MAX_PICTURES]
     images = [read_reference(each.path, model.image_size, model.channels, settings.limits) for each in few]
     pictures = model.encode(torch.stack(images))
-    for line in report(*Checker(checkpoint, settings.class_id, pictures, device).compare(settings.config)):
+    for line in report(*Checker(checkpoint, settings.class_of(0), pictures, device).compare(settings.config)):
         print(line)

@@ -1,7 +1,7 @@
 """What a process needs to draw any of the run's samples: the model and the sampler, ready on its device."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +13,9 @@ from models import (
     Checkpoint,
     Compiled,
     Model,
-    Network,
     Tiles,
     advise,
-    choose_class,
+    check_class,
     load_model,
     make_ready,
     open_checkpoint,
@@ -38,7 +37,8 @@ class Job:
     Attributes:
         plan: the run's.
         model: the checkpoint, ready on the device.
-        network: the model's, compiled if that is asked for, and for larger images in windows.
+        network: the model's, compiled if that is asked for, and for larger images in windows; it takes x, t and, if
+            classes are drawn, class_id [B].
         sampler: walks from noise to image.
         device: what this process computes on.
         notes: what there is to say of the model and the device, one line each.
@@ -46,7 +46,7 @@ class Job:
 
     plan: Plan
     model: Model
-    network: Denoiser
+    network: Callable[..., Tensor]
     sampler: Sampler
     device: torch.device
     notes: tuple[str, ...]
@@ -78,9 +78,9 @@ def make_job(plan: Plan, checkpoint: Checkpoint | None, device: torch.device) ->
         sampler.check_variance(model.network.out_channels - model.network.in_channels)
     except ValueError as error:
         raise InputError(f"{settings.config.source}: {error}") from None
-    network = choose_class(model.network, settings.class_id)
+    check_class(model.network, settings.class_id, settings.guidance_scale)
     try:
-        make_ready(network, device, settings.mixed_precision)
+        make_ready(model.network, device, settings.mixed_precision)
         if model.autoencoder:  # in full precision: it runs once per image, and half precision would be seen
             make_ready(model.autoencoder, device, "no")
     except (RuntimeError, MemoryError) as error:
@@ -89,18 +89,20 @@ def make_job(plan: Plan, checkpoint: Checkpoint | None, device: torch.device) ->
         raise
     if advice := advise(device, settings.mixed_precision):
         notes.append(advice)
-    call: Denoiser = network
+    call: Callable[..., Tensor] = model.network
     if settings.compile and not settings.dry_run:
         start = time.perf_counter()
-        call = _compile(network, model, sampler, plan, device)
+        call = _compile(model, sampler, plan, device)
         notes.append(f"compiled the network in {time.perf_counter() - start:.0f} s")
     if settings.is_larger:
         size = model.latent_shape[1]
-        call = Tiles(call, (size, size), int(settings.tile_overlap * size), settings.micro_batch, WHOLE)
+        call = Tiles(
+            call, (size, size), int(settings.tile_overlap * size), settings.copies * settings.micro_batch, WHOLE
+        )
     return Job(plan, model, call, sampler, device, tuple(notes))
 
 
-def _compile(network: Network, model: Model, sampler: Sampler, plan: Plan, device: torch.device) -> Denoiser:
+def _compile(model: Model, sampler: Sampler, plan: Plan, device: torch.device) -> Compiled:
     """Compile the network for the largest of the run's micro-batches; for larger images, of windows.
 
     Raises:
@@ -112,8 +114,9 @@ def _compile(network: Network, model: Model, sampler: Sampler, plan: Plan, devic
     shape = [side // model.factor for side in settings.image_size]
     if settings.is_larger:
         batch, shape = settings.micro_batch, window
+    batch_shape, model_t = (settings.copies * batch, channels, *shape), sampler.transitions[0].model_t
     try:
-        return Compiled(network, (batch, channels, *shape), device, sampler.transitions[0].model_t)
+        return Compiled(model.network, batch_shape, device, model_t, takes_class=bool(settings.class_id))
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise RunError(f"out of memory with {batch} samples at a time; give a smaller --micro_batch") from None

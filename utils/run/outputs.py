@@ -75,6 +75,7 @@ class Outputs:
         if isinstance(image, Sample):
             values = {"sample": image.number, **values, "variation": image.variation, **self.record}
             values |= {"downsample_factor": image.binding.downsample_factor, "range_t": image.binding.range_t}
+            values["class_id"] = self.settings.class_of(image.variation)
         else:
             values |= {**self.record, "downsample_factor": image.downsample_factor, "range_t": None}
         if self.settings.keep_aspect:

@@ -78,8 +78,9 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
 
     Returns:
         size: height and width that hold any of the images; references: those that have samples, {} for one that cannot
-        be read; stride: sample i follows reference i mod stride; samples: how many per binding; made and pictures: the
-        numbers of samples made, and of references in each folder of previews, as spans; film: the animated sample's.
+        be read; stride: sample i follows reference i mod stride; samples: how many per binding; classes: those that the
+        variations draw in turn; made and pictures: the numbers of samples made, and of references in each folder of
+        previews, as spans; film: the animated sample's.
     """
     settings, samples = plan.settings, plan.samples
     files = dict.fromkeys(output_folders(settings), frozenset[str]())
@@ -112,6 +113,7 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
         "stride": len(settings.references),
         "samples": settings.n_samples,
         "bindings": bindings,
+        "classes": list(settings.class_id),
         "folder": PREVIEWS,
         "pictures": {
             folder: spans(i for i, each in enumerate(references) if each and f"{each['name']}.png" in files[folder])

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from diffusions import Step
 from diffusions.low_pass import LowPass
 from diffusions.schedule import Transition
+from models import ClassConditional
 from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, keep_freed_memory, read_ahead
 from utils.errors import NotFiniteError
 from utils.images import crop, save_png, to_pixels
@@ -43,7 +44,11 @@ def sample(
     settings = job.plan.settings
     guide = make_guide(job.model, torch.stack(list(references)).to(job.device), batch[0].binding, settings)
     numbers = [sample.number for sample in batch]
-    watch = FiniteWatch(job.network)
+    network = job.network
+    if settings.class_id:
+        classes = torch.tensor([settings.class_of(sample.variation) for sample in batch])
+        network = ClassConditional(network, classes.to(job.device), settings.guidance_scale)
+    watch = FiniteWatch(network)
     for step in sample_batch(watch, job.sampler, guide, settings.seed, numbers, settings.walk_steps):
         latents = step.sample
         on_step(step)

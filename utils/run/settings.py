@@ -5,7 +5,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
@@ -28,6 +28,7 @@ class Settings:
 
     Attributes:
         config: the model's.
+        class_id: the classes to draw, in turn; a range for all of them, none for none.
         weights: the file or folder of the checkpoint.
         references: the reference pictures.
         limits: what a reference may cost and lack.
@@ -51,7 +52,8 @@ class Settings:
     config: Config
     weights: Path
     raw_weights: bool
-    class_id: int | None
+    class_id: Sequence[int]
+    guidance_scale: float
     input_dir: Path
     save_dir: Path
     references: tuple[Reference, ...]
@@ -91,12 +93,22 @@ class Settings:
     canvases: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
+    def copies(self) -> int:
+        """How often each image goes through the network in a step, all in one call: with and without its class."""
+        return 1 if self.guidance_scale == 1 else 2
+
+    def class_of(self, variation: int) -> int | None:
+        """Return the class that a variation of any reference draws; None if it draws none."""
+        return self.class_id[variation % len(self.class_id)] if self.class_id else None
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What an image depends on, apart from its number, its reference and the content of the weights."""
         options = [f"{key} {value}" for key, value in self.sampler_options.items()]
         factors, ranges = (
             values[0] if len(values) == 1 else list(values) for values in (self.downsample_factor, self.range_t)
         )
+        classes = self.class_of(0) if len(self.class_id) < 2 else list(self.class_id)
         diffusion = dict(self.diffusion)
         if "betas" in diffusion:  # every image carries this: of a whole schedule, a hash
             betas = diffusion["betas"]
@@ -107,7 +119,8 @@ class Settings:
             "model": {"dialect": self.config.family, "params": dict(self.config.params)},
             "autoencoder": self.config.autoencoder.words() if self.config.autoencoder else None,
             "raw_weights": self.raw_weights,
-            "class_id": self.class_id,
+            "class_id": "all" if isinstance(self.class_id, range) else classes,
+            "guidance_scale": self.guidance_scale,
             "image_size": self.image_size[0] if len(set(self.image_size)) == 1 else list(self.image_size),
             "keep_aspect": self.keep_aspect,
             "tile_overlap": self.tile_overlap if self.is_larger else None,
@@ -176,6 +189,7 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         "references": references,
         "n_samples": n_samples,
         "mixed_precision": precision,
+        "class_id": _resolve_classes(args["class_id"] or [], config),
         "input_notes": input_notes,
         "skipped": {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable},
         "limits": PictureLimits(args["max_megapixels"], args["allow_truncated"]),
@@ -229,6 +243,18 @@ def _resolve_steps(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "detail_steps": detail_steps if args["detail"] else 0,
         "range_t": tuple(ranges),
     }
+
+
+def _resolve_classes(given: Sequence[str], config: Config) -> Sequence[int]:
+    """Return the classes to draw."""
+    if list(given) == ["all"]:
+        if not (num_classes := build_network(config).num_classes):
+            raise InputError("--class_id all: the model is unconditional, it has no classes")
+        return range(num_classes)
+    for each in given:
+        if not re.fullmatch(r"-?\d{1,9}", each):
+            raise InputError(f"--class_id must be whole numbers, or all alone, not {each!r}")
+    return tuple(map(int, given))
 
 
 def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:

@@ -40,6 +40,12 @@ function variations(reference) {
   return Math.ceil((data.samples - reference.index) / data.stride);
 }
 
+/** A variation in words, and the class that it draws where there are several. */
+function variationName(variation) {
+  const { classes } = data;
+  return `variation ${variation}` + (classes.length > 1 ? `, class ${classes[variation % classes.length]}` : "");
+}
+
 function numberOf(reference, variation) {
   return reference.index + variation * data.stride;
 }
@@ -89,7 +95,7 @@ function element(tag, attributes = {}, ...children) {
 function paint(tile) {
   const { reference, variation, kind } = tiles.get(tile);
   const url = kind ? pictureUrl(reference, kind) : sampleUrl(reference, variation);
-  const what = { reference: "reference", binds: `what binds at ${bindingName()}` }[kind] ?? `variation ${variation}`;
+  const what = { reference: "reference", binds: `what binds at ${bindingName()}` }[kind] ?? variationName(variation);
   const label = `${reference.label}, ${what}${url ? "" : ", not made yet"}`;
   tile.classList.toggle("missing", !url);
   if (!kind) {

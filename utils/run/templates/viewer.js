@@ -15,8 +15,8 @@ function view(sample) {
   const [against, url] = [pictureUrl(reference, kind), sampleUrl(reference, variation)];
   const name = { reference: "reference", binds: "what binds" }[kind];
   $("#caption span:first-child").textContent = reference.label;
-  $("#caption span:last-child").textContent = `variation ${variation}, ${bindingName()}`;
-  show($("#after"), url, `variation ${variation} of ${reference.label}`);
+  $("#caption span:last-child").textContent = `${variationName(variation)}, ${bindingName()}`;
+  show($("#after"), url, `${variationName(variation)} of ${reference.label}`);
   show($("#before"), against, `${name} of ${reference.label}`);
   show($("#alone"), against, "");
   $("#beside figcaption").textContent = name;
@@ -48,6 +48,7 @@ function sampleSettings({ reference, variation }) {
     ["file", placed(`${reference.name}_${variation}.png`)],
     ["sample", numberOf(reference, variation)],
     ["variation", variation],
+    ...(data.classes.length > 1 ? [["class_id", data.classes[variation % data.classes.length]]] : []),
     ["downsample_factor", factor],
     ["range_t", range],
   ];
