@@ -1,21 +1,24 @@
 """One run: arguments → settings → plan → every process its share of the samples → grid and page."""
 
+import sys
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
+
+import torch
 
 from models import Checkpoint
 from utils.batching import keep_freed_memory
 from utils.errors import InputError, ReportedByOtherRankError, RunError, one_line
 from utils.files import make_save_dir
-from utils.images import save_png
 from utils.run.check import check_model, write_config
 from utils.run.figures import draw_grid, draw_progress
 from utils.run.folder_lock import take_lock
 from utils.run.interrupts import Interrupts
 from utils.run.job import Job, make_job
-from utils.run.outputs import name_differences, output_folders, signed
+from utils.run.outputs import FILM, name_differences, output_folders
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
@@ -35,6 +38,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         RunError: the machine gave out.
     """
     with ExitStack() as stack:
+        # another program that calls `main` may have set them, and is to find them again
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
         processes = stack.enter_context(closing(Processes()))
         given = processes.gather({name: value for name, value in args.items() if name != "command"})
         for rank, its in enumerate(given):
@@ -85,14 +91,24 @@ def _prepare(args: Mapping[str, Any], num_processes: int, stack: ExitStack) -> t
 
 
 def _finish(job: Job, page: Page) -> None:
-    """Draw the grid, one sample's progress if that is asked for, and the page of the finished run."""
-    settings = job.plan.settings
+    """Draw the grid, one sample's progress if that is asked for, and the page of the finished run.
+
+    Raises:
+        RunError: a reference has been replaced. What cannot be drawn is said in a line: the images are what counts.
+    """
+    settings, samples = job.plan.settings, job.plan.samples
     save_missing_previews(job)
-    save_png(draw_grid(job.plan), settings.save_dir / "grid.png", signed({"figure": "grid"}))
-    if settings.progress_grid is not None:
-        for shown in job.plan.samples.numbered(settings.progress_grid):
-            draw_progress(job, shown)
-    page.write(running=False)
-    print(one_line(f"{len(job.plan.samples)} images, index.html and grid.png are in {settings.save_dir}"))
+    figures: dict[str, Callable[[], None]] = {"grid.png": partial(draw_grid, job.plan)}
+    for shown in samples.numbered(settings.progress_grid):
+        figures[f"{shown.binding.folder}/{FILM}".strip("/")] = partial(draw_progress, job, shown)
+    figures["index.html"] = partial(page.write, running=False)
+    done = f"{len(samples)} images, index.html and grid.png"
+    for name, draw in figures.items():
+        try:
+            draw()
+        except Exception as error:  # of any kind: meanwhile, what was finished may have become anything
+            print(f"sample_ilvr: {name} could not be drawn: {one_line(error)}", file=sys.stderr)
+            done = f"{len(samples)} images"
+    print(one_line(f"{done} are in {settings.save_dir}"))
     if settings.open and not webbrowser.open((settings.save_dir / "index.html").resolve().as_uri()):
         print("no browser was found to open index.html")

@@ -12,7 +12,7 @@ from torch import Tensor
 from utils.files import write_atomically
 from utils.images import make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
 from utils.run.job import Job
-from utils.run.outputs import FIGURE_EXIF, FILM, Preview, signed
+from utils.run.outputs import FIGURE_EXIF, FILM, Preview, check_figure, signed
 from utils.run.plan import Plan
 from utils.run.references import Reference
 from utils.run.samples import Sample
@@ -25,14 +25,17 @@ ANIMATION_FRAMES, STRIP_FRAMES = 50, 10
 FRAME_MS, LAST_FRAME_MS = 80, 2000
 
 
-def draw_grid(plan: Plan) -> np.ndarray:
+def draw_grid(plan: Plan) -> None:
     """Draw one row per reference: the reference, what of it binds, its samples; of a sweep its samples per binding.
 
     All the run's images must be there, and the previews of its references.
 
-    Returns:
-        [H, W, 3] uint8.
+    Raises:
+        InputError: a file of somebody else is in the grid's place, or in an image's something that cannot be read.
+        RunError: the grid cannot be written.
     """
+    path = plan.settings.save_dir / "grid.png"
+    check_figure(path, plan.settings.overwrite)
 
     def read(image: Sample | Preview) -> np.ndarray:
         with Image.fromarray(read_pixels(plan.outputs.path(image))) as picture:
@@ -61,21 +64,25 @@ def draw_grid(plan: Plan) -> np.ndarray:
             row += [None] * (len(labels) - len(row))
     limits = ((GRID_ROWS, len(references), "references"), (GRID_VARIATIONS, variations, "variations"))
     note = ", ".join(f"{most} of {count:,} {noun}" for most, count, noun in limits if count > most)
-    return make_labelled_grid(list(shown.values()), labels, note)
+    save_png(make_labelled_grid(list(shown.values()), labels, note), path, signed({"figure": "grid"}))
 
 
 def draw_progress(job: Job, shown: Sample) -> None:
     """Draw one sample once more, by itself, and show it over its steps.
 
     Raises:
+        InputError: a file of somebody else is in its place.
         RunError: its reference has been replaced, or a file cannot be written.
     """
     settings = job.plan.settings
+    path = settings.save_dir / shown.binding.folder / FILM
+    for ending in (".png", ".webp"):
+        check_figure(path.with_suffix(ending), settings.overwrite)
     shape = settings.shapes[shown.reference.name]
     progress = Progress(settings.walk_steps, lambda latents: crop(job.model.decode(latents), shape))
     reference = job.plan.read(shown.reference)
     sample(job, [shown], [reference], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
-    progress.save(settings.save_dir / shown.binding.folder / FILM)
+    progress.save(path)
 
 
 class Progress:

@@ -30,6 +30,8 @@ class Processes:
     def __init__(self) -> None:
         self.rank, self.count = rank_and_count()
         self.is_main, self._group = self.rank == 0, None
+        # another program, which calls `main`, may have them; it is to find them as they were
+        self._owns_state, self._owns_groups = not PartialState._shared_state, not dist.is_initialized()
         if self.count > 1:
             self._meet()
         try:
@@ -44,8 +46,10 @@ class Processes:
     def close(self) -> None:
         """Leave the others: from now on, each process is on its own."""
         if self._group is not None:
+            dist.destroy_process_group(None if self._owns_groups else self._group)
             self._group = None
-            dist.destroy_process_group()
+        if self._owns_state:
+            PartialState._reset_state()
 
     def print(self, text: str) -> None:
         """Print in the main process."""

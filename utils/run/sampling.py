@@ -1,5 +1,6 @@
 """One process's share of the samples: references read, samples drawn and images written, all three at once."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -151,7 +152,7 @@ def _save_previews(
             shape = plan.settings.shapes[sample.reference.name]
             previews = Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
             for preview, image in zip(previews, images, strict=True):
-                if not plan.outputs.path(preview).exists():
+                if not os.path.exists(plan.outputs.path(preview)):  # Path.exists raises where it may not look
                     pixels = to_pixels(crop(image, shape))
                     save_png(pixels, plan.outputs.path(preview), plan.outputs.text(preview))
 
@@ -166,7 +167,7 @@ def save_missing_previews(job: Job) -> None:
     for binding in settings.bindings:
         for first in plan.samples.variations(binding, 1):
             previews = Preview(first.reference), Preview(first.reference, binding.downsample_factor)
-            if not all(plan.outputs.path(preview).exists() for preview in previews):
+            if not all(os.path.exists(plan.outputs.path(preview)) for preview in previews):
                 reference = plan.read(first.reference)
                 guide = make_guide(job.model, reference[None].to(job.device), binding, settings)
                 _save_previews(plan, [first], [reference], job.model.decode(guide.low_frequencies))
