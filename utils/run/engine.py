@@ -1,10 +1,13 @@
 """One run: arguments → settings → plan → every process its share of the samples → grid and page."""
 
+import hashlib
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
+from importlib.metadata import version
+from itertools import product
 from typing import Any
 
 import torch
@@ -12,13 +15,13 @@ import torch
 from models import Checkpoint
 from utils.batching import keep_freed_memory
 from utils.errors import InputError, ReportedByOtherRankError, RunError, one_line
-from utils.files import make_save_dir
+from utils.files import PROJECT, make_save_dir
 from utils.run.check import check_model, write_config
 from utils.run.figures import draw_grid, draw_progress
 from utils.run.folder_lock import take_lock
 from utils.run.interrupts import Interrupts
 from utils.run.job import Job, make_job
-from utils.run.outputs import FILM, name_differences, output_folders
+from utils.run.outputs import FILM, PACKAGES, name_differences, output_folders
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
@@ -42,11 +45,18 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         processes = stack.enter_context(closing(Processes()))
-        given = processes.gather({name: value for name, value in args.items() if name != "command"})
-        for rank, its in enumerate(given):
-            if its != given[0]:
-                differences = name_differences(given[0], its)
-                fault = InputError(f"rank {rank} was started with other arguments than rank 0 ({differences})")
+        given = {"arguments": {name: value for name, value in args.items() if name != "command"}}
+        if processes.count > 1:
+            paths = (path for room in ("diffusions", "models", "utils") for path in sorted((PROJECT / room).rglob("*.py")))
+            code = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+            given["code or packages"] = {"code": code} | {name: version(name) for name in PACKAGES}
+        everyones = processes.gather(given)
+        for rank, kind in product(range(processes.count), given):
+            its, ours = everyones[rank][kind], everyones[0][kind]
+            if its != ours:
+                fault = InputError(
+                    f"rank {rank} was started with other {kind} than rank 0 ({name_differences(ours, its)})"
+                )
                 raise fault if processes.is_main else ReportedByOtherRankError(fault.exit_code)
         if args.get("write_config"):
             processes.agree(lambda: write_config(args))
