@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None
     try:
         args = parse_args(argv)
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what fails between processes is said in our own words
+        try:
+            import tqdm  # noqa: F401  # which reads its settings here
+        except ValueError as error:
+            raise InputError(f"a variable TQDM_… in the environment cannot be used: {error}; unset it") from None
         gc.disable()  # it would search through torch's objects again and again, a fifth of the time of importing
         from utils.run import engine
 
@@ -46,6 +50,11 @@ def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None
     except (InputError, RunError) as error:
         print(f"sample_ilvr: error: {error}", file=sys.stderr)
         return error.exit_code
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        print("sample_ilvr: error: the system allows no more threads (ulimit -u)", file=sys.stderr)
+        return RunError.exit_code
     except ReportedByOtherRankError as error:
         return error.exit_code
     return 0

@@ -36,8 +36,10 @@ class Processes:
             self._meet()
         try:
             state = PartialState(cpu=not torch.accelerator.is_available(), timeout=MAX_WAIT)
+            torch.empty(0, device=state.device)  # Accelerate does not ask whether there is one
             self._group = dist.new_group(backend="gloo", timeout=MAX_WAIT) if self.count > 1 else None
-        except (ImportError, RuntimeError, ValueError) as error:
+        except (AssertionError, ImportError, RuntimeError, ValueError) as error:
+            self.close()
             raise RunError(f"rank {self.rank} cannot start: {str(error).splitlines()[0]}") from None
         if state.num_processes != self.count:
             raise RunError(f"Accelerate sees {state.num_processes} processes, but {self.count} were started")
