@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,18 +18,14 @@ from utils.pictures import HUGE, PictureLimits, open_picture
 
 EXTENSIONS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
-    *(".gif", ".avif", ".jp2"),
-}
-OTHER_PICTURES = {  # not read, but not passed over silently either
-    *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".j2k", ".jpx", ".psd", ".xcf", ".tga", ".exr", ".hdr", ".svg", ".ppm"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".qoi", ".ico"),
+    *(".gif", ".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".pgm", ".ppm", ".pnm", ".pbm"),
 }
 SYSTEM_FOLDERS = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}  # of previews and of deleted files
 HASH_DIGITS = 12  # two of ten thousand paths share one once in millions of runs
 HASHED = re.compile(rf"-[0-9a-f]{{{HASH_DIGITS}}}$", re.IGNORECASE)
 MAX_NAME_BYTES = 200  # leaves room for a variation, an ending and a temporary name within 255
 THREADS = min(8, os.cpu_count() or 1)
-MAX_NAMED = 3  # references that a note names
+MAX_NAMED, MAX_KINDS = 3, 12  # references that a note names, and kinds of files
 
 
 @dataclass(frozen=True)
@@ -74,12 +71,15 @@ def find_references(
         folders[:] = [name for name in folders if name[0] != "." and name.lower() not in SYSTEM_FOLDERS]
         left["links to folders"] += sum(os.path.islink(os.path.join(here, name)) for name in folders)
         for name in files:
-            is_hidden = name[0] == "." or name.lower() in SYSTEM_FOLDERS
-            ending = "hidden" if is_hidden else Path(name).suffix.lower()
+            if name[0] == "." or name.lower() in SYSTEM_FOLDERS:
+                continue
+            ending = Path(name).suffix.lower()
             if ending in EXTENSIONS:
                 paths.append(Path(here, name))
-            left[ending] += ending in OTHER_PICTURES
-    skipped = ", ".join(f"{count} {what}" for what, count in sorted((+left).items()))
+            else:
+                left[ending or "without an ending"] += 1
+    kinds = [f"{count} {what}" for what, count in sorted((+left).items())]
+    skipped = ", ".join(kinds[:MAX_KINDS] + [f"{len(kinds) - MAX_KINDS} more kinds"] * (len(kinds) > MAX_KINDS))
     notes = [f"--input_dir {source}: skipped {skipped}"] if skipped else []
     if not paths:
         raise InputError(f"--input_dir {source}: contains no picture ({', '.join(sorted(EXTENSIONS))})", *notes)
@@ -147,18 +147,23 @@ def _decode(
 
 
 def _unique_names(paths: list[Path]) -> list[str]:
-    """Return each file's stem; where two share it (ignoring case), a hash of the path is added.
+    """Return each file's stem; where two share it (as `folded` has them), a hash of the path is added.
 
     It is also added where a stem looks as if it had one: no file can take another's name on purpose.
     """
     stems = [_printable(path.stem) for path in paths]
-    count = Counter(stem.casefold() for stem in stems)
+    count = Counter(map(folded, stems))
     names = []
     for stem, path in zip(stems, paths, strict=True):
-        if count[stem.casefold()] > 1 or stem != path.stem or HASHED.search(stem):
+        if count[folded(stem)] > 1 or stem != path.stem or HASHED.search(stem):
             stem += f"-{hashlib.sha256(os.fsencode(path.as_posix())).hexdigest()[:HASH_DIGITS]}"
         names.append(stem)
     return names
+
+
+def folded(name: str) -> str:
+    """Return the same text for names that a file system may take for one: it may ignore case, and compose accents."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _printable(stem: str) -> str:

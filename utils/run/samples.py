@@ -1,6 +1,5 @@
 """The samples of a run and their micro-batches, from numbers alone: there may be millions."""
 
-import unicodedata
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from typing import overload
 
 import numpy as np
 
-from utils.run.references import Reference
+from utils.run.references import Reference, folded
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Samples(Sequence[Sample]):
         rounds, rest = divmod(n_samples, len(references))
         self.per_binding = rounds * len(self._followed) + bisect_left(self._followed, rest)
         names = [references[i].name for i in self._followed]
-        self._places = {_folded(name): place for place, name in enumerate(names)}
+        self._places = {folded(name): place for place, name in enumerate(names)}
         self._places |= {name: place for place, name in enumerate(names)}  # where both exist, the exact name wins
 
     def __len__(self) -> int:
@@ -107,7 +106,7 @@ class Samples(Sequence[Sample]):
         """
         stem, ending = file_name[:-4], file_name[-4:]
         name, _, digits = stem.rpartition("_")
-        place = self._places.get(name, self._places.get(_folded(name)))
+        place = self._places.get(name, self._places.get(folded(name)))
         if ending.lower() != ".png" or place is None or not digits.isdecimal() or str(int(digits)) != digits:
             return None
         within = int(digits) * len(self._followed) + place
@@ -156,8 +155,3 @@ def make_batches(
 def largest_batch(samples: Samples, micro_batch: int, num_processes: int) -> int:
     """Return how many samples the largest batch of a whole run has; at least 1."""
     return min(micro_batch, int(np.bincount(samples.numbers % num_processes).max(initial=1)))
-
-
-def _folded(name: str) -> str:
-    """Return the same text for names that a file system may take for one."""
-    return unicodedata.normalize("NFC", name).casefold()
