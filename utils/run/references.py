@@ -20,7 +20,7 @@ EXTENSIONS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
     *(".gif", ".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".pgm", ".ppm", ".pnm", ".pbm"),
 }
-SYSTEM_FOLDERS = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}  # of previews and of deleted files
+SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}  # previews, deleted files
 HASH_DIGITS = 12  # two of ten thousand paths share one once in millions of runs
 HASHED = re.compile(rf"-[0-9a-f]{{{HASH_DIGITS}}}$", re.IGNORECASE)
 MAX_NAME_BYTES = 200  # leaves room for a variation, an ending and a temporary name within 255
@@ -68,10 +68,10 @@ def find_references(
         if Path(here).resolve() == excluded:
             folders.clear()
             continue
-        folders[:] = [name for name in folders if name[0] != "." and name.lower() not in SYSTEM_FOLDERS]
+        folders[:] = [name for name in folders if name[0] != "." and name.lower() not in SYSTEM_NAMES]
         left["links to folders"] += sum(os.path.islink(os.path.join(here, name)) for name in folders)
         for name in files:
-            if name[0] == "." or name.lower() in SYSTEM_FOLDERS:
+            if name[0] == "." or name.lower() in SYSTEM_NAMES:
                 continue
             ending = Path(name).suffix.lower()
             if ending in EXTENSIONS:
