@@ -141,7 +141,7 @@ def _decode(
             alone if picture.megapixels > HUGE else nullcontext(),
         ):
             picture.load(size)
-            return picture.sha256, picture.swap(picture.stored), picture.notes
+            return picture.sha256, picture.shape, picture.notes
     except InputError as error:
         return error
 
