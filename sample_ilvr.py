@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # python -P leaves it out; others have a `utils` too
+
 from utils.errors import InputError, ReportedByOtherRankError, RunError
 from utils.run.arguments import parse_args
 from utils.run.interrupts import Interrupted, Interrupts
@@ -20,23 +22,39 @@ def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None
 
     Args:
         argv: the arguments; None for `sys.argv`'s.
-        interrupts: the signal handler; it prints the progress on exit.
+        interrupts: says how far the run has come if it is interrupted.
 
     Returns:
         The exit code; what is wrong has been printed on standard error.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C in another program's process, a notebook's for example; how to go on has been said.
     """
+    interrupts = interrupts or Interrupts()
     try:
         args = parse_args(argv)
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what fails between processes is said in our own words
+        try:
+            import tqdm  # noqa: F401  # which reads its settings here
+        except ValueError as error:
+            raise InputError(f"a variable TQDM_… in the environment cannot be used: {error}; unset it") from None
         gc.disable()  # it would search through torch's objects again and again, a fifth of the time of importing
         from utils.run import engine
 
         gc.freeze()  # they stay, and need no searching later
         gc.enable()
-        engine.run(args, interrupts or Interrupts())
+        engine.run(args, interrupts)
+    except KeyboardInterrupt:
+        interrupts.say_last_words()
+        raise
     except (InputError, RunError) as error:
         print(f"sample_ilvr: error: {error}", file=sys.stderr)
         return error.exit_code
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        print("sample_ilvr: error: the system allows no more threads (ulimit -u)", file=sys.stderr)
+        return RunError.exit_code
     except ReportedByOtherRankError as error:
         return error.exit_code
     return 0
@@ -72,10 +90,12 @@ def keep_output_from_failing() -> None:
 
 
 if __name__ == "__main__":
-    keep_output_from_failing()
     if sys.platform == "win32":
         print("sample_ilvr: error: this runs on Linux and macOS; on Windows, in its Linux (WSL)", file=sys.stderr)
         sys.exit(2)
+    if sys._getframe().f_back or sys.flags.interactive:  # in a notebook's process, say, whose signals are its own
+        sys.exit(main())
+    keep_output_from_failing()
     watched = Interrupts()
     watched.watch()
     try:

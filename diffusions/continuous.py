@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffusions.process import OBJECTIVES, Denoiser, Prediction, Process
+from diffusions.process import Denoiser, Prediction, Process
 from diffusions.schedule import Transition
 
 
@@ -96,7 +96,7 @@ class ContinuousProcess(Process):
         self.preconditioning = PRECONDITIONINGS[preconditioning]
         self.sigma_min, self.sigma_max, self.sigma_data, self.rho = sigma_min, sigma_max, sigma_data, rho
         self.clip_denoised, self.clip_range, self.dynamic_threshold = clip_denoised, 1.0, None
-        self.objective = OBJECTIVES["pred_x0"]  # of the wrapped network
+        self.objective_name = "pred_x0"  # of the wrapped network
         self.alphas_cumprod = _alphas_cumprod(self.sigmas(total_steps))
 
     def sigmas(self, steps: int) -> Tensor:

@@ -40,7 +40,7 @@ class DDPM(Sampler):
         super().__init__(process, respace_steps, respace_type)
         if var_type not in VAR_TYPES:
             raise ValueError(f"var_type must be one of {', '.join(VAR_TYPES)}, not {var_type!r}")
-        self.std = VAR_TYPES[var_type]
+        self.var_type = var_type
         self.needs_variance = var_type == "learned_range"
 
     def step_rule(self) -> StepRule:
@@ -62,7 +62,7 @@ class DDPM(Sampler):
         mean = x0_share * prediction.pred_x0 + x_share * x
         if tr.is_last:
             return mean
-        return mean + self.std(tr, prediction.variance) * randn_like(x)
+        return mean + VAR_TYPES[self.var_type](tr, prediction.variance) * randn_like(x)
 
 
 def _learned_std(transition: Transition, variance: Tensor) -> Tensor:

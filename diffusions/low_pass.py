@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from utils.resize_right import apply_matrices, resize_matrix
+from utils.resize_right import apply_matrices, check_floating_point, resize_matrix
 
 
 class LowPass:
@@ -20,7 +20,7 @@ class LowPass:
         low_pass: how it comes back up: resize, the paper's, or projection, the downsampler's pseudo-inverse.
 
     Raises:
-        ValueError: a factor below 1 or above the image's shorter side, or an unknown low_pass.
+        ValueError: a factor below 1 or above the image's shorter side, an unknown low_pass, or an image of integers.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class LowPass:
         pad_mode: str = "symmetric",
         low_pass: str = "resize",
     ) -> None:
+        check_floating_point(image)
         shape = image.shape[-2:]
         if not 1 <= factor <= min(shape):
             raise ValueError(f"downsample_factor must be in 1 … {min(shape)}, not {factor}")
@@ -40,7 +41,7 @@ class LowPass:
         self.down, self.up = zip(*(_matrices(size, *options) for size in shape), strict=True)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Filter [..., H, W] → [..., H, W]."""
+        """Filter [..., H, W] → [..., H, W]; raise ValueError for another dtype or device than the image's."""
         return apply_matrices(apply_matrices(x, *self.down), *self.up)
 
 

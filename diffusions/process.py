@@ -75,7 +75,7 @@ class Process:
     ) -> None:
         if objective not in OBJECTIVES:
             raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
-        self.objective = OBJECTIVES[objective]
+        self.objective_name = objective  # a function without a name cannot be pickled
         self.clip_denoised = clip_denoised
         self.rescale_timesteps = rescale_timesteps
         if not clip_range > 0:
@@ -95,6 +95,11 @@ class Process:
             self.alphas_cumprod = to_zero_snr(self.alphas_cumprod)
 
     @property
+    def objective(self) -> Objective:
+        """What the network predicts."""
+        return OBJECTIVES[self.objective_name]
+
+    @property
     def total_steps(self) -> int:
         """The number of training timesteps, T."""
         return len(self.alphas_cumprod)
@@ -110,7 +115,7 @@ class Process:
         """
         timesteps = respace(respace_type, self.total_steps, respace_steps)
         levels = [1.0, *self.alphas_cumprod[timesteps].tolist()]
-        if levels[-1] == 0 and self.objective is OBJECTIVES["pred_eps"]:
+        if levels[-1] == 0 and self.objective_name == "pred_eps":
             raise ValueError(
                 f"timestep {timesteps[-1]} is pure noise (zero_terminal_snr), from which a network that predicts noise "
                 "cannot recover the image: choose timesteps that leave it out, for example respace_type uniform"

@@ -1,9 +1,12 @@
 """Reading and writing beside sampling: in order, and no error is lost."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from utils import batching
 from utils.batching import BackgroundWriter, read_ahead
 
 
@@ -66,3 +69,29 @@ def test_the_callers_own_error_goes_first():
     with pytest.raises(KeyError), BackgroundWriter() as writer:
         writer.submit(fail)
         raise KeyError
+
+
+VERSION_2 = {
+    "memory.max": "4294967296",
+    "memory.current": "1073741824",
+    "memory.stat": "anon 5\ninactive_file 73741824\n",
+}
+VERSION_1 = {
+    "memory/memory.limit_in_bytes": "4294967296",
+    "memory/memory.usage_in_bytes": "1073741824",
+    "memory/memory.stat": "inactive_file 3\ntotal_inactive_file 73741824\ntotal_active_file 8\n",
+}
+
+
+@pytest.mark.parametrize("files", [VERSION_2, VERSION_1])
+def test_a_containers_limit_is_seen(tmp_path, monkeypatch, files):
+    """As the kernel writes them (cgroup-v2 and cgroup-v1/memory in its documentation)."""
+    monkeypatch.setattr(batching.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**40))
+    monkeypatch.setattr(batching, "CGROUP", tmp_path)
+    assert batching.available_memory(torch.device("cpu")) == 2**40
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    assert batching.available_memory(torch.device("cpu")) == 4294967296 - 1073741824 + 73741824
+    (tmp_path / next(iter(files))).write_text("max\n")
+    assert batching.available_memory(torch.device("cpu")) == 2**40

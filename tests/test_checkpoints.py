@@ -1,8 +1,11 @@
 """Checkpoint files, whole and broken: what they are wrapped in, and what is said of those that do not fit."""
 
 import os
+import zipfile
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from models import load_network
-from models.files.checkpoint import open_checkpoint
+from models.files.checkpoint import Checkpoint, open_checkpoint
 from sample_ilvr import main
 from tests.test_adm import golden_config
 from utils.errors import InputError
@@ -276,3 +279,39 @@ def test_a_config_of_another_family(tmp_path, capsys):
     adm = DATA / "adm_p2_tiny.weights.safetensors"
     line = run_main(capsys, "-c", tmp_path / "config.yaml", "--weights", adm, "--save_dir", tmp_path / "o")
     assert f"are of family adm, but config {tmp_path}/config.yaml says model.dialect: pesser" in line
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+def test_zeros_inside_a_zip_are_seen_by_its_checksums(tmp_path, state, checksums):
+    """As a download that was broken off leaves them in a file of the right size; safetensors has no checksums."""
+    torch.serialization.set_crc32_options(checksums)
+    try:
+        torch.save(state, tmp_path / "model.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    whole = (tmp_path / "model.pt").read_bytes()
+    assert open_checkpoint(tmp_path / "model.pt").sha256() == sha256(sha256(whole).digest()).hexdigest()
+    largest = max(zipfile.ZipFile(tmp_path / "model.pt").infolist(), key=lambda record: record.file_size)
+    middle = largest.header_offset + largest.file_size // 2
+    (tmp_path / "model.pt").write_bytes(whole[:middle] + bytes(500) + whole[middle + 500 :])
+    checkpoint = open_checkpoint(tmp_path / "model.pt")
+    if not checksums:
+        assert checkpoint.sha256() != sha256(sha256(whole).digest()).hexdigest()
+        return
+    with pytest.raises(
+        InputError, match=rf"model\.pt: is damaged: its record {largest.filename} is not what was saved"
+    ):
+        checkpoint.sha256()
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3_000_000])
+def test_the_hash_is_the_files_own(tmp_path, size):
+    """Also of a zip with something before it, or something compressed in it."""
+    content = np.random.default_rng(0).bytes(size)
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        archive.writestr("stored", content)
+        archive.writestr("packed", content, zipfile.ZIP_DEFLATED)
+    for each in (content, (tmp_path / "zip").read_bytes(), content + (tmp_path / "zip").read_bytes()):
+        (tmp_path / "file").write_bytes(each)
+        found = Checkpoint(tmp_path / "file", {}, files=(tmp_path / "file",)).sha256()
+        assert found == sha256(sha256(each).digest()).hexdigest()

@@ -5,6 +5,7 @@ The walk is made on the meta device, which has shapes and no numbers: whatever w
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,27 @@ def test_functions_that_torch_keeps_to_itself_may_be_missing(job, monkeypatch):
     for precision in ("no", "bf16"):
         assert run_here(*job, "--mixed_precision", precision, "--overwrite", "--n_samples", 1) == (0, "")
     assert Path(job[-1], "grid.png").exists()
+
+
+def test_the_low_pass_is_exact_under_autocast():
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    exact = [LowPass(image, 4)(image), resize_right.resize(image, 0.5)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = [LowPass(image, 4)(image), resize_right.resize(image, 0.5)]
+    assert all(torch.equal(*pair) for pair in zip(exact, inside, strict=True))
+
+
+def test_threads_leave_the_callers_precision_alone():
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    low_pass, backends = LowPass(image, 4), resize_right.MATMULS
+    exact, before = low_pass(image), [backend.fp32_precision for backend in backends]
+    lower_by_backend()
+    lowered = [backend.fp32_precision for backend in backends]
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(lambda _: low_pass(image), range(2000)))
+        assert [backend.fp32_precision for backend in backends] == lowered
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+    assert all(torch.equal(exact, result) for result in results)

@@ -1,6 +1,7 @@
 """What a diffusers folder says, against diffusers itself: its scheduler, its pipeline, and which of its files count."""
 
 import json
+import shutil
 from pathlib import Path
 
 import diffusers
@@ -205,3 +206,32 @@ def test_averaged_weights_come_first(pipeline, tmp_path):
     (tmp_path / "run" / "scheduler" / "scheduler_config.json").unlink()
     with pytest.raises(InputError, match=r"checkpoint-500: hold no scheduler_config\.json, which says what diffusion"):
         load_model(folder)
+
+
+def test_each_folder_of_a_training_leads_to_the_scheduler_above(pipeline, tmp_path):
+    """`checkpoint-500/unet_ema`, `…/unet`, and the file in each."""
+    run = copied(pipeline, tmp_path / "run")
+    for name in ("unet", "unet_ema"):
+        shutil.copytree(pipeline / "unet", run / "checkpoint-500" / name)
+        for path in (
+            run / "checkpoint-500" / name,
+            run / "checkpoint-500" / name / "diffusion_pytorch_model.safetensors",
+        ):
+            assert load_model(path).process.alphas_cumprod.equal(load_model(pipeline).process.alphas_cumprod)
+
+
+def test_what_a_folder_leaves_open_can_be_given(pipeline, tmp_path):
+    run = copied(pipeline, tmp_path / "run")
+    (run / "scheduler" / "scheduler_config.json").unlink()
+    config = json.loads((run / "unet" / "config.json").read_text())
+    size = config.pop("sample_size")
+    (run / "unet" / "config.json").write_text(json.dumps(config | {"sample_size": None}))
+    given = {"total_steps": 100, "beta_schedule": "linear", "objective": "pred_v", "var_type": "fixed_small"}
+    checkpoint = open_checkpoint(run)
+    with pytest.raises(InputError, match="or give image_size"):
+        config_for(checkpoint, None, given)
+    with pytest.raises(InputError, match="or give total_steps, beta_schedule, objective, var_type"):
+        config_for(checkpoint, None, {"image_size": size})
+    found = config_for(checkpoint, None, {**given, "image_size": size})
+    assert found.image_size == size and {**found.diffusion} == given
+    assert load_model(checkpoint, found).process.total_steps == 100

@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -149,6 +151,23 @@ def test_ranks_of_different_arguments_are_refused(job, tmp_path):
     commands = [[sys.executable, ENTRY, *job, "--save_dir", tmp_path, "--seed", seed] for seed in (1, 2)]
     said = said_by(start_ranks(commands))
     assert said == ["sample_ilvr: error: rank 1 was started with other arguments than rank 0 (seed 1, now 2)", ""]
+
+
+def test_ranks_of_different_code_are_refused(job, tmp_path):
+    """A node whose checkout is another: its images would be others."""
+    rooms = shutil.ignore_patterns(".git", "tests", "assets", "weights", "benchmarks", ".*", "__pycache__")
+    shutil.copytree(PROJECT, tmp_path / "node", ignore=rooms)
+    with (tmp_path / "node" / "utils" / "noise.py").open("a") as file:
+        file.write("# another\n")
+    commands = [
+        [sys.executable, entry, *job, "--save_dir", tmp_path / "out"]
+        for entry in (ENTRY, tmp_path / "node" / ENTRY.name)
+    ]
+    ranks = start_ranks(commands)
+    said = said_by(ranks)
+    words = r"sample_ilvr: error: rank 1 was started with other code or packages than rank 0 \(code '\w{12}', now '\w{12}'\)"
+    assert re.fullmatch(words, said[0]) and said[1] == ""
+    assert [rank.returncode for rank in ranks] == [2, 2]
 
 
 def test_a_rank_that_dies_is_named():

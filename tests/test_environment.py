@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,86 @@ def test_windows_is_told_in_a_line(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(ENTRY).parent, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "sample_ilvr: error: this runs on Linux and macOS; on Windows, in its Linux (WSL)\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["-P", "-I", "-u"])
+def test_other_modules_of_our_names_are_not_imported(tmp_path, job, option):
+    """Python leaves the script's folder out of its path under -P and -I."""
+    for name in ("utils", "models", "diffusions"):
+        (tmp_path / "others" / name).mkdir(parents=True)
+        (tmp_path / "others" / name / "__init__.py").write_text("raise SystemExit('another one')")
+    done = shell("", job[0], option, *job[1:], "--dry_run", PYTHONPATH=str(tmp_path / "others"))
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+@pytest.mark.slow
+def test_settings_of_tqdm_that_are_none(job):
+    done = shell("", *job, TQDM_MININTERVAL="abc")
+    assert done.returncode == 2
+    words = "a variable TQDM_… in the environment cannot be used: could not convert string to float: 'abc'; unset it"
+    assert done.stderr == f"sample_ilvr: error: {words}\n"
+
+
+@pytest.fixture
+def args(input_dir, tiny_model, tmp_path) -> tuple:
+    args = ("--weights", tiny_model, "--input_dir", input_dir, "--downsample_factor", 4, "--respace_steps", 2)
+    return (*args, "--save_dir", tmp_path / "out")
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "abacus"])
+def test_a_device_that_is_not_there(args, monkeypatch, device):
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", device)
+    code, error = run_here(*args)
+    assert code == 1 and error.startswith("rank 0 cannot start: ") and "\n" not in error
+
+
+@pytest.mark.parametrize("engine", ["DEEPSPEED", "MEGATRON_LM"])
+def test_an_engine_of_accelerate_that_is_not_installed(args, monkeypatch, engine):
+    monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    assert run_here(*args, "--dry_run") == (0, "")  # which a single process does not need
+
+
+def test_a_cache_that_torch_compile_cannot_write(args, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/proc/nowhere")
+    code, error = run_here(*args, "--compile")
+    assert code == 1 and error.startswith("--compile: torch cannot compile the network: ")
+    assert error.endswith("; leave --compile out") and "/proc/nowhere" in error and "\n" not in error
+
+
+def test_too_few_threads(args, monkeypatch):
+    """As Python says it where RLIMIT_NPROC is reached; root has no such limit."""
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert run_here(*args) == (1, "the system allows no more threads (ulimit -u)")
+
+
+@pytest.mark.parametrize("word", ["--local-rank=0", "--local_rank=1"])
+def test_the_argument_of_torchs_old_launcher(word):
+    code, error = run_here(word)
+    assert code == 2 and error.startswith("--local-rank: start the processes with torchrun")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x" * 300 + ".yaml", "cannot be written: File name too long"),
+        ("nowhere/x.yaml", "cannot be written: No such file or directory"),
+        ("file/x.yaml", "cannot be written: Not a directory"),
+        (".", "is in the way: a folder where a file is to be written"),
+    ],
+)
+def test_a_config_that_cannot_be_written(args, tmp_path, name, words):
+    (tmp_path / "file").touch()
+    code, error = run_here(*args, "--overwrite", "--write_config", tmp_path / name)
+    assert code == 2 and error.endswith(words) and "\n" not in error
+
+
+def test_a_range_that_is_enormous(args):
+    begun = time.monotonic()
+    code, error = run_here(*args, "--range_t", "1e99999999%")
+    assert code == 2 and "--range_t must be a number of steps or a share" in error
+    assert time.monotonic() - begun < 10

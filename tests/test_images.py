@@ -168,11 +168,11 @@ def test_the_text_of_a_png_and_whether_it_is_whole(tmp_path):
     assert read_png_text(path) is None
     save_png(GRADIENT, path, {"seed": "7", "reference": "ä.png"})
     whole, text = path.read_bytes(), {"seed": "7", "reference": "ä.png"}
-    assert read_png_text(path) == PngText(text, True)
+    assert read_png_text(path) == PngText(text, True, (24, 32))
     start = whole.index(b"IDAT") - 4
     for damaged in (whole[:-1], whole[: start + 20], whole[: start + 20] + b"\0" + whole[start + 21 :]):
         path.write_bytes(damaged)
-        assert read_png_text(path) == PngText(text, False)
+        assert read_png_text(path) == PngText(text, False, (24, 32))
     for other in (whole[:start] + whole[-12:], whole[:60], b"GIF89a", b"\x89PNG\r\n\x1a\n"):  # the first without pixels
         path.write_bytes(other)
         found = read_png_text(path)

@@ -1,5 +1,7 @@
 """No picture of the input folder is passed over without a word, and nothing else is taken for one."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +22,8 @@ KINDS = {
     "jp2": "JPEG2000",
     "dib": "BMP",
     "apng": "PNG",
+    **dict.fromkeys(("j2k", "j2c", "jpf"), "JPEG2000"),
+    **dict.fromkeys(("pgm", "ppm", "pnm"), "PPM"),
 }
 
 
@@ -37,6 +41,11 @@ def test_formats_that_were_passed_over(tmp_path, ending):
     assert list(found.sha256s) == ["A"] and not found.faults and notes == ()
 
 
+def test_a_codestream_without_boxes(tmp_path):
+    put(tmp_path / "a.j2k", encoded(RED, "JPEG2000", no_jp2=True))
+    assert not examine(find_references(tmp_path)[0], 16, PictureLimits()).faults
+
+
 def test_pictures_that_cannot_be_read_are_counted(tmp_path):
     for name in ("a.png", "b.heic", "c.HEIC", "sub/d.jxl", "e.cr2", "f.txt", "g", "h.json"):
         put(tmp_path / name)
@@ -46,11 +55,28 @@ def test_pictures_that_cannot_be_read_are_counted(tmp_path):
     (tmp_path / "z.png").symlink_to(tmp_path / "a.png")  # a link to a picture is one
     references, notes = find_references(tmp_path)
     assert [reference.name for reference in references] == ["a", "z"]
-    assert notes == (f"--input_dir {tmp_path}: skipped 1 .cr2, 2 .heic, 1 .jxl, 3 links to folders",)
+    others = "1 .cr2, 2 .heic, 1 .json, 1 .jxl, 1 .txt, 3 links to folders, 1 without an ending"
+    assert notes == (f"--input_dir {tmp_path}: skipped {others}",)
     (tmp_path / "a.png").unlink()
     (tmp_path / "z.png").unlink()
     with pytest.raises(InputError, match=r"contains no picture .*\n.*skipped 1 .cr2, 2 .heic"):
         find_references(tmp_path)
+
+
+def test_files_of_other_fields_are_counted_too(tmp_path):
+    names = ["a.npy", "b.dcm", "c.nii.gz", "d.mat", "e.h5", "f.fits", "g.pcx", "h.sgi", "i"]
+    for name in ("z.png", *names, *(f"{i}.{i}" for i in range(10))):
+        put(tmp_path / name)
+    (note,) = find_references(tmp_path)[1]
+    assert note.startswith(f"--input_dir {tmp_path}: skipped 1 .0, 1 .1, ") and note.endswith(", 1 .fits, 7 more kinds")
+
+
+def test_names_that_differ_by_normalisation_get_outputs_of_their_own(tmp_path):
+    """macOS composes accents in a form of its own; what one file system keeps apart, another takes for one."""
+    for form in ("NFC", "NFD"):
+        put(tmp_path / f"{unicodedata.normalize(form, 'é')}.png", encoded(RED, "PNG"))
+    names = [reference.name for reference in find_references(tmp_path)[0]]
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in names}) == 2
 
 
 HIDDEN = (".a.png", "._a.jpg", ".Trash/a.png", "@eaDir/a.jpg/b.jpg", "__MACOSX/._a.png", "__MACOSX/a.png", "Thumbs.db")

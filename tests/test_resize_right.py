@@ -12,8 +12,8 @@ import torch
 from resize_right import interp_methods
 from torch import Tensor
 
-from diffusions import ILVR
-from diffusions.low_pass import downsample_matrix, upsample_matrix
+from diffusions import DDPM, ILVR, Process
+from diffusions.low_pass import LowPass, downsample_matrix, upsample_matrix
 from utils.resize_right import KERNELS, PADDINGS, resize, resize_matrix
 
 NUMPY_PADDINGS = {"replicate": "edge", "circular": "wrap"}
@@ -207,3 +207,15 @@ def test_low_pass_pads_symmetrically_by_default(interp_method, factor):
 def test_low_pass_refuses_a_factor_below_one_or_above_the_shorter_side(factor):
     with pytest.raises(ValueError, match=r"must be in 1 … 16"):
         ILVR(image(1, 3, 16, 21), factor)
+
+
+def test_integers_and_other_dtypes_are_refused():
+    """Their weights would be zero, and their sums would wrap."""
+    image = torch.full((1, 3, 16, 16), 200, dtype=torch.uint8)
+    for filter_it in (lambda: resize(image, 0.5), lambda: ILVR(image, 4), lambda: LowPass(image, 4)):
+        with pytest.raises(ValueError, match=r"must be of floating-point numbers, .* not of torch\.uint8"):
+            filter_it()
+    guide = ILVR(torch.zeros(1, 3, 16, 16), 4)
+    sampler = DDPM(Process(), respace_steps=2)
+    with pytest.raises(ValueError, match=r"an image of torch\.float64 on cpu does not fit a filter of torch\.float32"):
+        sampler.sample(lambda x, t: x, torch.zeros(1, 3, 16, 16, dtype=torch.float64), guide)

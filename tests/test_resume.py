@@ -100,8 +100,11 @@ def test_killed_at_any_moment_and_finished(tmp_path, job, processes, kills):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("processes", "number"),
+    [(1, signal.SIGINT), (1, signal.SIGTERM), (1, signal.SIGHUP), (1, signal.SIGUSR1), (2, signal.SIGINT),
+     (2, signal.SIGTERM), (2, signal.SIGHUP)],
+)  # fmt: skip
 def test_signals_end_a_run_in_order(tmp_path, job, processes, number):
     folder = tmp_path / "out"
     process = start(processes, *job, cwd=tmp_path)
@@ -130,6 +133,7 @@ def test_signals_end_a_run_in_order(tmp_path, job, processes, number):
         assert made - MICRO_BATCH <= int(told[1]) <= made
         assert process.returncode != 0  # the launcher's own, 1 or the signal; it tells those of its processes
     assert not list(folder.glob(".*.tmp"))
+    assert '"running":false' in (folder / "index.html").read_text()
     if number == signal.SIGTERM:
         done = launch(processes, *job, cwd=tmp_path)
         assert done.returncode == 0, done.stderr

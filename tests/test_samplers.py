@@ -1,5 +1,6 @@
 """DDPM and DDIM against diffusers' schedulers, along whole trajectories, and what the refinement hook is promised."""
 
+import io
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -9,7 +10,9 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
 from torch import Tensor
 
-from diffusions import DDIM, DDPM, ILVR, Guide, Process, Step, make_sampler
+from diffusions import DDIM, DDPM, ILVR, SAMPLERS, ContinuousProcess, Guide, Overview, Process, Step, make_sampler
+from models import load_model
+from tests.commands import PROJECT
 
 OBJECTIVES = {"pred_eps": "epsilon", "pred_x0": "sample", "pred_v": "v_prediction"}
 SHAPE = (2, 3, 8, 8)
@@ -276,3 +279,18 @@ def test_learned_range_without_variance_channels_is_a_value_error():
 def test_a_negative_range_t_is_a_value_error():
     with pytest.raises(ValueError, match="range_t must be at least 0, not -1"):
         ILVR(normal(*SHAPE), 2, range_t=-1)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_model_and_its_sampler_can_be_pickled(name):
+    """As torch.save and multiprocessing's spawn do it."""
+    model = load_model(PROJECT / "weights" / "openpeeps64")
+    sampler = make_sampler(name, model.process, respace_steps=2)
+    file = io.BytesIO()
+    torch.save((model, sampler, Overview(model.process, 64, 8, 1), ContinuousProcess()), file)
+    file.seek(0)
+    model_again, sampler_again, *_ = torch.load(file, weights_only=False)
+    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    walks = (walker.sample(network, noise, randn_like=torch.zeros_like)
+             for walker, network in ((sampler, model), (sampler_again, model_again)))  # fmt: skip
+    assert torch.equal(*walks)

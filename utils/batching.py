@@ -5,9 +5,12 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
@@ -19,6 +22,13 @@ R = TypeVar("R")
 
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
+
+CGROUP = Path("/sys/fs/cgroup")
+# of Linux's control groups, versions 2 and 1: the limit, what is used, and the name of what of it can be had back
+CONTAINER_LIMITS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+)
 
 # messages of exhausted memory that `should_reduce_batch_size` does not know
 EXHAUSTED = re.compile(
@@ -113,6 +123,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, RunError) or not isinstance(error, RuntimeError):
         return False
     return should_reduce_batch_size(error) or EXHAUSTED.search(str(error)) is not None
+
+
+def available_memory(device: torch.device) -> int:
+    """Return how many bytes can be had on the accelerator, or for other devices on the machine or in its container."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    for limit, used, cached in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # there is none: no such file, or the word "max"
+            (reclaimable,) = re.findall(rf"^{cached} (\d+)$", (CGROUP / limit).with_name("memory.stat").read_text(), re.M)
+            taken = int((CGROUP / used).read_text()) - int(reclaimable)
+            free = min(free, int((CGROUP / limit).read_text()) - taken)
+    return max(free, 0)
 
 
 def keep_freed_memory() -> None:

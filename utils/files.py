@@ -40,6 +40,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from None
 
 
+def check_replaceable(path: Path) -> None:
+    """Check that an output file may be written to `path`: there is nothing, a file, or a link, which is not followed.
+
+    Raises:
+        InputError: there is something else.
+    """
+    if os.path.lexists(path) and not os.path.islink(path) and not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "something other than a file"
+        raise InputError(f"{path}: is in the way: {kind} where a file is to be written")
+
+
 def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
     """Open a file for reading, but no pipe or device, which may never end or never answer.
 

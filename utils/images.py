@@ -110,9 +110,14 @@ def to_pixels(images: Tensor) -> np.ndarray:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Read a PNG that `save_png` wrote, [H, W, 3] uint8."""
-    with open_regular(path) as stream, Image.open(stream, formats=["PNG"]) as file:
-        return np.asarray(file.convert("RGB"))
+    """Read a PNG that `save_png` wrote, [H, W, 3] uint8.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with open_picture(path) as picture:
+        picture.load()
+        return picture.pixels(slice(0, picture.height), slice(0, picture.width), 3)
 
 
 def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = None) -> None:
@@ -136,14 +141,15 @@ def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = No
 
 @dataclass(frozen=True)
 class PngText:
-    """The text in a file, none if it is not a PNG; and whether it is a PNG from its beginning to its end."""
+    """The text in a file, none if it is not a PNG; whether it is a PNG from its beginning to its end; and its size."""
 
     text: Mapping[str, str]
     is_whole: bool
+    shape: Shape
 
 
 def read_png_text(path: Path) -> PngText | None:
-    """Read the text chunks of a PNG that `save_png` wrote; its pixels are checked by their checksums, not decoded.
+    """Read the text chunks of a PNG that `save_png` wrote, and check that all its pixels are there.
 
     Returns:
         None where there is no file, or an empty one.
@@ -152,6 +158,7 @@ def read_png_text(path: Path) -> PngText | None:
         InputError: something other than a file is there, or one that cannot be read, so that it may be anything.
     """
     text: dict[str, str] = {}
+    shape = 0, 0
     try:
         with open_regular(path) as file:
             if not file.read(1):
@@ -162,7 +169,10 @@ def read_png_text(path: Path) -> PngText | None:
                 file.seek(0)
                 with Image.open(file, formats=["PNG"]) as image:
                     text = {str(name): str(value) for name, value in image.info.items() if isinstance(value, iTXt)}
-                    image.verify()
+                    shape = image.height, image.width
+                    image.verify()  # the checksums
+                with Image.open(file, formats=["PNG"]) as image:
+                    image.load()  # what the checksums of a file whose pixels are missing do not show
             except Exception:  # of any kind: it is damaged, or not a PNG
                 is_whole = False
     except OSError as error:
@@ -170,7 +180,7 @@ def read_png_text(path: Path) -> PngText | None:
             return None
         problem = "cannot be read" if path.is_file() else "is in the way"
         raise InputError(f"{path}: {problem}: {error.strerror or error}") from None
-    return PngText(text, is_whole)
+    return PngText(text, is_whole, shape)
 
 
 def make_grid(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:

@@ -8,6 +8,8 @@ separable, one axis is one small matrix; it is computed in float64 and applied b
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -37,6 +39,7 @@ def _box(x: Tensor) -> Tensor:
 
 # whose precision a caller may have lowered
 MATMULS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+RAISED = Lock()  # held while it is raised: what another thread finds then is not the caller's
 
 # name: (kernel, width of its support in pixels)
 KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
@@ -115,10 +118,16 @@ def resize_matrix(
     return matrix.scatter_add_(1, pixels.where(inside, 0), weights.where(inside, 0))
 
 
+def check_floating_point(image: Tensor) -> None:
+    """Raise ValueError for an image of integers, in whose dtype weights are zero and sums wrap."""
+    if not image.is_floating_point():
+        raise ValueError(f"an image must be of floating-point numbers, [-1, 1] for a reference, not of {image.dtype}")
+
+
 def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Resize both spatial axes of `x`: `rows` along the height, `columns` along the width.
 
-    It computes in full float32, also where the caller allows TF32 or bfloat16 for the network's sake.
+    It computes in full float32, also where the caller allows TF32, bfloat16 or autocast for the network's sake.
 
     Args:
         x: [..., H, W].
@@ -127,15 +136,22 @@ def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
     Returns:
         [..., H', W'].
+
+    Raises:
+        ValueError: another dtype or device.
     """
-    allowed = [backend.fp32_precision for backend in MATMULS]
-    for backend in MATMULS:
-        backend.fp32_precision = "ieee"
-    try:
-        return rows @ (x @ columns.mT)
-    finally:
-        for backend, precision in zip(MATMULS, allowed, strict=True):
-            backend.fp32_precision = precision
+    if (x.dtype, x.device) != (rows.dtype, rows.device):
+        raise ValueError(f"an image of {x.dtype} on {x.device} does not fit a filter of {rows.dtype} on {rows.device}")
+    kind = x.device.type
+    with RAISED, torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+        allowed = [backend.fp32_precision for backend in MATMULS]
+        for backend in MATMULS:
+            backend.fp32_precision = "ieee"
+        try:
+            return rows @ (x @ columns.mT)
+        finally:
+            for backend, precision in zip(MATMULS, allowed, strict=True):
+                backend.fp32_precision = precision
 
 
 def resize(
@@ -160,8 +176,9 @@ def resize(
         [..., H', W'] in x's dtype and on its device.
 
     Raises:
-        ValueError: neither scale_factors nor out_shape, or values that make no image.
+        ValueError: neither scale_factors nor out_shape, values that make no image, or integers.
     """
+    check_floating_point(x)
     in_shape = tuple(x.shape[-2:])
     if scale_factors is None and out_shape is None:
         raise ValueError("resize needs scale_factors, out_shape or both")

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.families import FAMILIES
-from models.files.config import Config
+from models.files.config import PROCESS_KEYS, SAMPLING_KEYS, Config
 from models.files.scheduler_config import (
     DIFFUSERS_BETA_SCHEDULES,
     DIFFUSERS_OBJECTIVES,
@@ -134,12 +134,15 @@ def read_network(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
     return _constructor_arguments(content)
 
 
-def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
+def read_diffusers_folder(
+    folder: Path, raw_weights: bool = False, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Read what a diffusers folder says about its model and noise schedule, as one of our configs.
 
     Args:
         folder: of a pipeline, or of a network with scheduler_config.json beside it, or a checkpoint of a training.
         raw_weights: as for `weight_files`.
+        given: values of the config, by their own names; those that the folder leaves open are taken.
 
     Returns:
         The content of a config, with the family's parameters as config.json names them.
@@ -147,27 +150,32 @@ def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, 
     Raises:
         InputError: a file that is missing or not a JSON object, or settings that are not supported.
     """
-    params = read_network(folder, raw_weights)
-    size = params.get("sample_size")
+    params, given = read_network(folder, raw_weights), given or {}
+    size = params.get("sample_size") or given.get("image_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:  # height and width
         size = size[0]
     if not isinstance(size, int):
-        raise InputError(f"{folder}: sample_size in config.json must be one number, for squares, not {size!r}")
-    places = [folder]
-    if re.fullmatch(r"checkpoint-\d+", folder.absolute().name) or folder.name in UNETS:  # the pipeline is above it
-        places.append(folder.absolute().parent)
+        raise InputError(
+            f"{folder}: sample_size in config.json must be one number, for squares, not {size!r}; or give image_size"
+        )
+    places = [folder.absolute()]
+    while re.fullmatch(r"checkpoint-\d+|unet|unet_ema", places[-1].name):  # the pipeline is above it
+        places.append(places[-1].parent)
     scheduler = next((path for place in places for name in SCHEDULERS if (path := place / name).is_file()), None)
-    if scheduler is None:
+    needed = [key for key, (_, required) in (PROCESS_KEYS | SAMPLING_KEYS).items() if required and key not in given]
+    if scheduler is None and needed:
         raise InputError(
             f"weights {folder}: hold no scheduler_config.json, which says what diffusion the network was trained on: "
-            "copy it from the finished pipeline, or give a config"
+            f"copy it from the finished pipeline, or give {', '.join(needed)}"
         )
     content = {
         "image_size": size,
         "image_channels": params.get("in_channels", 3),
         "weights": str(folder),
         "model": {"dialect": "diffusers", "params": params},
-        "diffusion": read_scheduler(read_json(scheduler), str(scheduler)),
+        "diffusion": read_scheduler(read_json(scheduler), str(scheduler))
+        if scheduler
+        else {key: value for key, value in given.items() if key in PROCESS_KEYS | SAMPLING_KEYS},
     }
     if autoencoder := autoencoder_folder(folder):
         file = autoencoder / "config.json"

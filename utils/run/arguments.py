@@ -207,11 +207,13 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
         text = argument.help.replace("%", "%%") + (f" ({'; '.join(notes)})" if notes else "")
         groups[argument.group].add_argument(*names, help=text, **options)
     groups[RUNNING].add_argument("-h", "--help", action="help", help="show this and stop")
-    args = vars(parser.parse_args(argv))
+    words = sys.argv[1:] if argv is None else argv
+    if any(word.startswith(("--local-rank", "--local_rank")) for word in words):
+        raise InputError("--local-rank: start the processes with torchrun or accelerate launch, which need no argument")
+    args = vars(parser.parse_args(words))
     for name, value in args.items():
         if value is not None:
             ARGUMENTS[name].check(value, f"--{name}")
-    words = sys.argv[1:] if argv is None else argv
     args["command"] = command_line(["python", "sample_ilvr.py", *(word for word in words if word not in ONE_OFF_FLAGS)])
     if "config" not in args and "weights" not in args:
         args["config"] = DEMO_CONFIG

@@ -4,6 +4,7 @@ Any value of those settings that the shapes in the file do not show loads and dr
 network predicts the noise in a picture best. How far that can be trusted, `python -m benchmarks.check_model` measures.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +16,8 @@ from diffusions import DDIM, Process
 from diffusions.process import Denoiser
 from models import Checkpoint, Config, choose_class, load_model, load_network
 from models.families import FAMILIES
-from utils.errors import InputError, one_line
-from utils.files import write_atomically
+from utils.errors import InputError, RunError, one_line
+from utils.files import check_replaceable, write_atomically
 from utils.images import read_reference
 from utils.run.settings import Settings, find_model
 
@@ -167,10 +168,14 @@ def write_config(args: Mapping[str, Any]) -> None:
     for note in load_model(checkpoint, config).notes:
         print(note)
     path = args["write_config"]
-    if path.exists() and not args.get("overwrite"):
+    if os.path.exists(path) and not args.get("overwrite"):  # Path.exists raises on names too long
         raise InputError(f"--write_config {path}: exists; choose another file or pass --overwrite")
+    check_replaceable(path)
     config = replace(config, weights=config.weights or str(args["weights"]))
-    write_atomically(path, config.as_yaml().encode())
+    try:
+        write_atomically(path, config.as_yaml().encode())
+    except RunError as error:
+        raise InputError(f"--write_config {str(error).partition(';')[0]}") from None
     print(one_line(f"{path} is written; sample with -c {path}"))
 
 

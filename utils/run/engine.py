@@ -1,19 +1,26 @@
 """One run: arguments → settings → plan → every process its share of the samples → grid and page."""
 
+import hashlib
+import sys
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
+from importlib.metadata import version
+from itertools import product
 from typing import Any
+
+import torch
 
 from models import Checkpoint
 from utils.errors import InputError, ReportedByOtherRankError, RunError, one_line
-from utils.images import save_png
+from utils.files import PROJECT
 from utils.run.check import check_model, write_config
 from utils.run.figures import draw_grid, draw_progress, save_missing_previews
 from utils.run.folders import make_save_dir, output_folders, take_lock
 from utils.run.interrupts import Interrupts
 from utils.run.job import Job, make_job
-from utils.run.outputs import name_differences, signed
+from utils.run.outputs import FILM, PACKAGES, name_differences
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
@@ -33,12 +40,22 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         RunError: the machine gave out.
     """
     with ExitStack() as stack:
+        # another program that calls `main` may have set them, and is to find them again
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
         processes = stack.enter_context(closing(Processes()))
-        given = processes.gather({name: value for name, value in args.items() if name != "command"})
-        for rank, its in enumerate(given):
-            if its != given[0]:
-                differences = name_differences(given[0], its)
-                fault = InputError(f"rank {rank} was started with other arguments than rank 0 ({differences})")
+        given = {"arguments": {name: value for name, value in args.items() if name != "command"}}
+        if processes.count > 1:
+            paths = (path for room in ("diffusions", "models", "utils") for path in sorted((PROJECT / room).rglob("*.py")))
+            code = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+            given["code or packages"] = {"code": code} | {name: version(name) for name in PACKAGES}
+        everyones = processes.gather(given)
+        for rank, kind in product(range(processes.count), given):
+            its, ours = everyones[rank][kind], everyones[0][kind]
+            if its != ours:
+                fault = InputError(
+                    f"rank {rank} was started with other {kind} than rank 0 ({name_differences(ours, its)})"
+                )
                 raise fault if processes.is_main else ReportedByOtherRankError(fault.exit_code)
         if args.get("write_config"):
             processes.each((lambda: write_config(args)) if processes.is_main else lambda: None)
@@ -87,14 +104,24 @@ def _prepare(args: Mapping[str, Any], num_processes: int, stack: ExitStack) -> t
 
 
 def _finish(job: Job, page: Page) -> None:
-    """Draw the grid, one sample's progress if that is asked for, and the page of the finished run."""
-    settings = job.plan.settings
+    """Draw the grid, one sample's progress if that is asked for, and the page of the finished run.
+
+    Raises:
+        RunError: a reference has been replaced. What cannot be drawn is said in a line: the images are what counts.
+    """
+    settings, samples = job.plan.settings, job.plan.samples
     save_missing_previews(job)
-    save_png(draw_grid(job.plan), settings.save_dir / "grid.png", signed({"figure": "grid"}))
-    if settings.progress_grid is not None:
-        for shown in job.plan.samples.numbered(settings.progress_grid):
-            draw_progress(job, shown)
-    page.write(running=False)
-    print(one_line(f"{len(job.plan.samples)} images, index.html and grid.png are in {settings.save_dir}"))
+    figures: dict[str, Callable[[], None]] = {"grid.png": partial(draw_grid, job.plan)}
+    for shown in samples.numbered(settings.progress_grid):
+        figures[f"{shown.binding.folder}/{FILM}".strip("/")] = partial(draw_progress, job, shown)
+    figures["index.html"] = partial(page.write, running=False)
+    done = f"{len(samples)} images, index.html and grid.png"
+    for name, draw in figures.items():
+        try:
+            draw()
+        except Exception as error:  # of any kind: meanwhile, what was finished may have become anything
+            print(f"sample_ilvr: {name} could not be drawn: {one_line(error)}", file=sys.stderr)
+            done = f"{len(samples)} images"
+    print(one_line(f"{done} are in {settings.save_dir}"))
     if settings.open and not webbrowser.open((settings.save_dir / "index.html").resolve().as_uri()):
         print("no browser was found to open index.html")

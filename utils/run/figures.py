@@ -1,6 +1,7 @@
 """What is drawn of a run's finished images: the grid, and one sample's steps."""
 
 import io
+import os
 from itertools import count
 
 import numpy as np
@@ -11,7 +12,7 @@ from diffusions import Step
 from utils.files import write_atomically
 from utils.images import crop, make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
 from utils.run.job import Job, make_guide
-from utils.run.outputs import FIGURE_EXIF, FILM, Preview, signed
+from utils.run.outputs import FIGURE_EXIF, FILM, Preview, check_figure, signed
 from utils.run.plan import Plan
 from utils.run.references import Reference
 from utils.run.samples import Sample
@@ -33,20 +34,23 @@ def save_missing_previews(job: Job) -> None:
     for binding in settings.bindings:
         for first in plan.samples.variations(binding, 1):
             previews = Preview(first.reference), Preview(first.reference, binding.downsample_factor)
-            if not all(plan.outputs.path(preview).exists() for preview in previews):
+            if not all(os.path.exists(plan.outputs.path(preview)) for preview in previews):
                 reference = plan.read(first.reference)
                 guide = make_guide(job.model, reference[None].to(job.device), binding, settings)
                 save_previews(plan, [first], [reference], job.model.decode(guide.low_frequencies))
 
 
-def draw_grid(plan: Plan) -> np.ndarray:
+def draw_grid(plan: Plan) -> None:
     """Draw one row per reference: the reference, what of it binds, its samples; of a sweep its samples per binding.
 
     All the run's images must be there, and the previews of its references.
 
-    Returns:
-        [H, W, 3] uint8.
+    Raises:
+        InputError: a file of somebody else is in the grid's place, or in an image's something that cannot be read.
+        RunError: the grid cannot be written.
     """
+    path = plan.settings.save_dir / "grid.png"
+    check_figure(path, plan.settings.overwrite)
 
     def read(image: Sample | Preview) -> np.ndarray:
         with Image.fromarray(read_pixels(plan.outputs.path(image))) as picture:
@@ -75,7 +79,7 @@ def draw_grid(plan: Plan) -> np.ndarray:
             row += [None] * (len(labels) - len(row))
     limits = ((GRID_ROWS, len(references), "references"), (GRID_VARIATIONS, variations, "variations"))
     note = ", ".join(f"{most} of {count:,} {noun}" for most, count, noun in limits if count > most)
-    return make_labelled_grid(list(shown.values()), labels, note)
+    save_png(make_labelled_grid(list(shown.values()), labels, note), path, signed({"figure": "grid"}))
 
 
 def draw_progress(job: Job, shown: Sample) -> None:
@@ -84,9 +88,13 @@ def draw_progress(job: Job, shown: Sample) -> None:
     It writes a strip, the sample above and what the network expects below; and an animation of the two side by side.
 
     Raises:
+        InputError: a file of somebody else is in its place.
         RunError: its reference has been replaced, or a file cannot be written.
     """
     settings = job.plan.settings
+    path = settings.save_dir / shown.binding.folder / FILM
+    for ending in (".png", ".webp"):
+        check_figure(path.with_suffix(ending), settings.overwrite)
     kept = set(spread(settings.walk_steps, ANIMATION_FRAMES))
     frames: list[list[np.ndarray]] = []  # the sample, and the x̂0 expected of it, [H, W, 3] uint8 each
     numbers = count()
@@ -97,7 +105,6 @@ def draw_progress(job: Job, shown: Sample) -> None:
             frames.append(list(to_pixels(crop(images, settings.shapes[shown.reference.name]))))
 
     sample(job, [shown], [job.plan.read(shown.reference)], keep)
-    path = settings.save_dir / shown.binding.folder / FILM
     chosen = [frames[i] for i in spread(len(frames), STRIP_FRAMES)]
     save_png(make_grid(list(zip(*chosen, strict=True))), path.with_suffix(".png"), signed({"figure": "progress"}))
     first, *rest = (Image.fromarray(make_grid([frame])) for frame in frames)

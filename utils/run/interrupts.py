@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the like: whatever the process is doing, it ends within seconds and says how to go on.
+"""Ctrl-C, SIGTERM, SIGHUP and SIGUSR1: whatever the process is doing, it ends within seconds and says how to go on.
 
 A signal raises `Interrupted` in the main thread, which unwinds as from any exception. Python cannot raise it
 while compiled code runs (a collective that waits for a dead process, say), nor in some of its own callbacks; so
@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, an end that is asked for, a terminal that is closed, and a batch system's warning
+SIGNALS = [number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")]
 GRACE = 3.0  # seconds
 
 
@@ -28,7 +30,7 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """What becomes of this process's SIGINT and SIGTERM once it is told to `watch`.
+    """What becomes of this process's signals once it is told to `watch`; to be told only where the process is ours.
 
     Attributes:
         last_words: says how far the run has come, when the process ends; None in processes that leave this to another.
@@ -40,13 +42,15 @@ class Interrupts:
         self._leaving = threading.Lock()
 
     def watch(self) -> None:
-        """Raise `Interrupted` on SIGINT and SIGTERM from now on; to be called in the main thread."""
+        """Raise `Interrupted` on each of `SIGNALS` from now on; to be called in the main thread."""
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer)
         for number in SIGNALS:
-            signal.signal(number, _interrupt)
-        threading.Thread(target=self._see_it_through, args=(reader, os.getppid()), daemon=True).start()
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup's run goes on
+                signal.signal(number, _interrupt)
+        with suppress(RuntimeError):  # no thread to be had: then nothing watches the main one
+            threading.Thread(target=self._see_it_through, args=(reader, os.getppid()), daemon=True).start()
 
     def leave(self, number: int) -> NoReturn:
         """End the process as a signal does, exit code 128 + number, with the last words.
@@ -56,12 +60,16 @@ class Interrupts:
         if not self._leaving.acquire(blocking=False):
             time.sleep(GRACE)  # the other thread is ending the process
         try:
-            words = self.last_words() if self.last_words else None
-            sys.stdout.flush()
-            if words:
-                print(f"sample_ilvr: interrupted: {words}", file=sys.stderr, flush=True)
+            self.say_last_words()
         finally:
             os._exit(128 + number)
+
+    def say_last_words(self) -> None:
+        """Print the last words, on standard error."""
+        words = self.last_words() if self.last_words else None
+        sys.stdout.flush()
+        if words:
+            print(f"sample_ilvr: interrupted: {words}", file=sys.stderr, flush=True)
 
     def _see_it_through(self, reader: int, parent: int) -> NoReturn:
         """Wait for a signal, or for the launcher's death, which leaves its processes without one."""

@@ -106,8 +106,8 @@ def _compile(model: Model, sampler: Sampler, plan: Plan, device: torch.device) -
     """Compile the network for the largest of the run's micro-batches; for larger images, of windows.
 
     Raises:
-        RunError: a micro-batch does not fit into memory. Halving it later would not help: the compiled network takes
-            whole ones.
+        RunError: the machine cannot compile, or a micro-batch does not fit into memory. Halving it later would not help:
+            the compiled network takes whole ones.
     """
     settings, (channels, *window) = plan.settings, model.latent_shape
     batch = largest_batch(plan.samples, settings.micro_batch, plan.num_processes)
@@ -117,10 +117,11 @@ def _compile(model: Model, sampler: Sampler, plan: Plan, device: torch.device) -
     batch_shape, model_t = (settings.copies * batch, channels, *shape), sampler.transitions[0].model_t
     try:
         return Compiled(model.network, batch_shape, device, model_t, takes_class=bool(settings.class_id))
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:  # of any kind: a compiler that is missing, a cache that cannot be written
         if is_out_of_memory(error):
             raise RunError(f"out of memory with {batch} samples at a time; give a smaller --micro_batch") from None
-        raise
+        reason = next(line.strip() for line in [*str(error).splitlines(), repr(error)] if line.strip())
+        raise RunError(f"--compile: torch cannot compile the network: {reason}; leave --compile out") from None
 
 
 def make_guide(model: Model, reference: Tensor, binding: Binding, settings: Settings) -> Guide:

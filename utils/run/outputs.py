@@ -15,7 +15,7 @@ import yaml
 from PIL import ExifTags, Image
 
 from utils.errors import InputError, one_line
-from utils.files import MAX_YAML_BYTES, open_regular, parse_yaml, write_atomically
+from utils.files import MAX_YAML_BYTES, check_replaceable, open_regular, parse_yaml, write_atomically
 from utils.images import PngText, read_png_text
 from utils.run.folders import PREVIEWS, binds_folder
 from utils.run.references import Reference
@@ -108,7 +108,8 @@ class Outputs:
         """
         path, wanted = self.path(image), self.text(image)
         found = read_png_text(path)
-        if found and found.is_whole and found.text.get("fingerprint") == wanted["fingerprint"]:
+        is_this = found and found.is_whole and found.text.get("fingerprint") == wanted["fingerprint"]
+        if is_this and found.shape == self.settings.shapes[image.reference.name]:
             return True
         if not found or self.settings.overwrite:
             return False
@@ -150,18 +151,12 @@ class Outputs:
             InputError: it would, and may not.
         """
         folder, overwrite = self.settings.save_dir, self.settings.overwrite
-        page = folder / "index.html"
-        for path in (folder / "run.yaml", page):
-            if os.path.lexists(path) and not os.path.islink(path) and not os.path.isfile(path):
-                raise InputError(f"{path}: is in the way: something other than a file")
+        check_replaceable(folder / "run.yaml")
         if not overwrite and os.path.lexists(folder / "run.yaml"):
             self._check_record(folder / "run.yaml")
         for path in self.figures():
             check_figure(path, overwrite)
-        if page.is_file() and not overwrite:
-            with open_regular(page) as file:
-                if PAGE_MARK not in file.read(PAGE_START):
-                    raise not_ours(page)
+        check_page(folder / "index.html", overwrite)
 
     def _check_record(self, path: Path) -> None:
         """Raise InputError if a run.yaml is not ours, or there are images beside it of other settings."""
@@ -248,6 +243,15 @@ def check_figure(path: Path, overwrite: bool) -> None:
     except Exception:  # whatever it is, it is not ours
         pass
     raise not_ours(path)
+
+
+def check_page(path: Path, overwrite: bool) -> None:
+    """Raise InputError if something else than a page of ours is in the page's place, unless it may be replaced."""
+    check_replaceable(path)
+    if path.is_file() and not overwrite:
+        with open_regular(path) as file:
+            if PAGE_MARK not in file.read(PAGE_START):
+                raise not_ours(path)
 
 
 def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 5) -> str:

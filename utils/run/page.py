@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from utils.errors import RunError, one_line
+from utils.errors import one_line
 from utils.files import write_atomically
 from utils.run.folders import PREVIEWS, binds_folder, output_folders
-from utils.run.outputs import FILM
+from utils.run.outputs import FILM, check_page
 from utils.run.plan import Plan
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -43,11 +43,13 @@ class Page:
 
         Raises:
             RunError: it cannot be written.
+            InputError, OSError: a file of somebody else has come into its place, or one that cannot be read.
         """
         with self._lock:
             begun = time.monotonic()
             try:
                 path = self.plan.settings.save_dir / "index.html"
+                check_page(path, self.plan.settings.overwrite)
                 write_atomically(path, render(page_data(self.plan, running)).encode())
             finally:
                 now = time.monotonic()
@@ -59,12 +61,12 @@ class Page:
         The images come first: if the page cannot be written, the run goes on.
         """
         if self.live and time.monotonic() >= self._next:
-            with suppress(RunError):
+            with suppress(Exception):
                 self.write(running=True)
 
     def last_words(self) -> str:
         """Return how far the run has come, which the page says too from now on."""
-        with suppress(RunError):  # the disk may be full
+        with suppress(Exception):  # the disk may be full
             self.write(running=False)
         return self.plan.progress()
 
@@ -85,7 +87,7 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
     settings, samples = plan.settings, plan.samples
     files = dict.fromkeys(output_folders(settings), frozenset[str]())
     for folder in files:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # the run itself says what it cannot read
             files[folder] = frozenset(os.listdir(settings.save_dir / folder))
     references, bindings = [], []
     for each in settings.references[: settings.n_samples]:

@@ -27,12 +27,16 @@ class Processes:
     def __init__(self) -> None:
         self.rank, self.count = rank_and_count()
         self.is_main, self._group = self.rank == 0, None
+        # another program, which calls `main`, may have them; it is to find them as they were
+        self._owns_state, self._owns_groups = not PartialState._shared_state, not dist.is_initialized()
         if self.count > 1:
             self._meet()
         try:
             state = PartialState(cpu=not torch.accelerator.is_available(), timeout=MAX_WAIT)
+            torch.empty(0, device=state.device)  # Accelerate does not ask whether there is one
             self._group = dist.new_group(backend="gloo", timeout=MAX_WAIT) if self.count > 1 else None
-        except (ImportError, RuntimeError, ValueError) as error:
+        except (AssertionError, ImportError, RuntimeError, ValueError) as error:
+            self.close()
             raise RunError(f"rank {self.rank} cannot start: {str(error).splitlines()[0]}") from None
         if state.num_processes != self.count:
             raise RunError(f"Accelerate sees {state.num_processes} processes, but {self.count} were started")
@@ -41,8 +45,10 @@ class Processes:
     def close(self) -> None:
         """Part: from now on, each process is on its own."""
         if self._group is not None:
+            dist.destroy_process_group(None if self._owns_groups else self._group)
             self._group = None
-            dist.destroy_process_group()
+        if self._owns_state:
+            PartialState._reset_state()
 
     def gather(self, value: Any) -> list[Any]:
         """Return what each process gave here, by rank."""

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,18 +18,15 @@ from utils.pictures import HUGE, PictureLimits, open_picture
 
 EXTENSIONS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
-    *(".gif", ".avif", ".jp2"),
+    *(".gif", ".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".pgm", ".ppm", ".pnm", ".pbm"),
 }
-OTHER_PICTURES = {  # not read, but not passed over silently either
-    *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".j2k", ".jpx", ".psd", ".xcf", ".tga", ".exr", ".hdr", ".svg", ".ppm"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".qoi", ".ico"),
-}
-SYSTEM_FOLDERS = {"@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}  # of previews and of deleted files
+# of previews, and of deleted files
+SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}
 HASH_DIGITS = 12  # two of ten thousand paths share one once in millions of runs
 HASHED = re.compile(rf"-[0-9a-f]{{{HASH_DIGITS}}}$", re.IGNORECASE)
 MAX_NAME_BYTES = 200  # leaves room for a variation, an ending and a temporary name within 255
 THREADS = min(8, os.cpu_count() or 1)
-MAX_NAMED = 3  # references that a note names
+MAX_NAMED, MAX_KINDS = 3, 12  # references that a note names, and kinds of files
 
 
 @dataclass(frozen=True)
@@ -70,15 +68,18 @@ def find_references(
         if Path(here).resolve() == excluded:
             folders.clear()
             continue
-        folders[:] = [name for name in folders if name[0] != "." and name.lower() not in SYSTEM_FOLDERS]
+        folders[:] = [name for name in folders if name[0] != "." and name.lower() not in SYSTEM_NAMES]
         left["links to folders"] += sum(os.path.islink(os.path.join(here, name)) for name in folders)
         for name in files:
-            is_hidden = name[0] == "." or name.lower() in SYSTEM_FOLDERS
-            ending = "hidden" if is_hidden else Path(name).suffix.lower()
+            if name[0] == "." or name.lower() in SYSTEM_NAMES:
+                continue
+            ending = Path(name).suffix.lower()
             if ending in EXTENSIONS:
                 paths.append(Path(here, name))
-            left[ending] += ending in OTHER_PICTURES
-    skipped = ", ".join(f"{count} {what}" for what, count in sorted((+left).items()))
+            else:
+                left[ending or "without an ending"] += 1
+    kinds = [f"{count} {what}" for what, count in sorted((+left).items())]
+    skipped = ", ".join(kinds[:MAX_KINDS] + [f"{len(kinds) - MAX_KINDS} more kinds"] * (len(kinds) > MAX_KINDS))
     notes = [f"--input_dir {source}: skipped {skipped}"] if skipped else []
     if not paths:
         raise InputError(f"--input_dir {source}: contains no picture ({', '.join(sorted(EXTENSIONS))})", *notes)
@@ -87,10 +88,10 @@ def find_references(
     for path in paths:  # without what a shell or a file system would stumble over, and not too long for any
         stem = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in path.stem)
         stems.append(stem.encode("utf-8", "replace")[: MAX_NAME_BYTES - HASH_DIGITS - 1].decode("utf-8", "ignore"))
-    count, references = Counter(stem.casefold() for stem in stems), []
+    count, references = Counter(map(folded, stems)), []
     for stem, path in zip(stems, paths, strict=True):
         # where two share a stem, or one looks like that, a hash is added: no file can take another's name on purpose
-        if root == source and (count[stem.casefold()] > 1 or stem != path.stem or HASHED.search(stem)):
+        if root == source and (count[folded(stem)] > 1 or stem != path.stem or HASHED.search(stem)):
             content = os.fsencode(path.relative_to(root).as_posix())
             stem += f"-{hashlib.sha256(content).hexdigest()[:HASH_DIGITS]}"
         references.append(Reference(path, stem))
@@ -153,6 +154,11 @@ def _decode(
             return picture.sha256, picture.shape, picture.notes
     except InputError as error:
         return error
+
+
+def folded(name: str) -> str:
+    """Return the same text for names that a file system may take for one: it may ignore case, and compose accents."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _refuse(error: OSError) -> None:

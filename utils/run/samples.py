@@ -1,13 +1,12 @@
 """The samples of a run and their micro-batches, from numbers alone: there may be millions."""
 
-import unicodedata
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from utils.run.references import Reference
+from utils.run.references import Reference, folded
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,7 @@ class Samples:
         variation, place = np.divmod(np.arange(self.per_binding), max(len(self._followed), 1))
         self.numbers = variation * len(references) + np.array(self._followed, dtype=np.int64)[place]
         names = [references[i].name for i in self._followed]
-        # the same key for names that a file system may take for one
-        self._places = {unicodedata.normalize("NFC", name).casefold(): place for place, name in enumerate(names)}
+        self._places = {folded(name): place for place, name in enumerate(names)}
         self._places |= {name: place for place, name in enumerate(names)}  # where both exist, the exact name wins
 
     def __len__(self) -> int:
@@ -98,7 +96,7 @@ class Samples:
         """
         stem, ending = file_name[:-4], file_name[-4:]
         name, _, digits = stem.rpartition("_")
-        place = self._places.get(name, self._places.get(unicodedata.normalize("NFC", name).casefold()))
+        place = self._places.get(name, self._places.get(folded(name)))
         if ending.lower() != ".png" or place is None or not digits.isdecimal() or str(int(digits)) != digits:
             return None
         within = int(digits) * len(self._followed) + place

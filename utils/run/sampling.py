@@ -1,5 +1,6 @@
 """One process's share of the samples: references read, samples drawn and images written, all three at once."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -142,7 +143,7 @@ def save_previews(plan: Plan, samples: Sequence[Sample], references: Sequence[Te
             shape = plan.settings.shapes[sample.reference.name]
             previews = Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
             for preview, image in zip(previews, images, strict=True):
-                if not plan.outputs.path(preview).exists():
+                if not os.path.exists(plan.outputs.path(preview)):  # Path.exists raises where it may not look
                     pixels = to_pixels(crop(image, shape))
                     save_png(pixels, plan.outputs.path(preview), plan.outputs.text(preview))
 

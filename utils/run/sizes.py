@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterable
 
-import psutil
 import torch
 
+from utils.batching import available_memory
 from utils.errors import InputError
 from utils.images import Shape
 
@@ -36,8 +36,7 @@ def check_memory(shapes: Iterable[Shape], batch: int, channels: int, device: tor
     height, width = max(shapes, key=math.prod)
     needed = TENSORS * 4 * batch * channels * height * width
     words = f"{batch} images of {height}×{width} take about {needed / 2**30:.3g} GiB"
-    is_cuda = device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if is_cuda else psutil.virtual_memory().available
+    free = available_memory(device)
     if needed > free:
         raise InputError(
             f"{words}, and {free / 2**30:.3g} GiB are free: give a smaller --image_size, --upscale or --micro_batch"
