@@ -108,9 +108,9 @@ class Outputs:
         """
         path, wanted = self.path(image), self.text(image)
         found = read_png_text(path)
-        is_this = found and found.is_whole and found.text.get("fingerprint") == wanted["fingerprint"]
-        if is_this and found.shape == self.settings.shapes[image.reference.name]:
-            return True
+        if found and found.is_whole and found.shape == self.settings.shapes[image.reference.name]:
+            if found.text.get("fingerprint") == wanted["fingerprint"]:
+                return True
         if not found or self.settings.overwrite:
             return False
         if not is_ours(found):
