@@ -8,13 +8,14 @@ white noise of variance 1; this is what it gets instead.
 
 import math
 import sys
+from functools import reduce
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusions.low_pass import LOW_PASSES, downsample_matrix
+from diffusions.low_pass import LOW_PASSES
 from utils.files import PROJECT
 
 SIZE = 64
@@ -56,7 +57,8 @@ def draw(picture: Path) -> None:
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
     for ax, (name, makers) in zip(axes.flat, LOW_PASSES.items(), strict=True):
         for factor in FACTORS:
-            variance = refined_variance(reduce(lambda done, matrix: matrix @ done, (make(SIZE, factor) for make in makers)))
+            matrices = (make(SIZE, factor) for make in makers)
+            variance = refined_variance(reduce(lambda done, matrix: matrix @ done, matrices))
             octave = variance[(shell >= 0.5 / factor) & (shell < 1 / factor)].mean()
             print(f"{name} N = {factor}: {variance.mean():.3f} in all, {octave:.3f} in the octave below the cutoff")
             frequencies = shell.unique()

@@ -12,7 +12,8 @@ from diffusions.schedule import Transition
 class ILVR(Guide):
     """Refinement of the sample: x = x' + φ_N(y_prev - x') (Choi et al. 2021, algorithm 1).
 
-    With a mask m and a weight W, x = x' + W·m ⊙ φ_N(y_prev - x'). φ_N, down by N and up again, is linear, so applying it once to the difference is enough.
+    φ_N, down by N and up again, is linear, so applying it once to the difference is enough. With a mask m and a weight
+    W, x = x' + W·m ⊙ φ_N(y_prev - x').
 
     The paper's φ_N is not a projection. So the sample's low frequencies only approach the reference's, and noise is
     lost: sample and reference carry independent noise, and in a mode that φ_N passes with gain g the sum keeps

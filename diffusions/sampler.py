@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -80,8 +79,7 @@ class Guide:
         self.factors = downsample_factor if isinstance(downsample_factor, Sequence) else (downsample_factor,) * 2
         if len(self.factors) != 2:
             raise ValueError(f"downsample_factor must be one number, or two to go along, not {downsample_factor}")
-        options = {"interp_method": interp_method, "pad_mode": pad_mode, "low_pass": low_pass}
-        self.make_low_pass = partial(LowPass, reference, **options)
+        self.make_low_pass = lambda factor: LowPass(reference, factor, interp_method, pad_mode, low_pass)
         self.low_pass = min(map(self.make_low_pass, self.factors), key=lambda low_pass: low_pass.factor)
         self.low_passes: Mapping[int, LowPass] = defaultdict(lambda: self.low_pass)
         self.share = weight if mask is None else weight * mask

@@ -70,8 +70,8 @@ class Gradient(ILVR):
 class FilterGuided(Guide):
     """Filter-Guided Diffusion (Gu, Yang and Davis, SIGGRAPH 2024, arXiv:2306.17141), without its normalisation.
 
-    x̂0 + B(y_0 - x̂0) in every step, B being a joint bilateral filter that takes its weights from the reference. It has no
-    φ_N, and so no N.
+    x̂0 + B(y_0 - x̂0), B being a joint bilateral filter that takes its weights from the reference. It has no φ_N, and so
+    no N.
     """
 
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:

@@ -13,6 +13,9 @@ from utils.files import PROJECT, command_line
 DEMO_CONFIG = PROJECT / "configs" / "openpeeps64.yaml"
 ONE_OFF_FLAGS = {"--open", "--overwrite", "--dry_run"}  # not recorded in the command that reproduces a run
 NEVER = object()
+# what a config may write for values of a type, or for an argument that reads words of its own
+TYPES: dict[type | str, tuple[type, ...]] = {float: (int, float), "range_t": (str, int)}
+TYPES["downsample_factor"] = (str, int, float)
 
 MAX_SAMPLES = 10_000_000  # planned in 11 s and 0.7 GB; more are better made in several runs
 
@@ -61,7 +64,7 @@ class Argument:
             InputError: a value of another type, outside of the bounds, or not one of the choices.
         """
         values = given if self.nargs and isinstance(given, (list, tuple)) else [given]
-        types = {float: (int, float), str: (str, int) if self.name == "range_t" else (str,)}.get(self.type, self.type)
+        types = TYPES.get(self.name) or TYPES.get(self.type) or self.type
         for value in values:
             if not isinstance(value, types) or (isinstance(value, bool) and self.type is not bool):
                 raise InputError(f"{where} must be of type {self.type.__name__}, not {value!r}")
@@ -104,8 +107,9 @@ ARGUMENTS = {
         Argument("allow_truncated", REFERENCES, "read pictures that are cut short; the rest is black", bool, False),
         Argument("max_megapixels", REFERENCES, "the largest reference to read", float, 512, bounds=(0.001, None)),
         Argument(
-            "downsample_factor", BINDING, "N: 1 copies the reference, more leaves more freedom; several are a sweep",
-            float, 8.0, nargs="+", metavar="N", in_config=True, identity=True,
+            "downsample_factor", BINDING,
+            "N: 1 copies the reference, more leaves more freedom; 32:4 goes from 32 to 4; several are a sweep",
+            default=8.0, nargs="+", metavar="N", in_config=True, identity=True,
         ),
         Argument(
             "refine", BINDING, "sample, the paper's; regions, cleaner where references are of another style",
@@ -116,13 +120,19 @@ ARGUMENTS = {
             default=0, nargs="+", metavar="STEPS", in_config=True, identity=True,
         ),
         Argument(
-            "low_pass", BINDING, "resize, the paper's filter, or projection, the exact one",
-            default="resize", choices=("resize", "projection"), in_config=True, identity=True,
+            "low_pass", BINDING, "resize, the paper's filter; projection, the exact one; a blur; or the ideal one",
+            default="resize", choices=("resize", "projection", "gaussian", "dft"), in_config=True, identity=True,
         ),
         Argument(
             "interp_method", BINDING, "the filter's kernel", default="cubic",
             choices=("cubic", "lanczos2", "lanczos3", "linear", "box"), in_config=True, identity=True,
         ),
+        Argument("refine_weight", BINDING, "how much of its correction a step makes", float, 1.0, bounds=(0, 1),
+                 in_config=True, identity=True, omitted_at=1.0),
+        Argument("mask_dir", BINDING, "masks named as the references, or one picture: white binds, black is free", Path,
+                 metavar="DIR"),
+        Argument("transparent", BINDING, "what is transparent in a reference is white, or free",
+                 default="white", choices=("white", "free"), identity=True, omitted_at="white"),
         Argument("n_samples", IMAGES, "images in all, shared by the references; else one each", int,
                  bounds=(1, MAX_SAMPLES), metavar="COUNT"),
         Argument("save_dir", IMAGES, "folder for the images and index.html", Path, Path("results"), metavar="DIR"),

@@ -46,12 +46,12 @@ def draw_grid(plan: Plan) -> np.ndarray:
     labels = ["reference"]
     if len(bindings) == 1:
         factor = bindings[0].downsample_factor
-        labels.append(f"what binds at N = {factor:g}")
+        labels.append(f"what binds at N = {factor}".removesuffix(".0"))
         for reference, row in shown.items():
             row.append(read(Preview(reference, factor)))
     variations = 1 + samples[-1].variation
     for binding in bindings:
-        names = [f"N = {binding.downsample_factor:g}"] if len(settings.downsample_factor) > 1 else []
+        names = [f"N = {binding.downsample_factor}".removesuffix(".0")] if len(settings.downsample_factor) > 1 else []
         names += [f"range {binding.range_t}"] if len(settings.range_t) > 1 else []
         labels += [", ".join(names) or "samples"] + [""] * (min(variations, GRID_VARIATIONS) - 1)
         for each in samples.variations(binding, GRID_VARIATIONS):
@@ -73,8 +73,8 @@ def draw_progress(job: Job, shown: Sample) -> None:
     settings = job.plan.settings
     shape = settings.shapes[shown.reference.name]
     progress = Progress(settings.walk_steps, lambda latents: crop(job.model.decode(latents), shape))
-    reference = job.plan.read(shown.reference)
-    sample(job, [shown], [reference], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
+    reference, mask = job.plan.read(shown.reference)
+    sample(job, [shown], [reference], [mask], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
     progress.save(settings.save_dir / shown.binding.folder / FILM)
 
 

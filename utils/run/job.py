@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffusions import GUIDES, Guide, Overview, Sampler, Step, make_sampler, noised_start
@@ -113,7 +114,7 @@ def check_latents(model: Model, settings: Settings) -> None:
             f"weights {settings.weights} contain an autoencoder, which {settings.config.source} does not describe: add "
             "autoencoder, with dialect and params, as configs/ldm_*.yaml have it"
         )
-    if min(settings.downsample_factor) < model.factor:
+    if min(factor for binding in settings.bindings for factor in binding.ends) < model.factor:
         raise InputError(
             f"--downsample_factor must be at least {model.factor} for this model: one latent covers "
             f"{model.factor}×{model.factor} pixels"
@@ -140,21 +141,25 @@ def _compile(network: Network, model: Model, sampler: Sampler, plan: Plan, devic
         raise
 
 
-def make_guide(model: Model, reference: Tensor, binding: Binding, settings: Settings) -> Guide:
+def make_guide(model: Model, reference: Tensor, mask: Tensor | None, binding: Binding, settings: Settings) -> Guide:
     """Make the guide that the settings name. It binds what the model works on: pixels, or latents.
 
     Args:
         model: encodes the references.
         reference: [B, C, H, W] in [-1, 1], one image per sample, on the device to sample on.
+        mask: [B, 1, H, W] in 0 … 1, where each binds; None for everywhere.
         binding: how much of it binds, its N in pixels of the image.
         settings: the run's.
     """
+    factors = [factor / model.factor for factor in binding.ends]
     return GUIDES[settings.refine](
         model.encode(reference),
-        binding.downsample_factor / model.factor,
+        factors if len(factors) > 1 else factors[0],
         settings.interp_method,
         range_t=binding.range_t,
         low_pass=settings.low_pass,
+        mask=None if mask is None else F.avg_pool2d(mask, model.factor),
+        weight=settings.refine_weight,
     )
 
 

@@ -20,7 +20,7 @@ from utils.files import MAX_YAML_BYTES, check_replaceable, open_regular, parse_y
 from utils.images import PngText, read_png_text
 from utils.run.references import Reference
 from utils.run.samples import Sample, Samples
-from utils.run.settings import Settings
+from utils.run.settings import OMITTED, Settings
 
 SOFTWARE = "ILVR sampler"
 FIGURE_EXIF = {int(ExifTags.Base.Software): SOFTWARE}  # marks an animation as ours, as text chunks mark a PNG
@@ -31,7 +31,7 @@ FILM = "progress_grid"  # a strip and an animation of one sample's steps
 ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
 # a picture edited since its samples were made is not another setting: its samples are made anew
-OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256", "shape"}
+OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256", "mask_sha256", "shape"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Preview:
     """The picture that the page shows of a reference as the model sees it; or, given a factor, of what of it binds."""
 
     reference: Reference
-    downsample_factor: float | None = None
+    downsample_factor: float | str | None = None
 
 
-def binds_folder(downsample_factor: float) -> str:
+def binds_folder(downsample_factor: float | str) -> str:
     """Return the folder of the previews of what binds at a factor."""
-    return f"{PREVIEWS}/N{downsample_factor!r}".removesuffix(".0")
+    return f"{PREVIEWS}/N{downsample_factor}".removesuffix(".0").replace(":", "-")
 
 
 def output_folders(settings: Settings) -> list[str]:
@@ -62,12 +62,14 @@ class Outputs:
         samples: the run's.
         weights_sha256: of the checkpoint.
         reference_sha256s: of each reference's content, by its name.
+        mask_sha256s: of its mask's; empty where there are none.
     """
 
     settings: Settings
     samples: Samples
     weights_sha256: str
     reference_sha256s: Mapping[str, str]
+    mask_sha256s: Mapping[str, str]
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -89,6 +91,8 @@ class Outputs:
             "reference": one_line(reference.path.name),
             "reference_sha256": self.reference_sha256s[reference.name],
         }
+        if self.mask_sha256s:
+            values["mask_sha256"] = self.mask_sha256s[reference.name]
         if isinstance(image, Sample):
             values = {"sample": image.number, **values, "variation": image.variation, **self.record}
             values |= {"downsample_factor": image.binding.downsample_factor, "range_t": image.binding.range_t}
@@ -131,8 +135,9 @@ class Outputs:
         if not is_ours(found):
             raise not_ours(path)
         if isinstance(image, Sample) and found.is_whole:
-            keep = wanted.keys() - OF_THE_REFERENCE
-            differences = name_differences({k: found.text.get(k) for k in keep}, {k: wanted[k] for k in keep})
+            omitted = {name: value if isinstance(value, str) else json.dumps(value) for name, value in OMITTED.items()}
+            before, now = ({**omitted, **text} for text in (found.text, wanted))
+            differences = name_differences(before, {k: v for k, v in now.items() if k not in OF_THE_REFERENCE})
             if differences:
                 raise InputError(
                     f"{path}: was made with other settings ({differences}); choose another --save_dir or pass "
@@ -195,7 +200,7 @@ class Outputs:
             raise not_ours(path)
         if not any(image.relative_to(folder).parts[0] != PREVIEWS for image in folder.rglob("*.png")):
             return
-        wanted = dict(self.record)
+        found, wanted = ({**OMITTED, **record} for record in (found, self.record))
         for swept in ("downsample_factor", "range_t"):
             if isinstance(found.get(swept), list) or isinstance(wanted[swept], list):
                 del wanted[swept]  # a sweep has a folder for each, and may grow by others
@@ -216,6 +221,7 @@ class Outputs:
             "config": one_line(settings.config.source),
             "weights": one_line(settings.weights),
             "input_dir": one_line(settings.input_dir),
+            **({"mask_dir": one_line(settings.mask_dir)} if settings.mask_dir else {}),
             "save_dir": one_line(settings.save_dir),
             "n_samples": settings.n_samples,
             **self.record,

@@ -40,7 +40,10 @@ class Reference:
 
 
 def find_references(
-    source: Path, exclude: Path | None = None, on_unreadable: Callable[[OSError], None] | None = None
+    source: Path,
+    exclude: Path | None = None,
+    on_unreadable: Callable[[OSError], None] | None = None,
+    flag: str = "--input_dir",
 ) -> tuple[tuple[Reference, ...], tuple[str, ...]]:
     """Find every picture of a folder and its subfolders, sorted by path; or the one that `source` is itself.
 
@@ -51,6 +54,7 @@ def find_references(
         source: the folder, or a picture.
         exclude: a folder whose files do not count (a run's own results inside the input folder).
         on_unreadable: called for each subfolder that cannot be listed; without it, one is an error.
+        flag: the argument that the source is given by, for messages.
 
     Returns:
         The references, and what there is to say of what was skipped, one line each.
@@ -59,7 +63,7 @@ def find_references(
         InputError: there is nothing of that name, or no picture in it.
     """
     if not os.path.exists(source):  # Path.exists raises on names too long
-        raise InputError(f"--input_dir {source}: no such folder or file")
+        raise InputError(f"{flag} {source}: no such folder or file")
     if not os.path.isdir(source):
         return (Reference(source, _printable(source.stem)),), ()
     excluded = exclude.resolve() if exclude is not None else None
@@ -80,12 +84,48 @@ def find_references(
                 paths.append(Path(here, name))
             left[ending] += ending in OTHER_PICTURES
     skipped = ", ".join(f"{count} {what}" for what, count in sorted((+left).items()))
-    notes = [f"--input_dir {source}: skipped {skipped}"] if skipped else []
+    notes = [f"{flag} {source}: skipped {skipped}"] if skipped else []
     if not paths:
-        raise InputError(f"--input_dir {source}: contains no picture ({', '.join(sorted(EXTENSIONS))})", *notes)
+        raise InputError(f"{flag} {source}: contains no picture ({', '.join(sorted(EXTENSIONS))})", *notes)
     paths.sort(key=lambda path: path.relative_to(source).parts)
     names = _unique_names([path.relative_to(source) for path in paths])
     return tuple(map(Reference, paths, names)), tuple(notes)
+
+
+def find_masks(source: Path, input_dir: Path, references: Sequence[Reference]) -> dict[str, Path]:
+    """Find each reference's mask, by the reference's name: the picture of the same path but for its ending, or one for all.
+
+    Args:
+        source: the folder of masks, or one picture.
+        input_dir: where the references are from.
+        references: which need masks.
+
+    Raises:
+        InputError: there is no mask for one of them, or more than one; or masks lie among the references.
+    """
+    found, _ = find_references(source, flag="--mask_dir")
+    is_folder = os.path.isdir(input_dir)
+    if is_folder and source.resolve().is_relative_to(input_dir.resolve()):
+        raise InputError(f"--mask_dir {source}: is inside of --input_dir, so that masks are references; move it out")
+    if not os.path.isdir(source):
+        return {reference.name: source for reference in references}
+    by_stem = defaultdict[Path, list[Path]](list)
+    for mask in found:
+        by_stem[mask.path.relative_to(source).with_suffix("")].append(mask.path)
+    masks, faults = {}, []
+    for reference in references:
+        path = reference.path.relative_to(input_dir if is_folder else input_dir.parent)
+        its = by_stem[path.with_suffix("")]
+        its = [mask for mask in its if mask.name == path.name] or its
+        if len(its) == 1:
+            masks[reference.name] = its[0]
+        else:
+            faults.append(
+                f"--mask_dir {source}: has {len(its) or 'no'} masks for {path}: it takes one of the same name"
+            )
+    if faults:
+        raise InputError(*faults)
+    return masks
 
 
 @dataclass
@@ -105,13 +145,14 @@ class Examination:
     notes: list[str] = field(default_factory=list)
 
 
-def examine(references: Sequence[Reference], size: int, limits: PictureLimits) -> Examination:
+def examine(references: Sequence[Reference], size: int, limits: PictureLimits, noun: str = "reference") -> Examination:
     """Decode every reference once, before hours are spent on the first of them.
 
     Args:
         references: the pictures.
         size: of the images, their longer side in pixels, as `read_reference` is given.
         limits: what they may cost and lack.
+        noun: what the notes call one of them.
     """
     found, alone = Examination(), Lock()
     notes = defaultdict[str, list[str]](list)
@@ -127,7 +168,7 @@ def examine(references: Sequence[Reference], size: int, limits: PictureLimits) -
     for note, names in notes.items():
         more = f", … {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
         plural = "s" if len(names) > 1 else ""
-        found.notes.append(f"{len(names)} reference{plural}: {note} ({', '.join(names[:MAX_NAMED])}{more})")
+        found.notes.append(f"{len(names)} {noun}{plural}: {note} ({', '.join(names[:MAX_NAMED])}{more})")
     return found
 
 

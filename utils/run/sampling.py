@@ -42,7 +42,11 @@ class Sampled(NamedTuple):
 
 
 def sample(
-    job: Job, batch: Sequence[Sample], references: Sequence[Tensor], on_step: Callable[[Step], object]
+    job: Job,
+    batch: Sequence[Sample],
+    references: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
+    on_step: Callable[[Step], object],
 ) -> Sampled:
     """Draw one micro-batch, from noise to images.
 
@@ -50,10 +54,13 @@ def sample(
         job: the process's.
         batch: samples of one binding and one shape.
         references: one per sample, [C, H, W] in [-1, 1], on the canvas of its images.
+        masks: where each binds, [1, H, W] in 0 … 1; or each is None.
         on_step: called with every step.
     """
     settings = job.plan.settings
-    guide = make_guide(job.model, torch.stack(list(references)).to(job.device), batch[0].binding, settings)
+    reference = torch.stack(list(references)).to(job.device)
+    mask = torch.stack([mask for mask in masks if mask is not None]).to(job.device) if masks[0] is not None else None
+    guide = make_guide(job.model, reference, mask, batch[0].binding, settings)
     numbers = [sample.number for sample in batch]
     watch = FiniteWatch(job.network)
     for step in sample_batch(watch, job.sampler, guide, settings.seed, numbers, settings.walk_steps):
@@ -85,13 +92,14 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
         disable=rank > 0 or not batches,
     )
     # Only the paper's refinement of every step, of pixels, can veil the samples; one look at the first batch tells.
-    may_veil = rank == 0 and settings.refine == "sample" and not any(settings.range_t) and not job.model.autoencoder
+    is_paper = settings.refine == "sample" and settings.refine_weight == 1 and not settings.masks
+    may_veil = rank == 0 and is_paper and not any(settings.range_t) and not job.model.autoencoder
     look_at = {clear_timestep(job.sampler.last_transitions(settings.walk_steps))} if may_veil else set()
     with bar, BackgroundWriter() as writer:
 
-        def work(read: Sequence[tuple[Sample, Future[Tensor]]]) -> None:
+        def work(read: Sequence[tuple[Sample, Future[tuple[Tensor, Tensor | None]]]]) -> None:
             batch = [sample for sample, _ in read]
-            references = [reference.result() for _, reference in read]
+            references, masks = zip(*(pair.result() for _, pair in read), strict=True)
 
             def on_step(step: Step) -> None:
                 bar.update(len(batch))
@@ -99,15 +107,21 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
                     look_at.clear()
                     advise_on_veil(settings, batch[0].binding, references, step.pred_x0)
 
-            sampled = sample(job, batch, references, on_step)
-            writer.submit(_save, batch, references, sampled, page)
+            sampled = sample(job, batch, references, masks, on_step)
+            writer.submit(_save, batch, references, masks, sampled, page)
 
         samples = ([plan.samples[index] for index in batch.tolist()] for batch in batches)
         read = read_ahead(lambda sample: plan.read(sample.reference), samples)
         for_each_batch(read, work, may_halve=not settings.compile)
 
 
-def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sampled, page: Page) -> None:
+def _save(
+    batch: Sequence[Sample],
+    references: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
+    sampled: Sampled,
+    page: Page,
+) -> None:
     """Write those images of a batch that are to be made and are finite, and the previews beside them.
 
     Raises:
@@ -119,7 +133,7 @@ def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sample
         if good and plan.is_todo(sample):
             save_png(pixels, plan.outputs.path(sample), plan.outputs.text(sample))
     if sampled.low_frequencies is not None:
-        _save_previews(plan, batch, references, sampled.low_frequencies)
+        _save_previews(plan, batch, references, masks, sampled.low_frequencies)
     page.refresh()
     if not all(finite):
         numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
@@ -131,7 +145,11 @@ def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sample
 
 
 def _save_previews(
-    plan: Plan, samples: Sequence[Sample], references: Sequence[Tensor], low_frequencies: Tensor
+    plan: Plan,
+    samples: Sequence[Sample],
+    references: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
+    low_frequencies: Tensor,
 ) -> None:
     """Write the previews of some samples' references that are not there yet.
 
@@ -141,13 +159,15 @@ def _save_previews(
         plan: the run's.
         samples: which may be first ones.
         references: one per sample, [C, H, W] in [-1, 1], on the canvas of its images.
+        masks: where each binds, [1, H, W] in 0 … 1, None for everywhere; where none of it does, the preview is grey.
         low_frequencies: what of each binds, [B, C, H, W] in about [-1, 1].
 
     Raises:
         RunError: one cannot be written.
     """
-    for sample, *images in zip(samples, references, low_frequencies, strict=True):
+    for sample, reference, mask, binds in zip(samples, references, masks, low_frequencies, strict=True):
         if sample.variation == 0:
+            images = reference, binds if mask is None else mask * binds.cpu()
             shape = plan.settings.shapes[sample.reference.name]
             previews = Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
             for preview, image in zip(previews, images, strict=True):
@@ -167,9 +187,9 @@ def save_missing_previews(job: Job) -> None:
         for first in plan.samples.variations(binding, 1):
             previews = Preview(first.reference), Preview(first.reference, binding.downsample_factor)
             if not all(plan.outputs.path(preview).exists() for preview in previews):
-                reference = plan.read(first.reference)
-                guide = make_guide(job.model, reference[None].to(job.device), binding, settings)
-                _save_previews(plan, [first], [reference], job.model.decode(guide.low_frequencies))
+                reference, mask = plan.read(first.reference)
+                guide = make_guide(job.model, reference[None].to(job.device), None, binding, settings)
+                _save_previews(plan, [first], [reference], [mask], job.model.decode(guide.low_frequencies))
 
 
 def clear_timestep(walk: Sequence[Transition]) -> int | None:
@@ -190,11 +210,12 @@ def advise_on_veil(settings: Settings, binding: Binding, references: Sequence[Te
     network could not have drawn the reference, it expects others: then they stay a veil over its drawing.
     """
     reference = torch.stack(list(references)).to(pred_x0)
-    low_pass = LowPass(reference, binding.downsample_factor, settings.interp_method, low_pass=settings.low_pass)
+    factor = min(binding.ends)
+    low_pass = LowPass(reference, factor, settings.interp_method, low_pass=settings.low_pass)
     apart = veil(low_pass, reference, pred_x0).mean().item()
     if apart > VEILED:
         tqdm.write(
-            f"At N = {binding.downsample_factor:g} the references' colours differ from what the model would draw (by "
+            f"At N = {factor:g} the references' colours differ from what the model would draw (by "
             f"{apart:.0f}/255 on average) and will tint the samples. For cleaner images add --range_t 20% or "
             "--refine regions."
         )

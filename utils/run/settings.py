@@ -19,9 +19,12 @@ from utils.files import parse_yaml
 from utils.images import Shape
 from utils.pictures import PictureLimits
 from utils.run.arguments import ARGUMENTS, MAX_SAMPLES, OMITTED_AT, check_bounds, with_defaults
-from utils.run.references import Reference, find_references
+from utils.run.references import Reference, find_masks, find_references
 from utils.run.samples import Binding
 from utils.run.sizes import canvas_of, check_shape
+
+# what the record leaves out, so that images made before it existed stay valid
+OMITTED = {"autoencoder": None, "masked": False, **OMITTED_AT}
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,13 @@ class Settings:
         config: the model's.
         weights: the file or folder of the checkpoint.
         references: the reference pictures.
+        masks: of each reference, by its name; empty where all of every reference binds.
         limits: what a reference may cost and lack.
         image_size: height and width of the images, enlarged by `upscale`.
         size_multiple: heights and widths of images are multiples of it.
         diffusion: the config's, with the command line's values in place of its own, `respace_steps` among them.
         sampler_options: those that the sampler alone takes.
-        downsample_factor: each N, in pixels of the (enlarged) image.
+        downsample_factor: each N, or "A:B", in pixels of the (enlarged) image.
         range_t: each range, in steps.
         bindings: every factor with every range.
         walk_steps: the network calls of a sample: S, or the share of it that `strength` leaves.
@@ -64,10 +68,14 @@ class Settings:
     diffusion: Mapping[str, Any]
     sampler: str
     sampler_options: Mapping[str, Any]
-    downsample_factor: tuple[float, ...]
+    downsample_factor: tuple[float | str, ...]
     interp_method: str
     low_pass: str
     refine: str
+    refine_weight: float
+    mask_dir: Path | None
+    masks: Mapping[str, Path]
+    transparent: str
     range_t: tuple[int, ...]
     bindings: tuple[Binding, ...]
     walk_steps: int
@@ -129,13 +137,15 @@ class Settings:
             "interp_method": self.interp_method,
             "low_pass": self.low_pass,
             "refine": self.refine,
+            "refine_weight": self.refine_weight,
+            "masked": bool(self.masks),
+            "transparent": self.transparent,
             "range_t": ranges,
             "strength": self.strength,
             "seed": self.seed,
             "mixed_precision": self.mixed_precision,
         }
-        omitted_at = {"autoencoder": None, **OMITTED_AT}
-        return {key: value for key, value in values.items() if key not in omitted_at or value != omitted_at[key]}
+        return {key: value for key, value in values.items() if key not in OMITTED or value != OMITTED[key]}
 
 
 def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
@@ -174,6 +184,7 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         "config": config,
         "weights": checkpoint.path,
         "references": references,
+        "masks": find_masks(args["mask_dir"], args["input_dir"], references) if args["mask_dir"] else {},
         "n_samples": n_samples,
         "mixed_precision": precision,
         "input_notes": input_notes,
@@ -185,10 +196,12 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
     factors, ranges = resolved["downsample_factor"], resolved["range_t"]
     bindings = []
     for factor, range_t in product(factors, ranges):  # where there are several, each has a folder named after it
-        names = [f"N{factor!r}".removesuffix(".0")] if len(factors) > 1 else []
+        names = [f"N{factor}".removesuffix(".0").replace(":", "-")] if len(factors) > 1 else []
         names += [f"range{range_t}"] if len(ranges) > 1 else []
         bindings.append(Binding(factor, range_t, "/".join(names)))
     resolved["bindings"] = tuple(bindings)
+    if args["interp_method"] != "cubic" and args["low_pass"] in ("gaussian", "dft"):
+        raise InputError(f"--interp_method {args['interp_method']}: --low_pass {args['low_pass']} has no kernel")
     values = {name: args[name] for name in Settings.__dataclass_fields__ if name in args}
     return Settings(**(values | resolved)), checkpoint
 
@@ -242,11 +255,20 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         autoencoder: Any = build_network(config.autoencoder) if config.autoencoder else None
         multiple = build_network(config).size_multiple * (autoencoder.factor if autoencoder else 1)
     check_shape(shape, multiple)
-    factors = args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
-    for factor in factors:
-        check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
-    scaled = tuple(dict.fromkeys(float(upscale * factor) for factor in factors))  # each once
-    return {"image_size": shape, "size_multiple": multiple, "downsample_factor": scaled}
+    scaled: dict[float | str, None] = {}  # each once, in order
+    for given in (
+        args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
+    ):
+        try:
+            first, *others = map(float, str(given).split(":"))
+            (last,) = others or [first]
+        except ValueError:
+            raise InputError(f"--downsample_factor must be a number, or two like 32:4, not {given!r}") from None
+        for factor in (first, last):
+            check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
+        ends = [f"{upscale * factor}".removesuffix(".0") for factor in (first, last)]
+        scaled[upscale * first if first == last else ":".join(ends)] = None
+    return {"image_size": shape, "size_multiple": multiple, "downsample_factor": tuple(scaled)}
 
 
 def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
