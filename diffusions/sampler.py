@@ -80,7 +80,7 @@ class Guide:
         if len(self.factors) != 2:
             raise ValueError(f"downsample_factor must be one number, or two to go along, not {downsample_factor}")
         self.make_low_pass = lambda factor: LowPass(reference, factor, interp_method, pad_mode, low_pass)
-        self.low_pass = min(map(self.make_low_pass, self.factors), key=lambda low_pass: low_pass.factor)
+        self.low_pass = min(map(self.make_low_pass, {*self.factors}), key=lambda low_pass: low_pass.factor)
         self.low_passes: Mapping[int, LowPass] = defaultdict(lambda: self.low_pass)
         self.share = weight if mask is None else weight * mask
         self.low_frequencies = self.low_pass(reference)

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Argument:
         type: of one value.
         default: the value where neither the command line nor the config says another.
         choices: the values it may take; empty for any.
+        parse: reads a value, and raises ValueError with what it must be instead; None where any will do.
         bounds: the least and the greatest value; None where there is no bound.
         nargs: as argparse has it.
         metavar: what stands for the value in the help.
@@ -46,6 +47,7 @@ class Argument:
     type: type = str
     default: Any = None
     choices: Sequence[str] = ()
+    parse: Callable[[Any], object] | None = None
     bounds: tuple[float | None, float | None] = (None, None)
     nargs: str | None = None
     metavar: str | None = None
@@ -70,7 +72,25 @@ class Argument:
                 raise InputError(f"{where} must be of type {self.type.__name__}, not {value!r}")
             if self.choices and value not in self.choices:
                 raise InputError(f"{where} must be one of {', '.join(self.choices)}, not {value!r}")
+            try:
+                _ = self.parse and self.parse(value)
+            except ValueError as error:
+                raise InputError(f"{where} must be {error}, not {value!r}") from None
             check_bounds(value, *self.bounds, where)
+
+
+def walk_ends(downsample_factor: float | str) -> tuple[float, float]:
+    """Read N, or "A:B": N at the first refined step of a walk, and at the last.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        first, *others = map(float, str(downsample_factor).split(":"))
+        (last,) = others or [first]
+    except ValueError:
+        raise ValueError("a number, or two like 32:4") from None
+    return first, last
 
 
 def check_bounds(value: Any, low: float | None, high: float | None, where: str) -> None:
@@ -109,7 +129,7 @@ ARGUMENTS = {
         Argument(
             "downsample_factor", BINDING,
             "N: 1 copies the reference, more leaves more freedom; 32:4 goes from 32 to 4; several are a sweep",
-            default=8.0, nargs="+", metavar="N", in_config=True, identity=True,
+            default=8.0, parse=walk_ends, nargs="+", metavar="N", in_config=True, identity=True,
         ),
         Argument(
             "refine", BINDING, "sample, the paper's; regions, cleaner where references are of another style",

@@ -26,6 +26,7 @@ from models.networks.tiles import WHOLE
 from utils.batching import is_out_of_memory
 from utils.errors import InputError, RunError
 from utils.noise import SampleNoise
+from utils.run.arguments import walk_ends
 from utils.run.plan import Plan
 from utils.run.processes import Processes
 from utils.run.samples import Binding, largest_batch
@@ -114,7 +115,7 @@ def check_latents(model: Model, settings: Settings) -> None:
             f"weights {settings.weights} contain an autoencoder, which {settings.config.source} does not describe: add "
             "autoencoder, with dialect and params, as configs/ldm_*.yaml have it"
         )
-    if min(factor for binding in settings.bindings for factor in binding.ends) < model.factor:
+    if min(n for factor in settings.downsample_factor for n in walk_ends(factor)) < model.factor:
         raise InputError(
             f"--downsample_factor must be at least {model.factor} for this model: one latent covers "
             f"{model.factor}×{model.factor} pixels"
@@ -151,10 +152,10 @@ def make_guide(model: Model, reference: Tensor, mask: Tensor | None, binding: Bi
         binding: how much of it binds, its N in pixels of the image.
         settings: the run's.
     """
-    factors = [factor / model.factor for factor in binding.ends]
+    first, last = walk_ends(binding.downsample_factor)
     return GUIDES[settings.refine](
         model.encode(reference),
-        factors if len(factors) > 1 else factors[0],
+        (first / model.factor, last / model.factor),
         settings.interp_method,
         range_t=binding.range_t,
         low_pass=settings.low_pass,

@@ -93,7 +93,7 @@ def find_references(
 
 
 def find_masks(source: Path, input_dir: Path, references: Sequence[Reference]) -> dict[str, Path]:
-    """Find each reference's mask, by the reference's name: the picture of the same path but for its ending, or one for all.
+    """Find each reference's mask, by its name: the picture of the same path but for the ending, or one for all.
 
     Args:
         source: the folder of masks, or one picture.

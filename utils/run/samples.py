@@ -22,11 +22,6 @@ class Binding:
     range_t: int
     folder: str = field(default="", compare=False)
 
-    @property
-    def ends(self) -> list[float]:
-        """N at the first refined step, and at the last if it is another."""
-        return [float(factor) for factor in str(self.downsample_factor).split(":")]
-
 
 @dataclass(frozen=True)
 class Sample:

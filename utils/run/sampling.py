@@ -14,6 +14,7 @@ from diffusions.schedule import Transition
 from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, read_ahead
 from utils.errors import NotFiniteError
 from utils.images import save_png, to_pixels
+from utils.run.arguments import walk_ends
 from utils.run.job import Job, make_guide, sample_batch
 from utils.run.outputs import Preview
 from utils.run.page import Page
@@ -210,7 +211,7 @@ def advise_on_veil(settings: Settings, binding: Binding, references: Sequence[Te
     network could not have drawn the reference, it expects others: then they stay a veil over its drawing.
     """
     reference = torch.stack(list(references)).to(pred_x0)
-    factor = min(binding.ends)
+    factor = min(walk_ends(binding.downsample_factor))
     low_pass = LowPass(reference, factor, settings.interp_method, low_pass=settings.low_pass)
     apart = veil(low_pass, reference, pred_x0).mean().item()
     if apart > VEILED:

@@ -18,7 +18,7 @@ from utils.errors import InputError
 from utils.files import parse_yaml
 from utils.images import Shape
 from utils.pictures import PictureLimits
-from utils.run.arguments import ARGUMENTS, MAX_SAMPLES, OMITTED_AT, check_bounds, with_defaults
+from utils.run.arguments import ARGUMENTS, MAX_SAMPLES, OMITTED_AT, check_bounds, walk_ends, with_defaults
 from utils.run.references import Reference, find_masks, find_references
 from utils.run.samples import Binding
 from utils.run.sizes import canvas_of, check_shape
@@ -259,11 +259,7 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
     for given in (
         args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
     ):
-        try:
-            first, *others = map(float, str(given).split(":"))
-            (last,) = others or [first]
-        except ValueError:
-            raise InputError(f"--downsample_factor must be a number, or two like 32:4, not {given!r}") from None
+        first, last = walk_ends(given)
         for factor in (first, last):
             check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
         ends = [f"{upscale * factor}".removesuffix(".0") for factor in (first, last)]
