@@ -109,7 +109,7 @@ def gaussian_matrix(size: int, factor: float, interp_method: str = "cubic", pad_
     """
     sigma = factor / 2 if factor > 1 else 0.1  # the nearest pixels weigh e^-50, and nothing beside 1 in float32
     offsets = torch.arange(-math.ceil(REACH * sigma), math.ceil(REACH * sigma) + 1)
-    weights = torch.exp(-(offsets / sigma).double().square() / 2)
+    weights = torch.exp(-(offsets.double() / sigma).square() / 2)
     neighbours = torch.arange(size)[:, None] + offsets
     return weighted_sums(neighbours, (weights / weights.sum()).expand(size, -1), size, pad_mode)
 

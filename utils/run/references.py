@@ -120,9 +120,7 @@ def find_masks(source: Path, input_dir: Path, references: Sequence[Reference]) -
         if len(its) == 1:
             masks[reference.name] = its[0]
         else:
-            faults.append(
-                f"--mask_dir {source}: has {len(its) or 'no'} masks for {path}: it takes one of the same name"
-            )
+            faults.append(f"--mask_dir {source}: has {len(its) or 'no'} masks for {path}; it takes one of its name")
     if faults:
         raise InputError(*faults)
     return masks
