@@ -8,13 +8,14 @@ white noise of variance 1; this is what it gets instead.
 
 import math
 import sys
+from functools import reduce
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusions.low_pass import LOW_PASSES, downsample_matrix
+from diffusions.low_pass import LOW_PASSES
 from utils.files import PROJECT
 
 SIZE = 64
@@ -51,11 +52,13 @@ def shells(size: int) -> Tensor:
 
 def draw(picture: Path) -> None:
     """Mean variance by frequency, a panel a filter; the numbers are printed."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 8), layout="constrained")
     shell = shells(SIZE)
-    for ax, (name, up_matrix) in zip(figure.subplots(1, 2, sharey=True), LOW_PASSES.items(), strict=True):
+    axes = figure.subplots(2, 2, sharex=True, sharey=True)
+    for ax, (name, makers) in zip(axes.flat, LOW_PASSES.items(), strict=True):
         for factor in FACTORS:
-            variance = refined_variance(up_matrix(SIZE, factor) @ downsample_matrix(SIZE, factor))
+            matrices = (make(SIZE, factor) for make in makers)
+            variance = refined_variance(reduce(lambda done, matrix: matrix @ done, matrices))
             octave = variance[(shell >= 0.5 / factor) & (shell < 1 / factor)].mean()
             print(f"{name} N = {factor}: {variance.mean():.3f} in all, {octave:.3f} in the octave below the cutoff")
             frequencies = shell.unique()

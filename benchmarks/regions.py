@@ -42,7 +42,7 @@ def by_anchors(guide: Regions, pred_x0: Tensor, count: int) -> Tensor:
 
 def by_guided_filter(guide: Regions, pred_x0: Tensor, radius: int) -> Tensor:
     """Fit c as a linear function of x̂0's colours in every window (He et al. 2010, equations 14 to 16)."""
-    c = guide.correction(pred_x0)
+    c = guide.correction(pred_x0, LAST)
     mean_x, mean_c = box(pred_x0, radius), box(c, radius)
     x, y = pred_x0[:, :, None], c[:, None]
     pair = box((x * pred_x0[:, None]).flatten(1, 2), radius).unflatten(1, (3, 3)) - mean_x[:, :, None] * mean_x[:, None]

@@ -12,7 +12,8 @@ from diffusions.schedule import Transition
 class ILVR(Guide):
     """Refinement of the sample: x = x' + φ_N(y_prev - x') (Choi et al. 2021, algorithm 1).
 
-    φ_N, down by N and up again, is linear, so applying it once to the difference is enough.
+    φ_N, down by N and up again, is linear, so applying it once to the difference is enough. With a mask m and a weight
+    W, x = x' + W·m ⊙ φ_N(y_prev - x').
 
     The paper's φ_N is not a projection. So the sample's low frequencies only approach the reference's, and noise is
     lost: sample and reference carry independent noise, and in a mode that φ_N passes with gain g the sum keeps
@@ -24,8 +25,8 @@ class ILVR(Guide):
     sample after it, as ILVR does.
 
     Args:
-        reference, downsample_factor, interp_method, pad_mode, range_t, low_pass: see `Guide`. N = 1 replaces the
-            whole sample.
+        reference, downsample_factor, interp_method, pad_mode, range_t, low_pass, mask, weight: see `Guide`. N = 1
+            replaces the whole sample, or what the mask shows of it.
     """
 
     def guide_sample(self, sample: Tensor, transition: Transition, randn_like: RandnLike = torch.randn_like) -> Tensor:
@@ -45,4 +46,4 @@ class ILVR(Guide):
         if not transition.is_last:
             level = transition.alphas_cumprod_prev
             reference = math.sqrt(level) * reference + math.sqrt(1 - level) * randn_like(reference)
-        return sample + self.low_pass(reference - sample)
+        return sample + self.bind(reference - sample, transition)

@@ -39,32 +39,37 @@ class Regions(ILVR):
     The normalised weights are then the softmax of an attention from every pixel to the grid's, for which devices have
     fast kernels; it never waits for the host, and treats every image of a batch by itself.
 
+    The nearest relative is Filter-Guided Diffusion (Gu, Yang and Davis, SIGGRAPH 2024, arXiv:2306.17141), which adds
+    w·B(y_0 - x̂0) to x̂0. Its joint bilateral filter B takes the weights from the reference, all through the early
+    steps; here they come from x̂0, and φ_N comes first.
+
     Args:
-        reference, downsample_factor, interp_method, pad_mode, range_t, low_pass: see `Guide`; range_t leaves the last
-            steps free of this correction, too.
+        reference, downsample_factor, interp_method, pad_mode, range_t, low_pass, mask, weight: see `Guide`; range_t
+            leaves the last steps free of this correction, too. c is multiplied by mask and weight before it is
+            averaged.
     """
 
     @cached_property
     def places(self) -> Tensor:
-        """The position of each pixel, [2, H, W], in units of s."""
-        width = WIDTH * self.downsample_factor
-        axes = [torch.arange(size).to(self.reference) / width for size in self.reference.shape[-2:]]
+        """The position of each pixel, [2, H, W]."""
+        axes = [torch.arange(size).to(self.reference) for size in self.reference.shape[-2:]]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
         """Correct x̂0, [B, C, H, W] → [B, C, H, W]; the result may leave [-1, 1] a little."""
         if transition.alphas_cumprod < MIN_LEVEL or transition.index < self.range_t:
             return pred_x0
-        places = self.places.expand(len(pred_x0), -1, -1, -1)
+        width = WIDTH * self.low_passes[transition.index].factor
+        places = (self.places / width).expand(len(pred_x0), -1, -1, -1)
         features = torch.cat([places, pred_x0 / CONTRAST], dim=1)
         grid = anchors(features, transition.index)
-        correction = _points(self.correction(pred_x0), grid)
+        correction = _points(self.correction(pred_x0, transition), grid)
         mean = softmax_mean(_points(features), _points(features, grid), correction)
         return pred_x0 + mean.mT.unflatten(2, pred_x0.shape[-2:])
 
-    def correction(self, pred_x0: Tensor) -> Tensor:
+    def correction(self, pred_x0: Tensor, transition: Transition) -> Tensor:
         """Return c, the low frequencies of the reference that x̂0 lacks: [B, C, H, W]."""
-        return self.low_pass(self.reference - pred_x0)
+        return self.bind(self.reference - pred_x0, transition)
 
     def guide_sample(self, sample: Tensor, transition: Transition, randn_like: RandnLike = torch.randn_like) -> Tensor:
         """Refine the sample as ILVR does, while x̂0 is vague."""

@@ -1,7 +1,8 @@
 """The walk from noise to image, and the two things it asks for: a step rule, and a guide."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ RandnLike = Callable[[Tensor], Tensor]
 
 # x [B, C, H, W] at a transition's noise level, and the prediction there → x at the level the transition leads to
 StepRule = Callable[[Tensor, Prediction, Transition, RandnLike], Tensor]
+
+MAX_FILTERS = 12  # different N along one walk
 
 
 @dataclass(frozen=True)
@@ -32,36 +35,70 @@ class Guide:
 
     Args:
         reference: y_0, [B, C, H, W] in [-1, 1], one image per sample, on the sample's device.
-        downsample_factor: N ≥ 1; the larger, the less of the reference binds.
+        downsample_factor: N ≥ 1; the larger, the less of the reference binds. Two of them, (A, B), change N along the
+            walk, geometrically from A at the first refined step to B at the last, in at most 12 values.
         interp_method: kernel of φ_N: cubic, lanczos2, lanczos3, linear or box.
         pad_mode: how φ_N continues the image beyond its border; symmetric, the authors' choice, keeps constants
             constant.
         range_t: b; guide only at respaced steps S-1 … b (Choi et al. 2021, section 4.2). 0 is every step.
-        low_pass: how φ_N comes back to full size: resize, the paper's, or projection.
+        low_pass: which φ_N: resize, the paper's, projection, gaussian or dft, see `LowPass`.
+        mask: m, [B, 1, H, W] in 0 … 1, where the reference binds; None for everywhere. At N = 1, this is inpainting.
+        weight: W in 0 … 1, how much of its correction a guide makes; 1 is the paper's.
 
     Attributes:
+        low_pass: φ_N; of a walk along which N changes, the one of the smallest N.
+        low_passes: the φ_N of each step, by its index.
         low_frequencies: φ_N(y_0), [B, C, H, W]: what of the reference binds, a rough estimate of the clean image.
 
     Raises:
-        ValueError: a factor below 1 or above the image's shorter side, a negative range_t, or an unknown low_pass.
+        ValueError: a factor below 1 or above the image's shorter side, a negative range_t, an unknown low_pass, or a
+            mask or weight of another shape, type or range.
     """
 
     def __init__(
         self,
         reference: Tensor,
-        downsample_factor: float = 8,
+        downsample_factor: float | Sequence[float] = 8,
         interp_method: str = "cubic",
         pad_mode: str = "symmetric",
         range_t: int = 0,
         low_pass: str = "resize",
+        mask: Tensor | None = None,
+        weight: float = 1.0,
     ) -> None:
         if range_t < 0:
             raise ValueError(f"range_t must be at least 0, not {range_t}")
+        if not 0 <= weight <= 1:
+            raise ValueError(f"weight must be in 0 … 1, not {weight}")
+        if mask is not None:
+            shape = [len(reference), 1, *reference.shape[-2:]]
+            if not isinstance(mask, Tensor) or list(mask.shape) != shape or not ((mask >= 0) & (mask <= 1)).all():
+                raise ValueError(f"mask must be a tensor of shape {shape} with values in 0 … 1")
         self.reference = reference
-        self.downsample_factor = downsample_factor
         self.range_t = range_t
-        self.low_pass = LowPass(reference, downsample_factor, interp_method, pad_mode, low_pass)
+        self.factors = downsample_factor if isinstance(downsample_factor, Sequence) else (downsample_factor,) * 2
+        if len(self.factors) != 2:
+            raise ValueError(f"downsample_factor must be one number, or two to go along, not {downsample_factor}")
+        self.make_low_pass = lambda factor: LowPass(reference, factor, interp_method, pad_mode, low_pass)
+        self.low_pass = min(map(self.make_low_pass, {*self.factors}), key=lambda low_pass: low_pass.factor)
+        self.low_passes: Mapping[int, LowPass] = defaultdict(lambda: self.low_pass)
+        self.share = weight if mask is None else weight * mask
         self.low_frequencies = self.low_pass(reference)
+
+    def begin(self, walk: Sequence[Transition]) -> None:
+        """Choose the φ_N of every step of a walk; `Sampler.sample_loop` calls this before the first."""
+        first, last = self.factors
+        if first == last:
+            return
+        refined = [transition.index for transition in walk if transition.index >= self.range_t]
+        count = min(MAX_FILTERS, len(refined))
+        shares = [i / max(count - 1, 1) for i in range(count)]
+        filters = [self.make_low_pass(first ** (1 - share) * last**share) for share in shares]
+        self.low_passes = {index: filters[i * count // len(refined)] for i, index in enumerate(refined)}
+
+    def bind(self, difference: Tensor, transition: Transition) -> Tensor:
+        """Return w·m ⊙ φ_N of the difference between the reference and an image: [B, C, H, W] → [B, C, H, W]."""
+        return self.share * self.low_passes[transition.index](difference)
 
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
         """Change the prediction x̂0 before the step: [B, C, H, W] → [B, C, H, W]. It was predicted from `x`."""
@@ -136,7 +173,10 @@ class Sampler(ABC):
             ValueError: walk_steps outside of 1 … S, or a network whose output the step rule cannot use.
         """
         step_rule = self.step_rule()
-        for transition in self.last_transitions(walk_steps):
+        walk = self.last_transitions(walk_steps)
+        if guide is not None:
+            guide.begin(walk)
+        for transition in walk:
             prediction = self.process.predict(model, x, transition)
             self.check_variance(prediction.variance.shape[1])
             if guide is not None:

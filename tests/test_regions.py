@@ -58,7 +58,7 @@ def test_each_side_of_an_outline_takes_the_mean_colour_of_its_own():
     guide = Regions(reference, downsample_factor=16)
     change = guide.guide_x0(pred_x0, pred_x0, at(0)) - pred_x0
     for side in (slice(0, 5), slice(5, 16)):
-        mean = guide.correction(pred_x0)[..., side].mean((2, 3), keepdim=True)
+        mean = guide.correction(pred_x0, at(0))[..., side].mean((2, 3), keepdim=True)
         assert (change[..., side] - mean).abs().max() < 0.05
 
 

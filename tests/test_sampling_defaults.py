@@ -49,7 +49,13 @@ def test_where_a_config_says_nothing_the_papers_defaults_hold():
 
 
 def test_a_config_may_have_sweeps_and_each_argument_of_its_keys(tmp_path):
-    values = {"respace_type": "quad", "interp_method": "box", "low_pass": "projection", "strength": 0.5}
+    values = {
+        "respace_type": "quad",
+        "interp_method": "box",
+        "low_pass": "projection",
+        "strength": 0.5,
+        "refine_weight": 0.7,
+    }
     path = with_sampling(
         tmp_path, downsample_factor=[4, 16], range_t=[0, "50%"], respace_steps=8, refine="sample", **values
     )
@@ -66,7 +72,10 @@ def test_a_config_may_have_sweeps_and_each_argument_of_its_keys(tmp_path):
         ({"refine": 3}, "sampling.refine must be of type str, not 3"),
         ({"refine": "region"}, "sampling.refine must be one of sample, regions, not 'region'"),
         ({"range_t": 0.2}, "sampling.range_t must be of type str, not 0.2"),
-        ({"downsample_factor": [8, "eight"]}, "sampling.downsample_factor must be of type float, not 'eight'"),
+        (
+            {"downsample_factor": [8, "eight"]},
+            "sampling.downsample_factor must be a number, or two like 32:4, not 'eight'",
+        ),
         ({"strength": 2}, "sampling.strength must be 0.001 … 1, not 2"),
         ({"seed": 3}, "unknown key sampling.seed"),
     ],

@@ -47,7 +47,7 @@ def read_reference(
     Args:
         path: the file.
         size: (height, width) wanted, in pixels, or one number for a square.
-        channels: 3 for colour, 1 for grey.
+        channels: 3 for colour, 1 for grey; 4 and 2 for these and their opacity, -1 being transparent.
         limits: what the picture may cost and lack.
         sha256: what the hash of the file's content has to be.
         canvas: crop to this larger (height, width) instead; the picture is mirrored where it ends.

@@ -161,7 +161,7 @@ class PictureFile:
         Args:
             rows: which part, with a start and a stop.
             columns: the same.
-            channels: 3 for colour, 1 for grey.
+            channels: 3 for colour, 1 for grey; 4 and 2 for these and their opacity.
 
         Returns:
             [h, w, channels] uint8, sRGB, on white where it is transparent.
@@ -178,9 +178,11 @@ class PictureFile:
             alpha = part.getchannel("A")
         part = part if part.mode == self._mode else part.convert(self._mode)
         part = part if self._transform is None else self._transform.apply(part)
-        part = part.convert("RGB" if channels == 3 else "L")
+        part = part.convert("RGB" if channels >= 3 else "L")
         if alpha is not None:
             part = Image.composite(part, Image.new(part.mode, part.size, "white"), alpha)
+        if channels in (2, 4):
+            part.putalpha(alpha or 255)
         pixels = np.asarray(part).reshape(part.height, part.width, channels)
         if pixels.shape[:2] != (rows.stop - rows.start, columns.stop - columns.start):
             raise OSError("is damaged: it has not the size that it says")

@@ -95,8 +95,6 @@ def resize_matrix(
     """
     if interp_method not in KERNELS:
         raise ValueError(f"interp_method must be one of {', '.join(KERNELS)}, not {interp_method!r}")
-    if pad_mode not in PADDINGS:
-        raise ValueError(f"pad_mode must be one of {', '.join(PADDINGS)}, not {pad_mode!r}")
     if min(in_size, out_size) < 1 or not 0 < scale < math.inf:
         raise ValueError(f"cannot resize {in_size} pixels to {out_size} at scale {scale}")
     if scale == 1 and in_size == out_size:
@@ -110,11 +108,29 @@ def resize_matrix(
     first = torch.ceil(centres - width / 2 - EPS).long()
     neighbours = first[:, None] + torch.arange(math.ceil(width - EPS))
     weights = kernel((centres[:, None] - neighbours) / stretch)
-    weights = weights / weights.sum(1, keepdim=True)
+    return weighted_sums(neighbours, weights / weights.sum(1, keepdim=True), in_size, pad_mode)
 
-    pixels = PADDINGS[pad_mode](neighbours, in_size)
-    inside = (pixels >= 0) & (pixels < in_size)
-    matrix = torch.zeros(out_size, in_size, dtype=torch.float64)
+
+def weighted_sums(neighbours: Tensor, weights: Tensor, size: int, pad_mode: str) -> Tensor:
+    """Return the matrix that makes each output pixel a weighted sum of an axis' pixels.
+
+    Args:
+        neighbours: [m, k], int64: of each output pixel, which pixels it sees; they may lie beyond the axis.
+        weights: [m, k], float64: theirs.
+        size: pixels of the axis.
+        pad_mode: one of `PADDINGS`: what is beyond it.
+
+    Returns:
+        [m, size], float64.
+
+    Raises:
+        ValueError: an unknown padding.
+    """
+    if pad_mode not in PADDINGS:
+        raise ValueError(f"pad_mode must be one of {', '.join(PADDINGS)}, not {pad_mode!r}")
+    pixels = PADDINGS[pad_mode](neighbours, size)
+    inside = (pixels >= 0) & (pixels < size)
+    matrix = torch.zeros(len(neighbours), size, dtype=torch.float64)
     return matrix.scatter_add_(1, pixels.where(inside, 0), weights.where(inside, 0))
 
 

@@ -14,6 +14,7 @@ from diffusions.sampler import RandnLike
 from diffusions.schedule import Transition
 
 COLOURS = 512  # of a palette
+WIDTH, COLOUR_WIDTH = 3, 0.3  # σ of Filter-Guided Diffusion's bilateral filter, in pixels and in colours of -1 … 1
 JUDGED = 50, 150, 300  # timesteps
 FREE = 0.8  # ᾱ above which the gradient leaves the sample alone
 PUSH = 1.0  # the gradient's weight; 4 and 16 are worse
@@ -22,7 +23,7 @@ PUSH = 1.0  # the gradient's weight; 4 and 16 are worse
 class Unsmoothed(Regions):
     """The mean of y_0 - x̂0 itself. Thin outlines take the reference's mean colour there, and fade."""
 
-    def correction(self, pred_x0: Tensor) -> Tensor:
+    def correction(self, pred_x0: Tensor, transition: Transition) -> Tensor:
         return self.reference - pred_x0
 
 
@@ -66,6 +67,23 @@ class Gradient(ILVR):
         return sample + self.push
 
 
+class FilterGuided(Guide):
+    """Filter-Guided Diffusion (Gu, Yang and Davis, SIGGRAPH 2024, arXiv:2306.17141), without its normalisation.
+
+    x̂0 + B(y_0 - x̂0), B being a joint bilateral filter that takes its weights from the reference. It has no φ_N, and so
+    no N.
+    """
+
+    def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
+        if transition.index < self.range_t:
+            return pred_x0
+        axes = [torch.arange(size).to(pred_x0) / WIDTH for size in pred_x0.shape[-2:]]
+        places = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(pred_x0), -1, -1, -1)
+        features = torch.cat([places, self.reference / COLOUR_WIDTH], dim=1).flatten(2).mT
+        mean = softmax_mean(features, features, (self.reference - pred_x0).flatten(2).mT)
+        return pred_x0 + mean.mT.unflatten(2, pred_x0.shape[-2:])
+
+
 def in_colours(palette: Tensor, references: Tensor) -> Tensor:
     """Replace every pixel by the mean of the palette's colours near it. [n, C], [B, C, H, W] → [B, C, H, W]."""
     colours = palette.expand(len(references), -1, -1)
@@ -79,7 +97,7 @@ def palette_of(real: Tensor) -> Tensor:
     return pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:COLOURS]]
 
 
-IDEAS = "regions, unsmoothed", "regions, twice", "fading", "gradient", "palette", "regions, palette"
+IDEAS = "regions, unsmoothed", "regions, twice", "fading", "gradient", "palette", "regions, palette", "FGD"
 
 
 def make_ideas(model: Denoiser, process: Process, real: Tensor) -> dict[str, Callable[..., Guide]]:
@@ -98,6 +116,7 @@ def make_ideas(model: Denoiser, process: Process, real: Tensor) -> dict[str, Cal
         partial(Gradient, model, process),
         lambda references, **options: ILVR(in_colours(palette, references), **options),
         lambda references, **options: Regions(in_colours(palette, references), **options),
+        FilterGuided,
     ]
     return dict(zip(IDEAS, guides, strict=True))
 

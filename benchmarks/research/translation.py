@@ -58,10 +58,12 @@ class Setting:
 
     references: str = "foreign"
     refine: str = "sample"
-    factor: float = 8
+    factor: float | tuple[float, float] = 8
     range_t: int = 0
     steps: int = 10
     candidates: int = 1  # drawn per reference, of which one is kept
+    weight: float = 1.0
+    low_pass: str = "resize"
 
 
 def all_settings() -> list[Setting]:
@@ -74,11 +76,16 @@ def all_settings() -> list[Setting]:
         *(replace(base, references="in-domain", refine=name) for name in GUIDES),
         *(replace(regions, factor=n) for n in (6, 12, 4)),
         *(replace(regions, steps=n, range_t=n // 5) for n in (15, 25, 50)),
-        *(replace(base, refine=idea) for idea in IDEAS),
+        *(replace(base, refine=idea) for idea in IDEAS if idea != "FGD"),
         replace(regions, candidates=4),
         replace(base, references="in-domain", steps=50),
         replace(base, references="in-domain", refine="regions", range_t=2),
         replace(base, steps=50, range_t=10),
+        *(replace(base, refine="FGD", range_t=b) for b in (2, 3)),
+        *(replace(way, weight=weight) for way in (base, regions) for weight in (0.8, 0.5)),
+        *(replace(way, factor=factors) for way in (base, regions) for factors in ((32, 4), (16, 4), (8, 2))),
+        *(replace(way, low_pass=name) for way in (base, regions) for name in ("projection", "gaussian", "dft")),
+        *(replace(regions, factor=factor, range_t=2) for factor in (2, 3, 4, 6, (32, 4), (16, 4), (8, 2))),
     ]
 
 
@@ -140,7 +147,13 @@ class Bench:
 
     def _draw(self, setting: Setting, references: Tensor) -> Tensor:
         sampler = DDPM(self.process, setting.steps)
-        guide = partial(self.guides[setting.refine], downsample_factor=setting.factor, range_t=setting.range_t)
+        guide = partial(
+            self.guides[setting.refine],
+            downsample_factor=setting.factor,
+            range_t=setting.range_t,
+            weight=setting.weight,
+            low_pass=setting.low_pass,
+        )
         seeds = range(SEED, SEED + setting.candidates)
         candidates = [draw(self.model, sampler, references, guide, seed=seed) for seed in seeds]
         return best_of(self.model, self.process, candidates) if setting.candidates > 1 else candidates[0]

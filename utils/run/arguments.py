@@ -4,7 +4,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from utils.files import PROJECT
 DEMO_CONFIG, DEMO_INPUTS = PROJECT / "configs" / "openpeeps64.yaml", PROJECT / "assets" / "references"
 ONE_OFF_FLAGS = {"--open", "--overwrite", "--dry_run"}  # not recorded in the command that reproduces a run
 NEVER = object()
+# what a config may write for values of a type, or for an argument that reads words of its own
+TYPES: dict[type | str, tuple[type, ...]] = {float: (int, float), "range_t": (str, int)}
+TYPES["downsample_factor"] = (str, int, float)
 
 MAX_SAMPLES = 10_000_000  # planned in 11 s and 0.7 GB; more are better made in several runs
 
@@ -30,6 +33,7 @@ class Argument:
         type: of one value.
         default: the value where neither the command line nor the config says another.
         choices: the values it may take; empty for any.
+        parse: reads a value, and raises ValueError with what it must be instead; None where any will do.
         bounds: the least and the greatest value; None where there is no bound.
         nargs: as argparse has it.
         metavar: what stands for the value in the help.
@@ -45,6 +49,7 @@ class Argument:
     type: type = str
     default: Any = None
     choices: Sequence[str] = ()
+    parse: Callable[[Any], object] | None = None
     bounds: tuple[float | None, float | None] = (None, None)
     nargs: str | None = None
     metavar: str | None = None
@@ -63,13 +68,31 @@ class Argument:
             InputError: a value of another type, outside of the bounds, or not one of the choices.
         """
         values = given if self.nargs and isinstance(given, (list, tuple)) else [given]
-        types = {float: (int, float), str: (str, int) if self.name == "range_t" else (str,)}.get(self.type, self.type)
+        types = TYPES.get(self.name) or TYPES.get(self.type) or self.type
         for value in values:
             if not isinstance(value, types) or (isinstance(value, bool) and self.type is not bool):
                 raise InputError(f"{where} must be of type {self.type.__name__}, not {value!r}")
             if self.choices and value not in self.choices:
                 raise InputError(f"{where} must be one of {', '.join(self.choices)}, not {value!r}")
+            try:
+                _ = self.parse and self.parse(value)
+            except ValueError as error:
+                raise InputError(f"{where} must be {error}, not {value!r}") from None
             check_bounds(value, *self.bounds, where)
+
+
+def walk_ends(downsample_factor: float | str) -> tuple[float, float]:
+    """Read N, or "A:B": N at the first refined step of a walk, and at the last.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        first, *others = map(float, str(downsample_factor).split(":"))
+        (last,) = others or [first]
+    except ValueError:
+        raise ValueError("a number, or two like 32:4") from None
+    return first, last
 
 
 def check_bounds(value: Any, low: float | None, high: float | None, where: str) -> None:
@@ -109,8 +132,9 @@ ARGUMENTS = {
         Argument("allow_truncated", REFERENCES, "read pictures that are cut short; the rest is black", bool, False),
         Argument("max_megapixels", REFERENCES, "the largest reference to read", float, 512, bounds=(0.001, None)),
         Argument(
-            "downsample_factor", BINDING, "N: 1 copies the reference, more leaves more freedom; several are a sweep",
-            float, 8.0, nargs="+", metavar="N", in_config=True, identity=True,
+            "downsample_factor", BINDING,
+            "N: 1 copies the reference, more leaves more freedom; 32:4 goes from 32 to 4; several are a sweep",
+            default=8.0, parse=walk_ends, nargs="+", metavar="N", in_config=True, identity=True,
         ),
         Argument(
             "refine", BINDING, "sample, the paper's; regions, cleaner where references are of another style",
@@ -121,13 +145,19 @@ ARGUMENTS = {
             default=0, nargs="+", metavar="STEPS", in_config=True, identity=True,
         ),
         Argument(
-            "low_pass", BINDING, "resize, the paper's filter, or projection, the exact one",
-            default="resize", choices=("resize", "projection"), in_config=True, identity=True,
+            "low_pass", BINDING, "resize, the paper's filter; projection, the exact one; a blur; or the ideal one",
+            default="resize", choices=("resize", "projection", "gaussian", "dft"), in_config=True, identity=True,
         ),
         Argument(
             "interp_method", BINDING, "the filter's kernel", default="cubic",
             choices=("cubic", "lanczos2", "lanczos3", "linear", "box"), in_config=True, identity=True,
         ),
+        Argument("refine_weight", BINDING, "how much of its correction a step makes", float, 1.0, bounds=(0, 1),
+                 in_config=True, identity=True, omitted_at=1.0),
+        Argument("mask_dir", BINDING, "masks named as the references, or one picture: white binds, black is free", Path,
+                 metavar="DIR"),
+        Argument("transparent", BINDING, "what is transparent in a reference is white, or free",
+                 default="white", choices=("white", "free"), identity=True, omitted_at="white"),
         Argument("n_samples", IMAGES, "images in all, shared by the references; else one each", int,
                  bounds=(1, MAX_SAMPLES), metavar="COUNT"),
         Argument("save_dir", IMAGES, "folder for the images and index.html", Path, Path("results"), metavar="DIR"),

@@ -35,9 +35,9 @@ def save_missing_previews(job: Job) -> None:
         for first in plan.samples.variations(binding, 1):
             previews = Preview(first.reference), Preview(first.reference, binding.downsample_factor)
             if not all(os.path.exists(plan.outputs.path(preview)) for preview in previews):
-                reference = plan.read(first.reference)
-                guide = make_guide(job.model, reference[None].to(job.device), binding, settings)
-                save_previews(plan, [first], [reference], job.model.decode(guide.low_frequencies))
+                reference, mask = plan.read(first.reference)
+                guide = make_guide(job.model, reference[None].to(job.device), None, binding, settings)
+                save_previews(plan, [first], [reference], [mask], job.model.decode(guide.low_frequencies))
 
 
 def draw_grid(plan: Plan) -> None:
@@ -64,12 +64,12 @@ def draw_grid(plan: Plan) -> None:
     labels = ["reference"]
     if len(bindings) == 1:
         factor = bindings[0].downsample_factor
-        labels.append(f"what binds at N = {factor:g}")
+        labels.append(f"what binds at N = {factor}".removesuffix(".0"))
         for reference, row in shown.items():
             row.append(read(Preview(reference, factor)))
     variations = 1 + samples[-1].variation
     for binding in bindings:
-        names = [f"N = {binding.downsample_factor:g}"] if len(settings.downsample_factor) > 1 else []
+        names = [f"N = {binding.downsample_factor}".removesuffix(".0")] if len(settings.downsample_factor) > 1 else []
         names += [f"range {binding.range_t}"] if len(settings.range_t) > 1 else []
         labels += [", ".join(names) or "samples"] + [""] * (min(variations, GRID_VARIATIONS) - 1)
         for each in samples.variations(binding, GRID_VARIATIONS):
@@ -104,7 +104,8 @@ def draw_progress(job: Job, shown: Sample) -> None:
             images = job.model.decode(torch.stack([step.sample[0], step.pred_x0[0]]))
             frames.append(list(to_pixels(crop(images, settings.shapes[shown.reference.name]))))
 
-    sample(job, [shown], [job.plan.read(shown.reference)], keep)
+    reference, mask = job.plan.read(shown.reference)
+    sample(job, [shown], [reference], [mask], keep)
     chosen = [frames[i] for i in spread(len(frames), STRIP_FRAMES)]
     save_png(make_grid(list(zip(*chosen, strict=True))), path.with_suffix(".png"), signed({"figure": "progress"}))
     first, *rest = (Image.fromarray(make_grid([frame])) for frame in frames)

@@ -18,9 +18,9 @@ PREVIEWS = "index_files"  # the folder beside index.html
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp", re.DOTALL)
 
 
-def binds_folder(downsample_factor: float) -> str:
+def binds_folder(downsample_factor: float | str) -> str:
     """Return the folder of the previews of what binds at a factor."""
-    return f"{PREVIEWS}/N{downsample_factor!r}".removesuffix(".0")
+    return f"{PREVIEWS}/N{downsample_factor}".removesuffix(".0").replace(":", "-")
 
 
 def output_folders(settings: Settings) -> list[str]:

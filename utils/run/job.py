@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffusions import GUIDES, Guide, Overview, Sampler, Step, make_sampler, noised_start
@@ -24,6 +25,7 @@ from models.networks.tiles import WHOLE
 from utils.batching import is_out_of_memory
 from utils.errors import InputError, RunError
 from utils.noise import SampleNoise
+from utils.run.arguments import walk_ends
 from utils.run.plan import Plan
 from utils.run.samples import Binding, largest_batch
 from utils.run.settings import Settings
@@ -124,21 +126,25 @@ def _compile(model: Model, sampler: Sampler, plan: Plan, device: torch.device) -
         raise RunError(f"--compile: torch cannot compile the network: {reason}; leave --compile out") from None
 
 
-def make_guide(model: Model, reference: Tensor, binding: Binding, settings: Settings) -> Guide:
+def make_guide(model: Model, reference: Tensor, mask: Tensor | None, binding: Binding, settings: Settings) -> Guide:
     """Make the guide that the settings name. It binds what the model works on: pixels, or latents.
 
     Args:
         model: encodes the references.
         reference: [B, C, H, W] in [-1, 1], one image per sample, on the device to sample on.
+        mask: [B, 1, H, W] in 0 … 1, where each binds; None for everywhere.
         binding: how much of it binds, its N in pixels of the image.
         settings: the run's.
     """
+    first, last = walk_ends(binding.downsample_factor)
     return GUIDES[settings.refine](
         model.encode(reference),
-        binding.downsample_factor / model.factor,
+        (first / model.factor, last / model.factor),
         settings.interp_method,
         range_t=binding.range_t,
         low_pass=settings.low_pass,
+        mask=None if mask is None else F.avg_pool2d(mask, model.factor),
+        weight=settings.refine_weight,
     )
 
 

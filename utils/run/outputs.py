@@ -20,7 +20,7 @@ from utils.images import PngText, read_png_text
 from utils.run.folders import PREVIEWS, binds_folder
 from utils.run.references import Reference
 from utils.run.samples import Sample, Samples
-from utils.run.settings import Settings
+from utils.run.settings import OMITTED, Settings
 
 SOFTWARE = "ILVR sampler"
 FIGURE_EXIF = {int(ExifTags.Base.Software): SOFTWARE}  # marks an animation as ours, as text chunks mark a PNG
@@ -30,7 +30,7 @@ FILM = "progress_grid"  # a strip and an animation of one sample's steps
 ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
 # a picture edited since its samples were made is not another setting: its samples are made anew
-OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256", "shape"}
+OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256", "mask_sha256", "shape"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Preview:
     """The picture that the page shows of a reference as the model sees it; or, given a factor, of what of it binds."""
 
     reference: Reference
-    downsample_factor: float | None = None
+    downsample_factor: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,14 @@ class Outputs:
         samples: the run's.
         record: what all images of the run have in common; a folder holds images of one such record.
         reference_sha256s: of each reference's content, by its name.
+        mask_sha256s: of its mask's; empty where there are none.
     """
 
     settings: Settings
     samples: Samples
     record: Mapping[str, Any]
     reference_sha256s: Mapping[str, str]
+    mask_sha256s: Mapping[str, str]
 
     def path(self, image: Sample | Preview) -> Path:
         """Return where a sample or a preview is written."""
@@ -72,6 +74,8 @@ class Outputs:
             "reference": one_line(reference.path.name),
             "reference_sha256": self.reference_sha256s[reference.name],
         }
+        if self.mask_sha256s:
+            values["mask_sha256"] = self.mask_sha256s[reference.name]
         if isinstance(image, Sample):
             values = {"sample": image.number, **values, "variation": image.variation, **self.record}
             values |= {"downsample_factor": image.binding.downsample_factor, "range_t": image.binding.range_t}
@@ -108,16 +112,17 @@ class Outputs:
         """
         path, wanted = self.path(image), self.text(image)
         found = read_png_text(path)
-        if found and found.is_whole and found.shape == self.settings.shapes[image.reference.name]:
-            if found.text.get("fingerprint") == wanted["fingerprint"]:
-                return True
+        is_of_size = found is not None and found.shape == self.settings.shapes[image.reference.name]
+        if found and found.is_whole and is_of_size and found.text.get("fingerprint") == wanted["fingerprint"]:
+            return True
         if not found or self.settings.overwrite:
             return False
         if not is_ours(found):
             raise not_ours(path)
         if isinstance(image, Sample) and found.is_whole:
-            keep = wanted.keys() - OF_THE_REFERENCE
-            differences = name_differences({k: found.text.get(k) for k in keep}, {k: wanted[k] for k in keep})
+            omitted = {name: value if isinstance(value, str) else json.dumps(value) for name, value in OMITTED.items()}
+            before, now = ({**omitted, **text} for text in (found.text, wanted))
+            differences = name_differences(before, {k: v for k, v in now.items() if k not in OF_THE_REFERENCE})
             if differences:
                 raise InputError(
                     f"{path}: was made with other settings ({differences}); choose another --save_dir or pass "
@@ -175,7 +180,7 @@ class Outputs:
             raise not_ours(path)
         if not any(image.relative_to(folder).parts[0] != PREVIEWS for image in folder.rglob("*.png")):
             return
-        wanted = dict(self.record)
+        found, wanted = ({**OMITTED, **record} for record in (found, self.record))
         for swept in ("downsample_factor", "range_t"):
             if isinstance(found.get(swept), list) or isinstance(wanted[swept], list):
                 del wanted[swept]  # a sweep has a folder for each, and may grow by others
@@ -196,6 +201,7 @@ class Outputs:
             "config": one_line(settings.config.source),
             "weights": one_line(settings.weights),
             "input_dir": one_line(settings.input_dir),
+            **({"mask_dir": one_line(settings.mask_dir)} if settings.mask_dir else {}),
             "save_dir": one_line(settings.save_dir),
             "n_samples": settings.n_samples,
             **self.record,

@@ -175,9 +175,13 @@ def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
 def _words(plan: Plan) -> dict[str, Any]:
     """Return the run in a line, and the settings that the page lists; run.yaml has all of them."""
     settings = plan.settings
-    factors, ranges = (", ".join(f"{n:g}" for n in sweep) for sweep in (settings.downsample_factor, settings.range_t))
+    factors, ranges = (
+        ", ".join(f"{n}".removesuffix(".0") for n in sweep) for sweep in (settings.downsample_factor, settings.range_t)
+    )
     parts = [settings.sampler.upper(), f"{settings.walk_steps} steps", f"N = {factors}"]
     parts += [f"range {ranges}"] if any(settings.range_t) else []
+    parts += [f"weight {settings.refine_weight:g}"] if settings.refine_weight < 1 else []
+    parts += ["masked"] if settings.masks or settings.transparent == "free" else []
     parts += [f"seed {settings.seed}"]
     values = dict(settings.identity)
     values |= values.pop("diffusion")

@@ -1,11 +1,14 @@
 """The plan of a run: which samples are left to make, as the files themselves say by the text inside them."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from models import Checkpoint
@@ -13,10 +16,10 @@ from utils.errors import InputError, RunError, one_line
 from utils.images import read_reference
 from utils.run.folders import output_folders, remove_leftovers
 from utils.run.outputs import Outputs, Preview
-from utils.run.references import THREADS, Reference, examine
+from utils.run.references import THREADS, Examination, Reference, examine
 from utils.run.samples import Samples, make_batches
 from utils.run.settings import Settings
-from utils.run.sizes import canvas_of, own_shape
+from utils.run.sizes import canvas_of, is_alike, own_shape
 
 MAX_NAMED = 20  # samples that a summary names
 READ_AT_ONCE = 10_000  # files; each takes some memory while it waits for its thread
@@ -52,20 +55,30 @@ class Plan:
         shapes = np.array([numbers[settings.shapes[each.name]] for each in settings.references])
         return make_batches(self.samples, self.todo, settings.micro_batch, self.num_processes, shapes)
 
-    def read(self, reference: Reference) -> Tensor:
-        """Read a reference as it was when the plan was made, on the canvas of its images: [C, H, W] in [-1, 1].
+    def read(self, reference: Reference) -> tuple[Tensor, Tensor | None]:
+        """Read a reference and its mask as they were when the plan was made, on the canvas of its images.
+
+        Returns:
+            [C, H, W] in [-1, 1]; and where it binds, [1, H, W] in 0 … 1, rounded as in a file, or None for everywhere.
 
         Raises:
-            RunError: it has been replaced since then, or can no longer be read.
+            RunError: one has been replaced since then, or can no longer be read.
         """
-        settings, sha256 = self.settings, self.outputs.reference_sha256s[reference.name]
-        shape, channels = settings.shapes[reference.name], settings.config.image_channels
+        settings, outputs, name = self.settings, self.outputs, reference.name
+        shape, channels = settings.shapes[name], settings.config.image_channels
+        is_free = settings.transparent == "free"
+
+        def read(path: Path, channels: int, sha256: str) -> Tensor:
+            return read_reference(path, shape, channels, settings.limits, sha256, settings.canvases[name])
+
         try:
-            return read_reference(
-                reference.path, shape, channels, settings.limits, sha256, settings.canvases[reference.name]
-            )
+            picture = read(reference.path, channels + is_free, outputs.reference_sha256s[name])
+            masks = [picture[channels:]] if is_free else []
+            masks += [read(settings.masks[name], 1, outputs.mask_sha256s[name])] if settings.masks else []
         except InputError as error:
             raise RunError(str(error)) from None
+        levels = [((mask + 1) * 127.5).round() / 255 for mask in masks]
+        return picture[:channels], torch.stack(levels).prod(0) if levels else None
 
     def is_complete(self) -> bool:
         """Return whether every sample has its file.
@@ -155,8 +168,9 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     if settings.walk_steps in settings.range_t and settings.walk_steps == settings.diffusion["respace_steps"]:
         notes.append(f"--range_t {settings.walk_steps} leaves every step unrefined: its images follow no reference")
 
+    mask_sha256s = examine_masks(settings, found, notes) if settings.masks else {}
     record = {"weights_sha256": checkpoint.sha256(), **settings.identity}
-    outputs = Outputs(settings, samples, record, found.sha256s)
+    outputs = Outputs(settings, samples, record, found.sha256s, mask_sha256s)
     outputs.check()
     existing = outputs.existing()
     todo = np.ones(len(samples), dtype=bool)
@@ -168,4 +182,53 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
             todo[here] = [not finished for finished in pool.map(lambda i: outputs.is_finished(samples[i]), here)]
         finished = list(pool.map(outputs.is_finished, previews))
     unfinished = frozenset(preview for preview, its in zip(previews, finished, strict=True) if not its)
-    return Plan(settings, samples, outputs, tuple(notes), num_processes, todo, unfinished)
+    plan = Plan(settings, samples, outputs, tuple(notes), num_processes, todo, unfinished)
+    if settings.masks or settings.transparent == "free":
+        check_masks(plan, [first.reference for first in firsts])
+    return plan
+
+
+def examine_masks(settings: Settings, found: Examination, notes: list[str]) -> dict[str, str]:
+    """Decode every mask once.
+
+    Args:
+        settings: the run's.
+        found: what was found of the references.
+        notes: to which is added what there is to say of the masks.
+
+    Returns:
+        The SHA-256 of each reference's mask, by the reference's name.
+
+    Raises:
+        InputError: masks that cannot be read, or are of another shape than their references and the images.
+    """
+    paths = {name: settings.masks[name] for name in found.shapes}
+    masks = [Reference(path, str(path)) for path in dict.fromkeys(paths.values())]
+    its = examine(masks, max(settings.image_size), settings.limits, "mask")
+    faults = list(its.faults.values())
+    for name, path in paths.items():
+        shapes = found.shapes[name], settings.shapes[name]
+        if str(path) in its.shapes and not any(is_alike(its.shapes[str(path)], shape) for shape in shapes):
+            (height, width), (rows, columns) = its.shapes[str(path)], shapes[0]
+            faults.append(f"--mask_dir: {path} is {width}×{height}, of another shape than {name}, {columns}×{rows}")
+    if faults:
+        raise InputError(*faults)
+    notes += its.notes
+    return {name: its.sha256s[str(path)] for name, path in paths.items()}
+
+
+def check_masks(plan: Plan, references: Sequence[Reference]) -> None:
+    """Raise if a reference binds nowhere.
+
+    Raises:
+        InputError: each of them, in a line.
+    """
+    faults = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for reference, (_, mask) in zip(references, pool.map(plan.read, references), strict=True):
+            if mask is not None and not mask.any():
+                path = plan.settings.masks.get(reference.name)
+                why = f"--mask_dir: {path} is black" if path else f"--transparent free: {reference.path} is transparent"
+                faults.append(f"{why} where the image is, so that nothing of {reference.name} binds")
+    if faults:
+        raise InputError(*faults)

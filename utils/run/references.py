@@ -38,7 +38,10 @@ class Reference:
 
 
 def find_references(
-    source: Path, exclude: Path | None = None, on_unreadable: Callable[[OSError], None] | None = None
+    source: Path,
+    exclude: Path | None = None,
+    on_unreadable: Callable[[OSError], None] | None = None,
+    flag: str = "--input_dir",
 ) -> tuple[tuple[Reference, ...], tuple[str, ...]]:
     """Find every picture of a folder and its subfolders, sorted by path; or the one that `source` is itself.
 
@@ -49,6 +52,7 @@ def find_references(
         source: the folder, or a picture.
         exclude: a folder whose files do not count (a run's own results inside the input folder).
         on_unreadable: called for each subfolder that cannot be listed; without it, one is an error.
+        flag: the argument that the source is given by, for messages.
 
     Returns:
         The references, and what there is to say of what was skipped, one line each.
@@ -57,7 +61,7 @@ def find_references(
         InputError: there is nothing of that name, or no picture in it.
     """
     if not os.path.exists(source):  # Path.exists raises on names too long
-        raise InputError(f"--input_dir {source}: no such folder or file")
+        raise InputError(f"{flag} {source}: no such folder or file")
     root = source if os.path.isdir(source) else source.parent
     excluded = exclude.resolve() if exclude is not None else None
     if source.resolve() == excluded:
@@ -80,9 +84,9 @@ def find_references(
                 left[ending or "without an ending"] += 1
     kinds = [f"{count} {what}" for what, count in sorted((+left).items())]
     skipped = ", ".join(kinds[:MAX_KINDS] + [f"{len(kinds) - MAX_KINDS} more kinds"] * (len(kinds) > MAX_KINDS))
-    notes = [f"--input_dir {source}: skipped {skipped}"] if skipped else []
+    notes = [f"{flag} {source}: skipped {skipped}"] if skipped else []
     if not paths:
-        raise InputError(f"--input_dir {source}: contains no picture ({', '.join(sorted(EXTENSIONS))})", *notes)
+        raise InputError(f"{flag} {source}: contains no picture ({', '.join(sorted(EXTENSIONS))})", *notes)
     paths.sort(key=lambda path: path.relative_to(root).parts)
     stems = []
     for path in paths:  # without what a shell or a file system would stumble over, and not too long for any
@@ -96,6 +100,40 @@ def find_references(
             stem += f"-{hashlib.sha256(content).hexdigest()[:HASH_DIGITS]}"
         references.append(Reference(path, stem))
     return tuple(references), tuple(notes)
+
+
+def find_masks(source: Path, input_dir: Path, references: Sequence[Reference]) -> dict[str, Path]:
+    """Find each reference's mask, by its name: the picture of the same path but for the ending, or one for all.
+
+    Args:
+        source: the folder of masks, or one picture.
+        input_dir: where the references are from.
+        references: which need masks.
+
+    Raises:
+        InputError: there is no mask for one of them, or more than one; or masks lie among the references.
+    """
+    found, _ = find_references(source, flag="--mask_dir")
+    is_folder = os.path.isdir(input_dir)
+    if is_folder and source.resolve().is_relative_to(input_dir.resolve()):
+        raise InputError(f"--mask_dir {source}: is inside of --input_dir, so that masks are references; move it out")
+    if not os.path.isdir(source):
+        return {reference.name: source for reference in references}
+    by_stem = defaultdict[Path, list[Path]](list)
+    for mask in found:
+        by_stem[mask.path.relative_to(source).with_suffix("")].append(mask.path)
+    masks, faults = {}, []
+    for reference in references:
+        path = reference.path.relative_to(input_dir if is_folder else input_dir.parent)
+        its = by_stem[path.with_suffix("")]
+        its = [mask for mask in its if mask.name == path.name] or its
+        if len(its) == 1:
+            masks[reference.name] = its[0]
+        else:
+            faults.append(f"--mask_dir {source}: has {len(its) or 'no'} masks for {path}; it takes one of its name")
+    if faults:
+        raise InputError(*faults)
+    return masks
 
 
 @dataclass
@@ -115,13 +153,14 @@ class Examination:
     notes: list[str] = field(default_factory=list)
 
 
-def examine(references: Sequence[Reference], size: int, limits: PictureLimits) -> Examination:
+def examine(references: Sequence[Reference], size: int, limits: PictureLimits, noun: str = "reference") -> Examination:
     """Decode every reference once, before hours are spent on the first of them.
 
     Args:
         references: the pictures.
         size: of the images, their longer side in pixels, as `read_reference` is given.
         limits: what they may cost and lack.
+        noun: what the notes call one of them.
     """
     found, alone = Examination(), Lock()
     notes = defaultdict[str, list[str]](list)
@@ -137,7 +176,7 @@ def examine(references: Sequence[Reference], size: int, limits: PictureLimits) -
     for note, names in notes.items():
         more = f", … {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
         plural = "s" if len(names) > 1 else ""
-        found.notes.append(f"{len(names)} reference{plural}: {note} ({', '.join(names[:MAX_NAMED])}{more})")
+        found.notes.append(f"{len(names)} {noun}{plural}: {note} ({', '.join(names[:MAX_NAMED])}{more})")
     return found
 
 

@@ -11,9 +11,12 @@ from utils.run.references import Reference, folded
 
 @dataclass(frozen=True)
 class Binding:
-    """How much of a reference binds; `folder` is where the run puts the images it binds so."""
+    """How much of a reference binds; `folder` is where the run puts the images it binds so.
 
-    downsample_factor: float
+    A downsample factor is N, or "A:B", which goes from one N to another along the walk.
+    """
+
+    downsample_factor: float | str
     range_t: int
     folder: str = field(default="", compare=False)
 

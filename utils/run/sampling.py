@@ -15,6 +15,7 @@ from models import ClassConditional
 from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, keep_freed_memory, read_ahead
 from utils.errors import NotFiniteError
 from utils.images import crop, save_png, to_pixels
+from utils.run.arguments import walk_ends
 from utils.run.job import Job, make_guide, sample_batch
 from utils.run.outputs import Preview
 from utils.run.page import Page
@@ -27,7 +28,11 @@ VEILED = 18  # grey levels; benchmarks/veil.py shows what is below and above
 
 
 def sample(
-    job: Job, batch: Sequence[Sample], references: Sequence[Tensor], on_step: Callable[[Step], object]
+    job: Job,
+    batch: Sequence[Sample],
+    references: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
+    on_step: Callable[[Step], object],
 ) -> tuple[Tensor, FiniteWatch, Tensor | None]:
     """Draw one micro-batch, from noise to images.
 
@@ -35,6 +40,7 @@ def sample(
         job: the process's.
         batch: samples of one binding and one shape.
         references: one per sample, [C, H, W] in [-1, 1], on the canvas of its images.
+        masks: where each binds, [1, H, W] in 0 … 1; or each is None.
         on_step: called with every step.
 
     Returns:
@@ -43,7 +49,9 @@ def sample(
         reference's first, with which that is shown. The device may still be at work on them.
     """
     settings = job.plan.settings
-    guide = make_guide(job.model, torch.stack(list(references)).to(job.device), batch[0].binding, settings)
+    reference = torch.stack(list(references)).to(job.device)
+    mask = torch.stack([mask for mask in masks if mask is not None]).to(job.device) if masks[0] is not None else None
+    guide = make_guide(job.model, reference, mask, batch[0].binding, settings)
     numbers = [sample.number for sample in batch]
     network = job.network
     if settings.class_id:
@@ -78,13 +86,14 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
         disable=rank > 0 or not batches,
     )
     # Only the paper's refinement of every step, of pixels, can veil the samples; one look at the first batch tells.
-    may_veil = rank == 0 and settings.refine == "sample" and not any(settings.range_t) and not job.model.autoencoder
+    is_paper = settings.refine == "sample" and settings.refine_weight == 1 and not settings.masks
+    may_veil = rank == 0 and is_paper and not any(settings.range_t) and not job.model.autoencoder
     look_at = {clear_timestep(job.sampler.last_transitions(settings.walk_steps))} if may_veil else set()
     with bar, BackgroundWriter() as writer:
 
-        def work(read: Sequence[tuple[Sample, Future[Tensor]]]) -> None:
+        def work(read: Sequence[tuple[Sample, Future[tuple[Tensor, Tensor | None]]]]) -> None:
             batch = [sample for sample, _ in read]
-            references = [reference.result() for _, reference in read]
+            references, masks = zip(*(pair.result() for _, pair in read), strict=True)
 
             def on_step(step: Step) -> None:
                 bar.update(len(batch))
@@ -92,7 +101,7 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
                     look_at.clear()
                     advise_on_veil(settings, batch[0].binding, references, step.pred_x0)
 
-            writer.submit(_save, page, batch, references, *sample(job, batch, references, on_step))
+            writer.submit(_save, page, batch, references, masks, *sample(job, batch, references, masks, on_step))
 
         samples = ([plan.samples[index] for index in batch.tolist()] for batch in batches)
         read = read_ahead(lambda sample: plan.read(sample.reference), samples)
@@ -104,6 +113,7 @@ def _save(
     page: Page,
     batch: Sequence[Sample],
     references: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
     images: Tensor,
     watch: FiniteWatch,
     low_frequencies: Tensor | None,
@@ -121,7 +131,7 @@ def _save(
         if good and wanted:
             save_png(pixels, plan.outputs.path(sample), plan.outputs.text(sample))
     if low_frequencies is not None:
-        save_previews(plan, batch, references, low_frequencies)
+        save_previews(plan, batch, references, masks, low_frequencies)
     page.refresh()
     if not all(finite):
         numbers = ", ".join(str(sample.number) for sample, good in zip(batch, finite, strict=True) if not good)
@@ -132,14 +142,21 @@ def _save(
         )
 
 
-def save_previews(plan: Plan, samples: Sequence[Sample], references: Sequence[Tensor], low_frequencies: Tensor) -> None:
+def save_previews(
+    plan: Plan,
+    samples: Sequence[Sample],
+    references: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
+    low_frequencies: Tensor,
+) -> None:
     """Write the previews of some samples' references that are not there yet.
 
     Each is written with the reference's first sample, by whichever process makes that one, and so by one only.
-    References and what of them binds are on their canvas, in about [-1, 1].
+    References and what of them binds are on their canvas, in about [-1, 1]; where nothing binds, the preview is grey.
     """
-    for sample, *images in zip(samples, references, low_frequencies, strict=True):
+    for sample, reference, mask, binds in zip(samples, references, masks, low_frequencies, strict=True):
         if sample.variation == 0:
+            images = reference, binds if mask is None else mask * binds.cpu()
             shape = plan.settings.shapes[sample.reference.name]
             previews = Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
             for preview, image in zip(previews, images, strict=True):
@@ -166,11 +183,12 @@ def advise_on_veil(settings: Settings, binding: Binding, references: Sequence[Te
     network could not have drawn the reference, it expects others: then they stay a veil over its drawing.
     """
     reference = torch.stack(list(references)).to(pred_x0)
-    low_pass = LowPass(reference, binding.downsample_factor, settings.interp_method, low_pass=settings.low_pass)
+    factor = min(walk_ends(binding.downsample_factor))
+    low_pass = LowPass(reference, factor, settings.interp_method, low_pass=settings.low_pass)
     apart = veil(low_pass, reference, pred_x0).mean().item()
     if apart > VEILED:
         tqdm.write(
-            f"At N = {binding.downsample_factor:g} the references' colours differ from what the model would draw (by "
+            f"At N = {factor:g} the references' colours differ from what the model would draw (by "
             f"{apart:.0f}/255 on average) and will tint the samples. For cleaner images add --range_t 20% or "
             "--refine regions."
         )

@@ -17,9 +17,12 @@ from utils.errors import InputError
 from utils.files import parse_yaml
 from utils.images import Shape
 from utils.pictures import PictureLimits
-from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, OMITTED_AT, check_bounds
-from utils.run.references import Reference, find_references
+from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, OMITTED_AT, check_bounds, walk_ends
+from utils.run.references import Reference, find_masks, find_references
 from utils.run.samples import Binding
+
+# what the record leaves out, so that images made before it existed stay valid
+OMITTED = {"autoencoder": None, "masked": False, **OMITTED_AT}
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,14 @@ class Settings:
         class_id: the classes to draw, in turn; a range for all of them, none for none.
         weights: the file or folder of the checkpoint.
         references: the reference pictures.
+        masks: of each reference, by its name; empty where all of every reference binds.
         limits: what a reference may cost and lack.
         image_size: height and width of the images, enlarged by `upscale`.
         is_larger: whether there may be images larger than the model's own.
         size_multiple: heights and widths of images are multiples of it.
         diffusion: the config's, with the command line's values in place of its own, `respace_steps` among them.
         sampler_options: those that the sampler alone takes.
-        downsample_factor: each N, in pixels of the (enlarged) image.
+        downsample_factor: each N, or "A:B", in pixels of the (enlarged) image.
         range_t: each range, in steps.
         bindings: every factor with every range.
         walk_steps: the network calls of a sample: S, or the share of it that `strength` leaves.
@@ -68,10 +72,14 @@ class Settings:
     diffusion: Mapping[str, Any]
     sampler: str
     sampler_options: Mapping[str, Any]
-    downsample_factor: tuple[float, ...]
+    downsample_factor: tuple[float | str, ...]
     interp_method: str
     low_pass: str
     refine: str
+    refine_weight: float
+    mask_dir: Path | None
+    masks: Mapping[str, Path]
+    transparent: str
     range_t: tuple[int, ...]
     bindings: tuple[Binding, ...]
     walk_steps: int
@@ -132,13 +140,15 @@ class Settings:
             "interp_method": self.interp_method,
             "low_pass": self.low_pass,
             "refine": self.refine,
+            "refine_weight": self.refine_weight,
+            "masked": bool(self.masks),
+            "transparent": self.transparent,
             "range_t": ranges,
             "strength": self.strength,
             "seed": self.seed,
             "mixed_precision": self.mixed_precision,
         }
-        omitted_at = {"autoencoder": None, **OMITTED_AT}
-        return {key: value for key, value in values.items() if key not in omitted_at or value != omitted_at[key]}
+        return {key: value for key, value in values.items() if key not in OMITTED or value != OMITTED[key]}
 
 
 def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
@@ -187,6 +197,7 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         "config": config,
         "weights": checkpoint.path,
         "references": references,
+        "masks": find_masks(args["mask_dir"], args["input_dir"], references) if args["mask_dir"] else {},
         "n_samples": n_samples,
         "mixed_precision": precision,
         "class_id": _resolve_classes(args["class_id"] or [], config),
@@ -199,10 +210,12 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
     factors, ranges = resolved["downsample_factor"], resolved["range_t"]
     bindings = []
     for factor, range_t in product(factors, ranges):  # where there are several, each has a folder named after it
-        names = [f"N{factor!r}".removesuffix(".0")] if len(factors) > 1 else []
+        names = [f"N{factor}".removesuffix(".0").replace(":", "-")] if len(factors) > 1 else []
         names += [f"range{range_t}"] if len(ranges) > 1 else []
         bindings.append(Binding(factor, range_t, "/".join(names)))
     resolved["bindings"] = tuple(bindings)
+    if args["interp_method"] != "cubic" and args["low_pass"] in ("gaussian", "dft"):
+        raise InputError(f"--interp_method {args['interp_method']}: --low_pass {args['low_pass']} has no kernel")
     values = {name: args[name] for name in Settings.__dataclass_fields__ if name in args}
     return Settings(**(values | resolved)), checkpoint
 
@@ -275,17 +288,22 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
             below, above = side // multiple * multiple, -(-side // multiple) * multiple
             nearest = f"{below} and {above}" if below else f"{above}"
             raise InputError(f"--image_size {side}: must be a multiple of {multiple} for this model, such as {nearest}")
-    factors = args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
-    for factor in factors:
-        check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
-        if upscale * factor < latent:
-            raise InputError(
-                f"--downsample_factor must be at least {latent / upscale:g} for this model: one latent covers "
-                f"{latent}×{latent} pixels"
-            )
-    scaled = tuple(dict.fromkeys(float(upscale * factor) for factor in factors))  # each once
+    scaled: dict[float | str, None] = {}  # each once, in order
+    for given in (
+        args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
+    ):
+        ends = walk_ends(given)
+        for factor in ends:
+            check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
+            if upscale * factor < latent:
+                raise InputError(
+                    f"--downsample_factor must be at least {latent / upscale:g} for this model: one latent covers "
+                    f"{latent}×{latent} pixels"
+                )
+        first, last = (upscale * factor for factor in ends)
+        scaled[float(first) if first == last else ":".join(f"{end}".removesuffix(".0") for end in (first, last))] = None
     is_larger = args["keep_aspect"] or max(shape) > config.image_size
-    return {"image_size": shape, "is_larger": is_larger, "size_multiple": multiple, "downsample_factor": scaled}
+    return {"image_size": shape, "is_larger": is_larger, "size_multiple": multiple, "downsample_factor": tuple(scaled)}
 
 
 def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:

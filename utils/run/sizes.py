@@ -19,6 +19,12 @@ def own_shape(shape: Shape, short_side: int, multiple: int) -> Shape:
     return height, width
 
 
+def is_alike(shape: Shape, other: Shape) -> bool:
+    """Return whether one shape is the other, enlarged or reduced, to a pixel."""
+    (height, width), (rows, columns) = sorted([shape, other])
+    return abs(height * columns - rows * width) <= max(rows, columns)
+
+
 def canvas_of(shape: Shape) -> Shape:
     """Return the square around a rectangle, unless that is a long strip: a model of squares knows how to fill it."""
     return (max(shape),) * 2 if max(shape) <= MAX_ASPECT * min(shape) else shape
