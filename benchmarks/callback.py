@@ -8,7 +8,9 @@ python -m benchmarks.callback
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -32,17 +34,18 @@ def seconds(function: Callable[[], object], times: int) -> float:
 
 @torch.no_grad()
 def main() -> None:
-    network = UNet2DConditionModel(**NETWORK).eval()
+    network: Any = UNet2DConditionModel(**NETWORK)
+    network.eval()
     x, words = torch.randn(2, *LATENTS[1:]), torch.randn(2, 77, 768)
     call = seconds(lambda: network(x, 500, words), 2)
     print(f"{sum(each.numel() for each in network.parameters()) / 1e6:.0f} M parameters: {call:.2f} s a call")
 
-    scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    scheduler: Any = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     scheduler.set_timesteps(50)
     pipe, latents = SimpleNamespace(scheduler=scheduler), {"latents": torch.randn(LATENTS)}
     for low_pass in ("resize", "projection"):
-        callback = ILVRCallback(torch.randn(LATENTS), 4, low_pass=low_pass)
-        step = seconds(lambda guide=callback: guide(pipe, 20, scheduler.timesteps[20], latents), 100)
+        guide = ILVRCallback(torch.randn(LATENTS), 4, low_pass=low_pass)
+        step = seconds(partial(guide, pipe, 20, scheduler.timesteps[20], latents), 100)
         print(f"low_pass {low_pass}: {1000 * step:.2f} ms a step, {step / call:.3%} of a call")
 
 
