@@ -41,7 +41,8 @@ def build_network(architecture: Architecture, device: torch.device | str = "meta
             network = family.network(**family.network_params(**params))
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{source}: {key}.params are impossible: {error}") from None
-    network.null_class = architecture.p_uncond > 0
+    if architecture.p_uncond:
+        network.null_class = True
     return network
 
 

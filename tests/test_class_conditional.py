@@ -17,6 +17,7 @@ from tests.test_adm import golden_config
 from tests.test_checkpoints import run_main
 from utils.errors import InputError
 from utils.images import read_png_text
+from utils.run import job as job_module
 
 DATA = Path(__file__).parent / "data"
 WEIGHTS = DATA / "adm_class_tiny.weights.safetensors"
@@ -265,3 +266,17 @@ def test_lucidrains_class_conditional_network_is_refused_by_name(tmp_path):
         InputError, match="denoising-diffusion-pytorch's class-conditional network, another than its Un"
     ):
         load_model(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize(("more", "copies"), [((), 1), (("--guidance_scale", 3), 2)])
+def test_a_compiled_batch_has_room_for_both_halves(adagn, input_dir, tmp_path, monkeypatch, more, copies):
+    made = []
+
+    def compiled(network, shape, device, told, takes_class):
+        made.append((shape, takes_class))
+        return network
+
+    monkeypatch.setattr(job_module, "Compiled", compiled)
+    args = run_args(adagn, input_dir, tmp_path / "out", "--compile", "--n_samples", 5, "--class_id", 1, *more)
+    assert run_here(*args) == (0, "")
+    assert made == [((copies * 5, 3, 16, 16), True)]

@@ -326,6 +326,9 @@ def test_a_reference_of_another_shape(stable_diffusion):
         message = rf"reference_latents are of shape \[{', '.join(map(str, shape))}\], but the pipeline's latents "
         with pytest.raises(ValueError, match=message + r"\[1, 4, 16, 16\]"):
             stable_diffusion(ILVRCallback(torch.zeros(shape)), schedule="DDIM")
+    pipe, packed = stable_diffusion.pipe, {"latents": torch.zeros(1, SIZE * SIZE // 4, 16)}  # as Flux has them
+    with pytest.raises(ValueError, match=r"but the pipeline's latents \[1, 64, 16\]"):
+        ILVRCallback(torch.zeros(1, 4, SIZE, SIZE))(pipe, 0, pipe.scheduler.timesteps[0], packed)
 
 
 def test_a_scheduler_that_cannot_noise(stable_diffusion, monkeypatch):
@@ -357,6 +360,15 @@ def test_latents_that_are_not_passed(stable_diffusion):
 def test_arguments_that_cannot_be(options, message):
     with pytest.raises(ValueError, match=message):
         ILVRCallback(torch.zeros(1, 4, SIZE, SIZE), **options)
+
+
+def test_the_readmes_own_code(stable_diffusion):
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8").partition("## In a pipeline of diffusers")[2]
+    example = readme.partition("```python\n")[2].partition("```")[0].replace("512", str(2 * SIZE))
+    picture = Image.open(PROJECT / "assets" / "references" / "photo-astronaut.jpg")
+    names = {"pipe": stable_diffusion.pipe, "picture": picture}
+    exec(example, names)
+    assert names["image"].size == (2 * SIZE, 2 * SIZE)
 
 
 @pytest.mark.slow

@@ -118,7 +118,7 @@ def _compile(model: Model, sampler: Sampler, plan: Plan, device: torch.device) -
         batch, shape = settings.micro_batch, window
     batch_shape, model_t = (settings.copies * batch, channels, *shape), sampler.transitions[0].model_t
     try:
-        return Compiled(model.network, batch_shape, device, model_t, takes_class=bool(settings.class_id))
+        return Compiled(model.network, batch_shape, device, model_t, bool(settings.class_id))
     except Exception as error:  # of any kind: a compiler that is missing, a cache that cannot be written
         if is_out_of_memory(error):
             raise RunError(f"out of memory with {batch} samples at a time; give a smaller --micro_batch") from None
