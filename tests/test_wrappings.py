@@ -60,6 +60,25 @@ BOTH = {
         | undotted(MEAN)
         | {"model_ema.decay": torch.tensor(0.999), "scale_factor": torch.tensor(0.2)}
     },
+    # a Lightning callback's own state, as in several published EMA callbacks
+    "a callback": {
+        "state_dict": under("model.", LAST),
+        "callbacks": {
+            "ModelCheckpoint{'monitor': None}": {"best_model_score": torch.tensor(0.5)},
+            "EMA{'decay': 0.999}": {"ema_state_dict": under("model.", MEAN), "n_averaged": torch.tensor(3)},
+        },
+    },
+    # NeMo's EMAOptimizer.state_dict: the parameters' averages in their order, beside the optimizer's own state
+    "NeMo's optimizer": {
+        "state_dict": under("model.", LAST),
+        "optimizer_states": [{"opt": OPTIMIZER, "ema": list(MEAN.values()), "current_step": 5, "decay": 0.999}],
+    },
+    # Lightning's WeightAveraging.on_save_checkpoint puts the average where the weights were, and these aside
+    "EMAWeightAveraging": {
+        "state_dict": under("model.", MEAN),
+        "current_model_state": under("model.", LAST),
+        "averaging_state": {"n_averaged": torch.tensor(3)},
+    },
     "compiled and parallel": {"net": under("_orig_mod.module.", LAST), "ema": under("module._orig_mod.", MEAN)},
 }
 

@@ -18,7 +18,7 @@ from utils.errors import InputError
 AVERAGED_WORDS = {"ema", "shadow", "averaged"}
 PLAIN_WORDS = {"online", "raw"}  # inside an average's own record, the network that it averages
 
-# other entries of such files that hold tensors, but no network
+# other entries of such files that hold tensors, but no network, unless it is an average
 OTHER_ENTRIES = re.compile(r"opt|sched|scaler|callback|loops|rng|random", re.IGNORECASE)
 BUFFERS = re.compile(r"(^|\.)(sigmas|betas|alphas\w*|num_updates|decay)$")
 
@@ -120,8 +120,10 @@ def _records(content: object, keys: tuple[str, ...], seen: set[int]) -> Iterator
     if tensors:
         yield place, tensors
     for key, value in entries:
-        if key not in tensors and not OTHER_ENTRIES.match(key):
-            yield from _records(value, (*keys, key), seen)
+        if key not in tensors:
+            for inner, record in _records(value, (*keys, key), seen):
+                if not OTHER_ENTRIES.match(key) or Copy(inner[len(place) :], {}).averaged:
+                    yield inner, record
 
 
 def _entries(content: object) -> list[tuple[str, object]]:
@@ -130,6 +132,9 @@ def _entries(content: object) -> list[tuple[str, object]]:
         content = dict(content.parameters()) or content.state or dict(content)
     if isinstance(content, Mapping):
         items = [(str(key), value) for key, value in content.items()]
+        if {"averaging_state", "current_model_state"} <= content.keys():  # Lightning's WeightAveraging: what is trained is
+            names = {"state_dict": "state_dict_averaged", "current_model_state": "current_model_state_raw"}  # put aside
+            items = [(names.get(key, key), value) for key, value in items]
         return [(key, value.take() if isinstance(value, PickledTensor) else value) for key, value in items]
     if not isinstance(content, (list, tuple)):
         return []
