@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from utils.files import PROJECT
 from utils.images import make_grid, make_labelled_grid, read_pixels, read_reference, save_png, to_pixels
@@ -30,7 +31,9 @@ MIXED = (
     "scribble-blue-hair",
 )
 FEW = ("openpeeps-589", "personas-grace", "micah-edsger", "photo-astronaut")
+SCRIBBLED = ("paint-redhead", "scribble-blue-hair")
 FOREIGN = ("adventurer-*", "bigEars-*", "micah-*", "personas-*", "photo-*", "toonHead-*", "paint-*", "scribble-*")
+BOUND = ("--downsample_factor", 4)
 PAPER = ("--refine", "sample", "--range_t", 0, "--respace_steps", 50)  # the figures show the paper's method
 LAST_FIFTH, LAST_TENTH = 10, 5  # of 50 steps
 STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2)
@@ -83,6 +86,29 @@ def translation(work: Path, save_dir: Path) -> None:
     """Show other illustrators' portraits, a photograph, a painting and a scribble at N = 8, with what of them binds."""
     run(work, FOREIGN, "--range_t", LAST_FIFTH, "--n_samples", 4 * len(chosen(FOREIGN)))
     shutil.copy(work / "out" / "grid.png", save_dir / "translation.png")
+
+
+def masks(work: Path, save_dir: Path) -> None:
+    """Show what a mask binds, and what is not transparent: hair alone, and a scribble on an empty canvas."""
+    painted, drawn = (np.asarray(Image.open(path).convert("RGB")).astype(int) for path in chosen(SCRIBBLED))
+    hair, strokes = painted[..., 0] - painted[..., 1] > 120, drawn[..., 2] - drawn[..., 0] > 80
+    files = {name: work / f"{name}.png" for name in ("redhead", "hair", "scribble")}
+    Image.fromarray(painted.astype(np.uint8)).save(files["redhead"])
+    Image.fromarray(hair).save(files["hair"])
+    Image.fromarray(np.dstack([drawn, 255 * strokes]).astype(np.uint8)).save(files["scribble"])
+    rows = []
+    for name, args in (("redhead", ("--mask_dir", files["hair"])), ("scribble", ("--transparent", "free"))):
+        whole = ("--input_dir", files[name], "--n_samples", 5)
+        out = run(work, (), *whole, *args, save_dir=name, method=BOUND)
+        pictures = [out / "index_files" / f"{name}.png", next((out / "index_files").glob(f"N*/{name}.png"))]
+        rows.append([read_pixels(path) for path in (*pictures, *(out / f"{name}_{i}.png" for i in range(5)))])
+    save_png(make_labelled_grid(rows, ["reference", "what binds", "samples", *[""] * 4]), save_dir / "masks.png")
+
+
+def schedule(work: Path, save_dir: Path) -> None:
+    """Show columns of N that is the same at every step, and of N that falls along the walk."""
+    run(work, FEW, "--downsample_factor", 32, "32:4", "16:4", "8:2", 4, "--n_samples", 2 * len(FEW), method=())
+    shutil.copy(work / "out" / "grid.png", save_dir / "schedule.png")
 
 
 def progress(work: Path, save_dir: Path) -> None:
@@ -140,6 +166,8 @@ FIGURES: dict[str, Callable[[Path, Path], None]] = {
     "range": range_t,
     "strength": strength,
     "translation": translation,
+    "masks": masks,
+    "schedule": schedule,
     "progress": progress,
     "sizes": sizes,
     "detail": detail,
