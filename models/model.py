@@ -29,7 +29,7 @@ class Model:
         network: in eval mode.
         process: the diffusion that the network was trained on.
         image_size: of the images it was trained on, in pixels per side.
-        channels: 3 for colour, 1 for grey.
+        channels: of its images: 3 for colour, 1 for grey, or any other number.
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
         autoencoder_not_configured: there is an autoencoder, but the config does not say how it is built: what is drawn
             stays latents.

@@ -11,11 +11,13 @@ import yaml
 
 from diffusions.continuous import ContinuousProcess
 from diffusions.process import Process
+from models.families import FAMILIES
 from models.files.research_yaml import read_research_yaml
 from utils.errors import InputError
 from utils.files import read_yaml
 
-MAX_IMAGE_SIZE, MAX_STEPS = 8192, 100_000  # more than any known model has; a typo is reported rather than computed
+# more than any known model has; a typo is reported rather than computed
+MAX_IMAGE_SIZE, MAX_CHANNELS, MAX_STEPS = 8192, 1024, 100_000
 
 # key: (types, whether it must be there)
 Schema = dict[str, tuple[tuple[type, ...], bool]]
@@ -164,15 +166,18 @@ def parse_config(content: object, source: str) -> Config:
             networks[key] = Architecture(family=family, params=params, key=key, source=source)
     process_keys = CONTINUOUS_KEYS if "preconditioning" in top["diffusion"] else PROCESS_KEYS
     diffusion = _checked(top["diffusion"], process_keys | SAMPLING_KEYS, source, "diffusion.")
+    words = FAMILIES[networks["model"].family].diffusion_words if networks["model"].family in FAMILIES else {}
+    for name in ("beta_schedule", "objective"):
+        if diffusion.get(name) in words:
+            diffusion[name] = words[diffusion[name]]
     for name, value, limit in (
         ("image_size", top["image_size"], MAX_IMAGE_SIZE),
+        ("image_channels", top["image_channels"], MAX_CHANNELS),
         ("diffusion.total_steps", diffusion["total_steps"], MAX_STEPS),
     ):
         if not 1 <= value <= limit:
             wanted = "at least 1" if value < 1 else f"at most {limit}"
             raise InputError(f"{source}: {name} must be {wanted}, not {reprlib.repr(value)}")
-    if top["image_channels"] not in (1, 3):
-        raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
     return Config(
         image_size=top["image_size"],
         image_channels=top["image_channels"],
