@@ -109,4 +109,5 @@ def decode(path: Path, channels: int = 3, limits: PictureLimits | None = None) -
     """A picture file as a person sees it, [H, W, channels] uint8."""
     with open_picture(path, limits) as picture:
         picture.load()
-        return picture.turn(picture.pixels(slice(0, picture.height), slice(0, picture.width), channels))
+        pixels = picture.turn(picture.pixels(slice(0, picture.height), slice(0, picture.width), channels))
+        return (pixels * (255 / picture.value_range[1])).round().astype(np.uint8)

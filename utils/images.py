@@ -14,9 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo, iTXt
 from torch import Tensor
 
+from utils.arrays import ArrayFile, open_reference
 from utils.errors import InputError
 from utils.files import open_regular, write_atomically
-from utils.pictures import PictureFile, PictureLimits, open_picture
+from utils.pictures import PictureFile, PictureLimits, ValueRange
 from utils.resize_right import resize_matrix
 
 BAND = 2**20  # pixels of a picture that are converted at a time
@@ -28,9 +29,10 @@ SCREEN = 1.6  # width over height, about
 Shape = tuple[int, int]  # height and width, in pixels
 
 
-def from_pixels(pixels: Tensor) -> Tensor:
-    """Map [..., H, W, C] uint8 to [..., C, H, W] float32 in [-1, 1]; `to_pixels` is the way back."""
-    return pixels.movedim(-1, -3) / 127.5 - 1
+def from_pixels(pixels: Tensor, value_range: ValueRange = (0, 255)) -> Tensor:
+    """Map [..., H, W, C] to [..., C, H, W] float32, in [-1, 1] if in the range; `to_pixels` is the way back."""
+    low, high = map(float, value_range)
+    return ((pixels.movedim(-1, -3) - low) / ((high - low) / 2) - 1).float()
 
 
 def read_reference(
@@ -40,33 +42,43 @@ def read_reference(
     limits: PictureLimits | None = None,
     sha256: str | None = None,
     canvas: Shape | None = None,
+    value_range: ValueRange | None = None,
+    channels_first: bool | None = None,
 ) -> Tensor:
-    """Read a picture, resized until it just covers `size` and cropped around its centre.
+    """Read a picture or an array, resized until it just covers `size` and cropped around its centre.
 
     Args:
-        path: the file.
+        path: the file, see `open_reference`.
         size: (height, width) wanted, in pixels, or one number for a square.
-        channels: 3 for colour, 1 for grey.
+        channels: 3 for colour, 1 for grey, and any number for arrays.
         limits: what the picture may cost and lack.
         sha256: what the hash of the file's content has to be.
         canvas: crop to this larger (height, width) instead; the picture is mirrored where it ends.
+        value_range: the values that become -1 and 1; None for a picture's black and white.
+        channels_first: of an array whose shape can be both, whether it is [C, H, W] rather than [H, W, C].
 
     Returns:
-        [channels, H, W], float32 in [-1, 1].
+        [channels, H, W], float32; in [-1, 1], but for values of the file outside of `value_range`.
 
     Raises:
-        InputError: it cannot be read as a picture, or is not the one it was.
+        InputError: it cannot be read, or is not the one it was, or is an array and `value_range` is missing.
     """
     shape = (size, size) if isinstance(size, int) else size
-    with open_picture(path, limits) as picture:
+    with open_reference(path, channels, limits, value_range, channels_first) as picture:
+        picture.load(max(shape))
         if sha256 not in (None, picture.sha256):
             raise InputError(f"{path}: was replaced during the run; run the same command again to redo its images")
-        picture.load(max(shape))
-        middle = _resize(picture, picture.swap(shape), picture.swap(canvas or shape), channels).clamp(-1, 1)
+        if picture.value_range is None:
+            raise InputError(f"{path}: value_range is missing; its values are {picture.extremes[0]:g} … {picture.extremes[1]:g}")
+        middle = _resize(picture, picture.swap(shape), picture.swap(canvas or shape), channels)
+        # a kernel's overshoot is no value that anybody meant
+        extremes = torch.tensor([[picture.extremes]], dtype=torch.float64)
+        least, greatest = from_pixels(extremes, picture.value_range).flatten().tolist()
+        middle = middle.clamp(min(-1, least), max(1, greatest))
         return torch.from_numpy(picture.turn(middle.movedim(0, -1).numpy()).copy()).movedim(-1, 0)
 
 
-def _resize(picture: PictureFile, shape: Shape, canvas: Shape, channels: int) -> Tensor:
+def _resize(picture: PictureFile | ArrayFile, shape: Shape, canvas: Shape, channels: int) -> Tensor:
     """Return the middle of a decoded picture that just covers `shape`, as much of it as `canvas` holds.
 
     The picture is converted in bands, for it may be huge. Both shapes, and [channels, H, W], are as it is stored.
@@ -91,20 +103,33 @@ def _resize(picture: PictureFile, shape: Shape, canvas: Shape, channels: int) ->
         stop = min(bottom, start + height)
         weights = rows[:, start - top : stop - top]
         (seen,) = weights.any(1).nonzero(as_tuple=True)
-        band = from_pixels(torch.from_numpy(picture.pixels(slice(start, stop), slice(left, right), channels).copy()))
+        part = picture.pixels(slice(start, stop), slice(left, right), channels).copy()
+        band = from_pixels(torch.from_numpy(part), picture.value_range or (0, 255))
         squeezed[:, seen] += weights[seen] @ band
     return squeezed @ columns.mT
 
 
-def to_pixels(images: Tensor) -> np.ndarray:
-    """Map [..., C, H, W] in [-1, 1], C being 1 or 3, to [..., H, W, 3] uint8."""
-    pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1)
-    return pixels.expand(*pixels.shape[:-1], 3).numpy()
+def to_pixels(images: Tensor, show: Sequence[int] | None = None, white: int = 255) -> np.ndarray:
+    """Map [..., C, H, W] in [-1, 1] to [..., H, W, 3], or to [..., H, W, 1] if one channel is shown.
+
+    Args:
+        images: of any number of channels.
+        show: the channels to show, 1 to 3 of them, from 0; None for the first three. Where there are two, blue is 0.
+        white: the largest value: 255 for uint8, 65535 for uint16.
+    """
+    shown = images.detach().float().cpu().movedim(-3, -1)
+    shown = shown[..., list(range(min(3, shown.shape[-1])) if show is None else show)]
+    if shown.shape[-1] == 2:
+        shown = torch.cat([shown, torch.full_like(shown[..., :1], -1)], -1)
+    pixels = ((shown + 1) * (white / 2)).round().clamp(0, white).numpy()
+    return pixels.astype(np.uint8 if white == 255 else np.uint16)
 
 
 def read_pixels(path: Path) -> np.ndarray:
     """Read a PNG that `save_png` wrote, [H, W, 3] uint8."""
     with open_regular(path) as stream, Image.open(stream, formats=["PNG"]) as file:
+        if file.mode == "I;16":
+            return (np.asarray(file) >> 8).astype(np.uint8)[..., None].repeat(3, 2)
         return np.asarray(file.convert("RGB"))
 
 
@@ -112,7 +137,7 @@ def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = No
     """Write a PNG, whole or not at all.
 
     Args:
-        pixels: [H, W, 3] uint8.
+        pixels: [H, W, 3] uint8; or [H, W, 1] uint8 or uint16, which becomes a grey PNG.
         path: where to.
         text: text chunks to store, name → value.
 
@@ -123,7 +148,7 @@ def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = No
     for name, value in (text or {}).items():
         chunks.add_itxt(name, value)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG", pnginfo=chunks)
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, format="PNG", pnginfo=chunks)
     write_atomically(path, file.getvalue())
 
 

@@ -26,7 +26,9 @@ MAX_PIXEL_BYTES, MAX_OTHER_BYTES = 8, 2**26  # of a file: for each pixel allowed
 DEEP_GREYS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of more than 8 bits
 MIN_WHITE = 2**14  # a picture whose 16-bit numbers are all smaller has 12 bits, say, and its white is not known
 BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
-ADVICE = "save it with 8 bits, or with 16 of which white takes the largest number"
+ADVICE = "save it with 8 bits, or with 16 of which white takes the largest number, or as an array"
+
+ValueRange = tuple[float, float]  # the values that mean -1 and 1, the lower first
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is one for all; here each picture is measured before it is decoded
 PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # bytes unpacked, also of a colour profile
@@ -55,10 +57,15 @@ class PictureFile:
         height, width: the same; after `load`, of what was decoded.
         orientation: EXIF's, 1 … 8; known after `load`.
         notes: remarks on how it was read, a few words each.
+        value_range: the values that mean -1 and 1: as given, or after `load` black and white, 0 and 255 or 65535.
+        extremes: the least value and the greatest that it may have; known after `load`.
     """
 
-    def __init__(self, file: BufferedReader, limits: PictureLimits) -> None:
+    axes = "HWC"
+
+    def __init__(self, file: BufferedReader, limits: PictureLimits, value_range: ValueRange | None = None) -> None:
         self.file, self.limits, self.notes, self.orientation = file, limits, list[str](), 1
+        self.value_range = value_range
         self._status = os.fstat(file.fileno())
         self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
@@ -67,7 +74,7 @@ class PictureFile:
         self.megapixels = self.width * self.height / 1e6
         if self.megapixels > limits.max_megapixels:
             raise ValueError(f"has {self.megapixels:.1f} megapixels; the limit is {limits.max_megapixels:g}")
-        self._rawmode = check_numbers(self.image)
+        self._rawmode = check_numbers(self.image, value_range is not None)
         try:
             is_animated = getattr(self.image, "is_animated", False)
         except Exception:  # of any kind, in a frame after the first
@@ -97,7 +104,7 @@ class PictureFile:
         status = os.fstat(self.file.fileno())
         if (status.st_size, status.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
             raise ValueError("was changed while it was read")
-        check_white(self.image, self._rawmode)
+        least, greatest = check_white(self.image, self._rawmode, self.value_range is not None)
         if self.image.format == "BMP" and self.image.mode == "RGBA" and self.image.getextrema()[3] == (0, 0):
             self.image = self.image.convert("RGB")  # programs leave the fourth byte empty
         self.width, self.height = self.image.size
@@ -113,6 +120,11 @@ class PictureFile:
         except Exception:  # of any kind, in what is not the picture
             self.notes.append("damaged metadata")
         self._use_profile(profile)
+        # a colour profile gives numbers of 8 bits, unless they are not those of a picture
+        self._is_deep = self.image.mode in DEEP_GREYS and (self._transform is None or self.value_range is not None)
+        white = 65535 if self._is_deep else 255
+        self.value_range = self.value_range or (0, white)
+        self.extremes = (min(0, least), max(white, greatest)) if self._is_deep else (0, 255)
 
     def _use_profile(self, profile: bytes | None) -> None:
         """Find how colours become sRGB: the mode to bring them into, and a transform by littleCMS, or None.
@@ -142,9 +154,12 @@ class PictureFile:
             channels: 3 for colour, 1 for grey.
 
         Returns:
-            [h, w, channels] uint8, sRGB, on white where it is transparent.
+            [h, w, channels] uint8, sRGB, on white where it is transparent; of greys of more than 8 bits, their numbers
+            as float64.
         """
         part = self.image.crop((columns.start, rows.start, columns.stop, rows.stop))
+        if self._is_deep:
+            return np.asarray(part, np.float64)[..., None].repeat(channels, 2)
         if part.mode in DEEP_GREYS:
             part = Image.fromarray((np.asarray(part) * (255 / 65535)).round().astype(np.uint8))
         alpha = None
@@ -170,12 +185,15 @@ class PictureFile:
 
 
 @contextmanager
-def open_picture(path: Path, limits: PictureLimits | None = None) -> Iterator[PictureFile]:
+def open_picture(
+    path: Path, limits: PictureLimits | None = None, value_range: ValueRange | None = None
+) -> Iterator[PictureFile]:
     """Open a picture file and see how large it is; nothing is decoded yet.
 
     Args:
         path: JPEG, PNG, BMP, TIFF, WebP, GIF, PBM/PGM/PPM, JPEG 2000 or AVIF.
         limits: what it may cost and lack.
+        value_range: the values that mean -1 and 1, where they are not black and white.
 
     Raises:
         InputError: whatever goes wrong with the picture, also within the `with` block.
@@ -183,7 +201,7 @@ def open_picture(path: Path, limits: PictureLimits | None = None) -> Iterator[Pi
     limits = limits or PictureLimits()
     try:
         with open_regular(path, MAX_OTHER_BYTES + int(MAX_PIXEL_BYTES * 1e6 * limits.max_megapixels)) as file:
-            picture = PictureFile(file, limits)
+            picture = PictureFile(file, limits, value_range)
             try:
                 yield picture
             finally:
@@ -201,8 +219,12 @@ def open_picture(path: Path, limits: PictureLimits | None = None) -> Iterator[Pi
         raise InputError(f"{path}: cannot be read as an image: {problem}") from None
 
 
-def check_numbers(image: Any) -> str:
+def check_numbers(image: Any, are_known: bool = False) -> str:
     """Check that Pillow will read the numbers of a picture right that is open, but not decoded yet.
+
+    Args:
+        image: the picture.
+        are_known: whether the numbers have a meaning, so that they may not be scaled.
 
     Returns:
         Pillow's raw mode: how the file keeps its numbers.
@@ -223,6 +245,8 @@ def check_numbers(image: Any) -> str:
         "signed numbers": is_signed,
         "floating-point numbers": image.mode == "F",
         "a transparent colour, and not 8 bits": is_clear and ";" in rawmode,
+        "16 bits of each colour, of which 8 are read": are_known and rawmode.startswith(("RGB", "LA")) and "16" in rawmode,
+        "a largest number of its own": are_known and codec.startswith("ppm") and arguments[1] not in (255, 65535),
     }
     for fault, is_so in faults.items():
         if is_so:
@@ -230,8 +254,16 @@ def check_numbers(image: Any) -> str:
     return rawmode
 
 
-def check_white(image: Any, rawmode: str) -> None:
+def check_white(image: Any, rawmode: str, is_known: bool = False) -> tuple[int, int]:
     """Check that in a decoded picture of more than 8 bits, white can be the largest number of 16 bits.
+
+    Args:
+        image: the picture.
+        rawmode: how the file keeps its numbers, in Pillow's words.
+        is_known: whether it is known which number is white.
+
+    Returns:
+        The least number and the greatest of a grey picture of more than 8 bits, 0 and 0 of others.
 
     Raises:
         ValueError: it cannot.
@@ -243,7 +275,10 @@ def check_white(image: Any, rawmode: str) -> None:
             low, high = min(low, int(band.min())), max(high, int(band.max()))
     elif rawmode.startswith(("RGB", "LA")) and ";16" in rawmode:  # of which Pillow keeps the first 8 bits
         high = 256 * max(most for _, most in image.getextrema()[:3])
+    if is_known:
+        return low, high
     if low < 0 or high > 65535:
         raise ValueError(f"has numbers from {low} to {high}, whose white is not known; {ADVICE}")
     if 0 < high < MIN_WHITE:
         raise ValueError(f"has fewer than the 16 bits it claims; {ADVICE}")
+    return (low, high) if image.mode in DEEP_GREYS else (0, 0)
