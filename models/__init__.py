@@ -2,7 +2,7 @@
 
 from models.conversion import build_network
 from models.files.checkpoint import Checkpoint, config_for, find_weights, open_checkpoint
-from models.files.config import Config
+from models.files.config import Config, check_value_range
 from models.model import Model, load_model, load_network, new_network, save_diffusers
 from models.networks.network import Network
 from models.networks.ready import DTYPES, Compiled, advise, choose_class, make_ready
@@ -20,6 +20,7 @@ __all__ = [
     "UNet",
     "advise",
     "build_network",
+    "check_value_range",
     "choose_class",
     "config_for",
     "find_weights",

@@ -81,7 +81,7 @@ def test_a_limit_on_the_size_of_files(tmp_path, job):
     assert done.returncode == 1
     assert_one_line(done.stderr, "grid.png: cannot be written: File too large")
     assert_clean(tmp_path / "out", range(12, 13))
-    assert not (tmp_path / "out" / "grid.png").exists()
+    assert not (tmp_path / "out" / "index_files" / "grid.png").exists()
 
 
 def test_a_read_only_folder(mount, job):

@@ -58,9 +58,11 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-@pytest.mark.parametrize("name", ["a_0.png", "grid.png", "progress_grid.png", "progress_grid.webp", "run.yaml"])
+@pytest.mark.parametrize(
+    "name", ["a_0.png", "index_files/grid.png", "progress_grid.png", "progress_grid.webp", "run.yaml"]
+)
 def test_files_of_others_that_are_named_like_ours(tmp_path, job, foreign, name):
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / name).write_bytes(FOREIGN[foreign])
     job = (*job, "--progress_grid")
     code, error = run_here(*job)
@@ -102,10 +104,10 @@ def test_temporary_files_of_others_stay(tmp_path, job, name):
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link to nothing", "link to a folder"])
-@pytest.mark.parametrize("name", ["a_0.png", "grid.png"])
+@pytest.mark.parametrize("name", ["a_0.png", "index_files/grid.png"])
 def test_what_is_no_file_is_in_the_way(tmp_path, job, kind, name):
     path = tmp_path / "out" / name
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
@@ -140,7 +142,7 @@ def test_a_passing_read_error_costs_no_finished_work(tmp_path, job, monkeypatch,
 def test_images_of_ours_that_were_cut_short_are_made_again(tmp_path, job, cut):
     assert run_here(*job) == (0, "")
     before = contents(tmp_path / "out")
-    for name in ("a_0.png", "grid.png"):
+    for name in ("a_0.png", "index_files/grid.png"):
         left = {"all": 0, "pixels": before[name].index(b"IDAT") + 10, "end": -20, "last byte": -1}[cut]
         (tmp_path / "out" / name).write_bytes(before[name][:left])
     assert run_here(*job) == (0, "")
@@ -226,5 +228,5 @@ def test_a_reference_that_is_replaced_before_the_grid_is_drawn(tmp_path, job, in
     monkeypatch.setattr(engine, "_finish", replace_and_finish)
     code, error = run_here(*job)
     assert code == 1 and "a.png: was replaced during the run" in error
-    assert not (tmp_path / "out" / "grid.png").exists()
+    assert not (tmp_path / "out" / "index_files" / "grid.png").exists()
     assert len(list((tmp_path / "out").glob("*_0.png"))) == 3

@@ -32,21 +32,20 @@ from utils.pictures import (
 )
 
 NPY, NPZ, TIFF = b"\x93NUMPY", b"PK\3\4", (b"II*\0", b"MM\0*")
-WIDTH, HEIGHT, PACKING, OFFSETS, ORIENTATION, SAMPLES, LENGTHS, PREDICTOR, TILES = (
-    *(256, 257, 259, 273, 274, 277, 279, 317, 322),
-)  # tags of TIFF
+WIDTH, HEIGHT, PACKING, OFFSETS, ORIENTATION, SAMPLES, LENGTHS = 256, 257, 259, 273, 274, 277, 279  # tags of TIFF
+PREDICTOR, TILES = 317, 322
 RGB, DEFLATED = 2, (8, 32946)
 
 
 class ArrayForm(NamedTuple):
-    """How a file holds an image: the order of its axes, HW, HWC or CHW, and the values that mean -1 and 1."""
+    """How a file holds an image: its axes, HW, HWC or CHW, and the values that mean -1 and 1."""
 
     axes: str
     value_range: ValueRange
 
 
 class Stored(NamedTuple):
-    """What a file says of its numbers, and how to get their bytes, of which `read` returns no more than there are."""
+    """What a file says of its numbers, and what reads so many bytes of them."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -64,8 +63,6 @@ class ArrayFile:
         value_range: the values that mean -1 and 1; None if that was not said.
         extremes: the least value and the greatest; known after `load`.
     """
-
-    orientation = 1
 
     def __init__(self, file: BufferedReader, numbers: Stored, axes: str, value_range: ValueRange | None) -> None:
         self.axes, self.value_range, self.notes = axes, value_range, list[str]()
@@ -99,9 +96,9 @@ class ArrayFile:
         values = values[..., None] if self.axes == "HW" else values
         self._values = values.transpose(1, 2, 0) if self.axes == "CHW" else values
         if not np.isfinite(self._values).all():
-            place = [int(each) for each in np.argwhere(~np.isfinite(self._values))[0]]
-            value = self._values[tuple(place)]
-            raise ValueError(f"contains {value} in row {place[0]}, column {place[1]}, channel {place[2]}, counted from 0")
+            row, column, channel = np.argwhere(~np.isfinite(self._values))[0].tolist()
+            value = self._values[row, column, channel]
+            raise ValueError(f"contains {value} in row {row}, column {column}, channel {channel}, counted from 0")
         self.extremes = float(self._values.min()), float(self._values.max())
 
     def pixels(self, rows: slice, columns: slice, channels: int) -> np.ndarray:
@@ -125,11 +122,11 @@ def open_reference(
     value_range: ValueRange | None = None,
     channels_first: bool | None = None,
 ) -> Iterator[PictureFile | ArrayFile]:
-    """Open a picture or an array; of arrays nothing but their shape is known before they are loaded.
+    """Open a picture or an array.
 
     Args:
-        path: a picture (see `open_picture`); .npy, or .npz of one array, of bool, integer or float type; a TIFF of signed
-            or floating-point numbers, or of 16 bits in several channels, unpacked or deflated, in strips.
+        path: a picture (see `open_picture`); .npy, or .npz of one array, of bool, integer or float type; a TIFF of
+            signed or floating-point numbers, or of 16 bits in several channels, unpacked or deflated, in strips.
         channels: C, of the image. An array has the shape [H, W, C], [C, H, W] or, where C is 1, [H, W].
         limits: what it may cost and lack.
         value_range: the values that mean -1 and 1; None for those of the picture's type.
@@ -263,9 +260,9 @@ def _name_axes(numbers: Stored, channels: int, channels_first: bool | None) -> s
     elif channels_first is not None:
         fits = [axes for axes in fits if axes == ("CHW" if channels_first else "HWC")]
     if not fits:
-        wanted = "[H, W], [H, W, 1] or [1, H, W]" if channels == 1 else f"[H, W, {channels}] or [{channels}, H, W]"
-        said = "" if channels_first is None else f", with channels {'first' if channels_first else 'last'}"
-        raise ValueError(f"has shape {list(shape)}, but must have {wanted}{said}: the model's channels are {channels}")
+        wanted = f"{'[H, W], ' if channels == 1 else ''}[H, W, {channels}] or [{channels}, H, W]"
+        said = "" if channels_first is None else f" with channels {'first' if channels_first else 'last'}"
+        raise ValueError(f"has shape {list(shape)}, but the model takes {wanted}{said}")
     if len(fits) > 1:
         raise ValueError(f"has shape {list(shape)}, whose channels may be first or last: say channels_first or _last")
     return fits[0]
@@ -274,10 +271,8 @@ def _name_axes(numbers: Stored, channels: int, channels_first: bool | None) -> s
 def count_outside(file: PictureFile | ArrayFile, channels: int) -> int:
     """Return how many values of a loaded file are outside of its value range."""
     low, high = file.value_range or file.extremes
-    if low <= file.extremes[0] and file.extremes[1] <= high:
-        return 0
     count = 0
-    for top in range(0, file.height, 256):  # in bands, for it may be huge
+    for top in range(0, file.height, 256):  # in bands, for the file may be huge
         band = file.pixels(slice(top, min(top + 256, file.height)), slice(0, file.width), channels)
         count += int(((band < low) | (band > high)).sum())
     return count
@@ -298,15 +293,7 @@ def save_array(image: Tensor, path: Path, form: ArrayForm) -> str:
     values = low + (image.double().cpu().numpy() + 1) * ((high - low) / 2)
     values = values if form.axes == "CHW" else values.transpose(1, 2, 0)
     content = io.BytesIO()
-    np.save(content, (values[..., 0] if form.axes == "HW" else values).astype(np.float32, order="C"), allow_pickle=False)
+    values = values[..., 0] if form.axes == "HW" else values
+    np.save(content, values.astype(np.float32, order="C"), allow_pickle=False)
     write_atomically(path, content.getvalue())
     return hashlib.sha256(content.getvalue()).hexdigest()
-
-
-def file_sha256(path: Path) -> str | None:
-    """Return a file's SHA-256, 64 hexadecimal digits; None if it cannot be read."""
-    try:
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

@@ -65,11 +65,12 @@ def read_reference(
     """
     shape = (size, size) if isinstance(size, int) else size
     with open_reference(path, channels, limits, value_range, channels_first) as picture:
-        picture.load(max(shape))
         if sha256 not in (None, picture.sha256):
             raise InputError(f"{path}: was replaced during the run; run the same command again to redo its images")
+        picture.load(max(shape))
         if picture.value_range is None:
-            raise InputError(f"{path}: value_range is missing; its values are {picture.extremes[0]:g} … {picture.extremes[1]:g}")
+            least, greatest = picture.extremes
+            raise InputError(f"{path}: value_range is missing; its values are {least:g} … {greatest:g}")
         middle = _resize(picture, picture.swap(shape), picture.swap(canvas or shape), channels)
         # a kernel's overshoot is no value that anybody meant
         extremes = torch.tensor([[picture.extremes]], dtype=torch.float64)
@@ -121,8 +122,8 @@ def to_pixels(images: Tensor, show: Sequence[int] | None = None, white: int = 25
     shown = shown[..., list(range(min(3, shown.shape[-1])) if show is None else show)]
     if shown.shape[-1] == 2:
         shown = torch.cat([shown, torch.full_like(shown[..., :1], -1)], -1)
-    pixels = ((shown + 1) * (white / 2)).round().clamp(0, white).numpy()
-    return pixels.astype(np.uint8 if white == 255 else np.uint16)
+    pixels = ((shown + 1) * (white / 2)).round().clamp(0, white)
+    return pixels.to(torch.uint8).numpy() if white == 255 else pixels.int().numpy().astype(np.uint16)
 
 
 def read_pixels(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ class PictureFile:
         extremes: the least value and the greatest that it may have; known after `load`.
     """
 
-    axes = "HWC"
+    axes: str = "HWC"
+    extremes: tuple[float, float] = (0, 255)
 
     def __init__(self, file: BufferedReader, limits: PictureLimits, value_range: ValueRange | None = None) -> None:
         self.file, self.limits, self.notes, self.orientation = file, limits, list[str](), 1
@@ -245,7 +247,7 @@ def check_numbers(image: Any, are_known: bool = False) -> str:
         "signed numbers": is_signed,
         "floating-point numbers": image.mode == "F",
         "a transparent colour, and not 8 bits": is_clear and ";" in rawmode,
-        "16 bits of each colour, of which 8 are read": are_known and rawmode.startswith(("RGB", "LA")) and "16" in rawmode,
+        "16 bits of each colour, of which 8 are read": are_known and bool(re.match("(RGB|LA).*16", rawmode)),
         "a largest number of its own": are_known and codec.startswith("ppm") and arguments[1] not in (255, 65535),
     }
     for fault, is_so in faults.items():

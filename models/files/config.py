@@ -1,8 +1,9 @@
 """The config of a model and its diffusion: its keys, checked, from YAML or from what a file says about itself."""
 
+import math
 import reprlib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ Schema = dict[str, tuple[tuple[type, ...], bool]]
 TOP_KEYS: Schema = {
     "image_size": ((int,), True),
     "image_channels": ((int,), True),
+    "value_range": ((list,), False),
     "weights": ((str,), False),
     "model": ((dict,), True),
     "autoencoder": ((dict,), False),
@@ -85,6 +87,7 @@ class Config(Architecture):
 
     Attributes:
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
+        value_range: the values of references that training mapped to -1 and 1; None for a picture's black and white.
         sampling: defaults for arguments of a run.
         sources: the origin of values that are not the config's own, by key: `image_size`, `diffusion.objective`.
         note: what was assumed, for the user to know.
@@ -95,6 +98,7 @@ class Config(Architecture):
     diffusion: Mapping[str, Any]
     autoencoder: Architecture | None = None
     weights: str | None = None
+    value_range: tuple[float, float] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     note: str = field(default="", compare=False)
@@ -109,6 +113,7 @@ class Config(Architecture):
         return {
             "image_size": self.image_size,
             "image_channels": self.image_channels,
+            **({"value_range": list(self.value_range)} if self.value_range else {}),
             **({"weights": self.weights} if self.weights else {}),
             "model": self.words(),
             **({"autoencoder": self.autoencoder.words()} if self.autoencoder else {}),
@@ -186,9 +191,24 @@ def parse_config(content: object, source: str) -> Config:
         diffusion=diffusion,
         autoencoder=networks.get("autoencoder"),
         weights=top.get("weights"),
+        value_range=check_value_range(top.get("value_range"), f"{source}: value_range"),
         sampling=top.get("sampling", {}),  # a run checks it: these are its arguments
         source=source,
     )
+
+
+def check_value_range(values: Sequence[Any] | None, where: str) -> tuple[float, float] | None:
+    """Return the values that mean -1 and 1 as two numbers, the lower first; None for None.
+
+    Raises:
+        InputError: they are something else.
+    """
+    if values is None:
+        return None
+    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) != 2 or len(values) != 2 or not -math.inf < numbers[0] < numbers[1] < math.inf:
+        raise InputError(f"{where} must be two numbers, the lower first, not {reprlib.repr(values)}")
+    return float(numbers[0]), float(numbers[1])
 
 
 def override(config: Config, given: Mapping[str, Any]) -> Config:

@@ -44,7 +44,7 @@ class Argument:
     default: Any = None
     choices: Sequence[str] = ()
     bounds: tuple[float | None, float | None] = (None, None)
-    nargs: str | None = None
+    nargs: str | int | None = None
     metavar: str | None = None
     in_config: bool = False
     identity: bool = False
@@ -100,6 +100,13 @@ ARGUMENTS = {
             "input_dir", REFERENCES, "folder of reference pictures, or one picture", Path,
             PROJECT / "assets" / "references", metavar="DIR",
         ),
+        Argument(
+            "value_range", REFERENCES, "the values that mean -1 and 1; else the config's, or black and white", float,
+            nargs=2, metavar="LOW HIGH", identity=True, omitted_at=None,
+        ),
+        Argument("channels_first", REFERENCES, "arrays whose shape can be both are [C, H, W]", bool, False,
+                 identity=True, omitted_at=None),
+        Argument("channels_last", REFERENCES, "arrays whose shape can be both are [H, W, C]", bool, False),
         Argument("skip_bad_inputs", REFERENCES, "go on without references that cannot be read", bool, False),
         Argument("allow_truncated", REFERENCES, "read pictures that are cut short; the rest is black", bool, False),
         Argument("max_megapixels", REFERENCES, "the largest reference to read", float, 512, bounds=(0.001, None)),
@@ -126,6 +133,10 @@ ARGUMENTS = {
         Argument("n_samples", IMAGES, "images in all, shared by the references; else one each", int,
                  bounds=(1, MAX_SAMPLES), metavar="COUNT"),
         Argument("save_dir", IMAGES, "folder for the images and index.html", Path, Path("results"), metavar="DIR"),
+        Argument("save_as", IMAGES, "png16, of 16 bits for grey; npy, besides the PNG floats in value_range",
+                 default="png", choices=("png", "png16", "npy"), identity=True, omitted_at="png"),
+        Argument("show_channels", IMAGES, "the one to three channels, from 0, that a PNG shows; else the first", int,
+                 nargs="+", bounds=(0, None), metavar="C", identity=True, omitted_at=None),
         Argument("seed", IMAGES, "noise follows from this and the image's number", int, 2022, bounds=(0, None),
                  identity=True),
         Argument("image_size", IMAGES, "height and width, or one number for both; else the model's", int, nargs="+",
@@ -214,7 +225,8 @@ def _declare(group: Any, argument: Argument) -> None:
         notes.append(f"default {shown:g}" if isinstance(shown, float) else f"default {shown}")
     text += f" ({'; '.join(notes)})" if notes else ""
     options: dict[str, Any] = {"nargs": "?", "const": 0} if argument.nargs == "?" else {"nargs": argument.nargs}
-    metavar = argument.metavar or {int: "NUMBER", float: "NUMBER", Path: "FILE"}.get(argument.type, "NAME")
+    metavar: Any = argument.metavar or {int: "NUMBER", float: "NUMBER", Path: "FILE"}.get(argument.type, "NAME")
+    metavar = tuple(metavar.split()) if isinstance(argument.nargs, int) else metavar  # a word for each value
     group.add_argument(*names, type=argument.type, metavar=metavar, help=text, **options)
 
 

@@ -15,7 +15,7 @@ from utils.run.figures import draw_grid, draw_progress
 from utils.run.folder_lock import take_lock
 from utils.run.interrupts import Interrupts
 from utils.run.job import Job, make_job
-from utils.run.outputs import name_differences, output_folders, signed
+from utils.run.outputs import GRID, name_differences, output_folders, signed
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
@@ -88,11 +88,11 @@ def _finish(job: Job, page: Page) -> None:
     """Draw the grid, one sample's progress if that is asked for, and the page of the finished run."""
     settings = job.plan.settings
     save_missing_previews(job)
-    save_png(draw_grid(job.plan), settings.save_dir / "grid.png", signed({"figure": "grid"}))
+    save_png(draw_grid(job.plan), settings.save_dir / GRID, signed({"figure": "grid"}))
     if settings.progress_grid is not None:
         for shown in job.plan.samples.numbered(settings.progress_grid):
             draw_progress(job, shown)
     page.write(running=False)
-    print(one_line(f"{len(job.plan.samples)} images, index.html and grid.png are in {settings.save_dir}"))
+    print(one_line(f"{len(job.plan.samples)} images and index.html are in {settings.save_dir}"))
     if settings.open and not webbrowser.open((settings.save_dir / "index.html").resolve().as_uri()):
         print("no browser was found to open index.html")

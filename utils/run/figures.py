@@ -72,7 +72,10 @@ def draw_progress(job: Job, shown: Sample) -> None:
     """
     settings = job.plan.settings
     shape = settings.shapes[shown.reference.name]
-    progress = Progress(settings.walk_steps, lambda latents: crop(job.model.decode(latents), shape))
+    channels = settings.show_channels
+    progress = Progress(
+        settings.walk_steps, lambda latents: to_pixels(crop(job.model.decode(latents), shape), channels)
+    )
     reference = job.plan.read(shown.reference)
     sample(job, [shown], [reference], lambda step: progress.add(step.sample[0], step.pred_x0[0]))
     progress.save(settings.save_dir / shown.binding.folder / FILM)
@@ -83,11 +86,11 @@ class Progress:
 
     Args:
         steps: how many there will be.
-        decode: makes images of what the steps are of, [B, C, H, W] each.
+        draw: makes pictures [B, H, W, 3 or 1] uint8 of what the steps are of, [B, C, H, W] each.
     """
 
-    def __init__(self, steps: int, decode: Callable[[Tensor], Tensor]) -> None:
-        self.decode = decode
+    def __init__(self, steps: int, draw: Callable[[Tensor], np.ndarray]) -> None:
+        self.draw = draw
         self.kept = set(spread(steps, ANIMATION_FRAMES))
         self.seen = 0
         self.frames: list[list[np.ndarray]] = []  # the sample, and the x̂0 expected of it, [H, W, 3] uint8 each
@@ -95,7 +98,7 @@ class Progress:
     def add(self, sample: Tensor, pred_x0: Tensor) -> None:
         """Look at a step's sample and x̂0, [C, H, W] each."""
         if self.seen in self.kept:
-            self.frames.append(list(to_pixels(self.decode(torch.stack([sample, pred_x0])))))
+            self.frames.append(list(self.draw(torch.stack([sample, pred_x0]))))
         self.seen += 1
 
     def strip(self) -> np.ndarray:

@@ -11,8 +11,8 @@ from torch import Tensor
 from models import Checkpoint
 from utils.errors import InputError, RunError, one_line
 from utils.files import remove_leftovers
-from utils.images import read_reference
-from utils.run.outputs import Outputs, Preview, output_folders
+from utils.images import read_png_text, read_reference
+from utils.run.outputs import Outputs, Preview, is_ours, output_folders
 from utils.run.references import THREADS, Reference, examine
 from utils.run.samples import Sample, Samples, make_batches
 from utils.run.settings import Settings
@@ -64,8 +64,9 @@ class Plan:
         """
         settings, sha256 = self.settings, self.outputs.reference_sha256s[reference.name]
         shape, channels = settings.shapes[reference.name], settings.config.image_channels
+        canvas, values = settings.canvas(shape), (settings.value_range, settings.channels_first)
         try:
-            return read_reference(reference.path, shape, channels, settings.limits, sha256, settings.canvas(shape))
+            return read_reference(reference.path, shape, channels, settings.limits, sha256, canvas, *values)
         except InputError as error:
             raise RunError(str(error)) from None
 
@@ -104,7 +105,7 @@ class Plan:
                 *([f"sizes        {', '.join(sizes[:5])}{', …' * (len(sizes) > 5)}"] if settings.is_larger else []),
                 f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
                 f"shared by {self.num_processes} process(es)",
-                f"files        {left} images, index.html, grid.png and run.yaml in {one_line(settings.save_dir)}",
+                f"files        {left} images, index.html and run.yaml in {one_line(settings.save_dir)}",
                 *(f"  {one_line(self.outputs.path(sample))}" for sample in named),
                 *([f"  … and {left - len(named)} more"] if left > len(named) else []),
             ]
@@ -122,6 +123,12 @@ class Plan:
             remove_leftovers([folder / name for name in output_folders(self.settings)], outputs.writes)
             for path in (*map(outputs.path, unfinished), *map(outputs.path, self.previews)):
                 path.unlink(missing_ok=True)
+            if self.settings.save_as == "npy" or self.settings.overwrite:  # an array of another image is in the way
+                for sample in unfinished:
+                    outputs.path(sample).with_suffix(".npy").unlink(missing_ok=True)
+            former = folder / "grid.png"  # where it was before version 0.2
+            if (found := read_png_text(former)) and is_ours(found):
+                former.unlink()
         except OSError as error:
             raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
         outputs.write_record(self.num_processes)
@@ -139,7 +146,13 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
         InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that contains
             images of other settings (unless `overwrite`).
     """
-    found = examine(settings.references, max(settings.image_size), settings.limits)
+    channels, values = settings.config.image_channels, (settings.value_range, settings.channels_first)
+    found = examine(settings.references, max(settings.image_size), settings.limits, channels, *values)
+    if found.extremes:
+        raise InputError(
+            "--value_range LOW HIGH: give the values that training mapped to -1 and 1; those of the references are "
+            f"{found.extremes[0]:.9g} … {found.extremes[1]:.9g}"
+        )
     if found.faults and not settings.skip_bad_inputs:
         raise InputError(*found.faults.values())
     settings = replace(settings, skipped={**settings.skipped, **found.faults})
@@ -153,7 +166,7 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     if settings.keep_aspect:
         short, multiple = settings.image_size[0], settings.size_multiple
         shapes |= {name: own_shape(shape, short, multiple) for name, shape in found.shapes.items()}
-    settings = replace(settings, shapes=shapes)
+    settings = replace(settings, shapes=shapes, forms=found.forms)
     notes = [*settings.input_notes, *found.notes]
     if settings.walk_steps in settings.range_t and settings.walk_steps == settings.diffusion["respace_steps"]:
         notes.append(f"--range_t {settings.walk_steps} leaves every step unrefined: its images follow no reference")

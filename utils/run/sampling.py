@@ -11,11 +11,12 @@ from tqdm import tqdm
 from diffusions import Step
 from diffusions.low_pass import LowPass
 from diffusions.schedule import Transition
+from utils.arrays import save_array
 from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, read_ahead
 from utils.errors import NotFiniteError
 from utils.images import save_png, to_pixels
 from utils.run.job import Job, make_guide, sample_batch
-from utils.run.outputs import Preview
+from utils.run.outputs import ARRAY_HASH, Preview
 from utils.run.page import Page
 from utils.run.plan import Plan
 from utils.run.samples import Binding, Sample
@@ -115,9 +116,15 @@ def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sample
         RunError: an image cannot be written.
     """
     plan, finite = page.plan, sampled.watch.is_finite()
-    for sample, pixels, good in zip(batch, to_pixels(sampled.images), finite, strict=True):
+    settings = plan.settings
+    all_pixels = to_pixels(sampled.images, settings.show_channels, 65535 if settings.save_as == "png16" else 255)
+    for sample, image, pixels, good in zip(batch, sampled.images, all_pixels, finite, strict=True):
         if good and plan.is_todo(sample):
-            save_png(pixels, plan.outputs.path(sample), plan.outputs.text(sample))
+            path, text = plan.outputs.path(sample), plan.outputs.text(sample)
+            if settings.save_as == "npy":  # first, so that the picture says that both are there
+                form = settings.forms[sample.reference.name]
+                text[ARRAY_HASH] = save_array(image, path.with_suffix(".npy"), form)
+            save_png(pixels, path, text)
     if sampled.low_frequencies is not None:
         _save_previews(plan, batch, references, sampled.low_frequencies)
     page.refresh()
@@ -126,7 +133,7 @@ def _save(batch: Sequence[Sample], references: Sequence[Tensor], sampled: Sample
         advice = {"fp16": "try --mixed_precision bf16 or no", "bf16": "try --mixed_precision no"}
         raise NotFiniteError(
             f"sample {numbers}: the network returned values that are not finite, and no image was written; "
-            + advice.get(plan.settings.mixed_precision, "the weights may be damaged, or may not fit the config")
+            + advice.get(settings.mixed_precision, "the weights may be damaged, or may not fit the config")
         )
 
 
@@ -152,7 +159,7 @@ def _save_previews(
             previews = Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
             for preview, image in zip(previews, images, strict=True):
                 if not plan.outputs.path(preview).exists():
-                    pixels = to_pixels(crop(image, shape))
+                    pixels = to_pixels(crop(image, shape), plan.settings.show_channels)
                     save_png(pixels, plan.outputs.path(preview), plan.outputs.text(preview))
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from diffusions import taken_options
-from models import Checkpoint, Config, build_network, config_for, open_checkpoint
+from models import Checkpoint, Config, build_network, check_value_range, config_for, open_checkpoint
+from utils.arrays import ArrayForm
 from utils.errors import InputError
 from utils.files import parse_yaml
 from utils.images import Shape
-from utils.pictures import PictureLimits
+from utils.pictures import PictureLimits, ValueRange
 from utils.run.arguments import ARGUMENTS, MAX_SAMPLES, OMITTED_AT, check_bounds, with_defaults
 from utils.run.references import Reference, find_references
 from utils.run.samples import Binding
@@ -45,6 +46,7 @@ class Settings:
         input_notes: what there is to say of the input folder.
         skipped: the references that cannot be read, and why.
         shapes: of the images that follow each reference, by its name.
+        forms: how each reference is stored, by its name, for arrays of its samples.
     """
 
     config: Config
@@ -54,12 +56,16 @@ class Settings:
     input_dir: Path
     save_dir: Path
     references: tuple[Reference, ...]
+    value_range: ValueRange | None
+    channels_first: bool | None
     image_size: Shape
     keep_aspect: bool
     size_multiple: int
     tile_overlap: float
     detail: float
     n_samples: int
+    save_as: str
+    show_channels: list[int] | None
     seed: int
     diffusion: Mapping[str, Any]
     sampler: str
@@ -85,6 +91,7 @@ class Settings:
     input_notes: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
+    forms: Mapping[str, ArrayForm] = field(default_factory=dict)
 
     @property
     def detail_steps(self) -> int:
@@ -123,6 +130,10 @@ class Settings:
             "tile_overlap": self.tile_overlap if self.is_larger else None,
             "detail": self.detail if self.is_larger else None,
             "image_channels": self.config.image_channels,
+            "value_range": list(self.value_range) if self.value_range else None,
+            "channels_first": self.channels_first,
+            "save_as": self.save_as.replace("npy", "png"),  # an array beside the PNG leaves it as it is
+            "show_channels": self.show_channels,
             "diffusion": diffusion,
             "sampler": ", ".join([self.sampler.upper(), *options]),
             "downsample_factor": factors,
@@ -181,6 +192,7 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         "limits": PictureLimits(args["max_megapixels"], args["allow_truncated"]),
         **_resolve_steps(args, config),
         **_resolve_size(args, config),
+        **_resolve_values(args, config),
     }
     factors, ranges = resolved["downsample_factor"], resolved["range_t"]
     bindings = []
@@ -247,6 +259,20 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
     scaled = tuple(dict.fromkeys(float(upscale * factor) for factor in factors))  # each once
     return {"image_size": shape, "size_multiple": multiple, "downsample_factor": scaled}
+
+
+def _resolve_values(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return what the values of references and samples mean, and which of their channels are shown."""
+    channels, show = config.image_channels, args["show_channels"]
+    if args["channels_first"] and args["channels_last"]:
+        raise InputError("--channels_first contradicts --channels_last: give one of them")
+    if args["save_as"] == "png16" and channels != 1:
+        raise InputError(f"--save_as png16 is for grey, not for images of {channels} channels: choose npy")
+    if show is not None and (len(show) > 3 or max(show) >= channels):
+        raise InputError(f"--show_channels must be one to three of 0 … {channels - 1}, not {' '.join(map(str, show))}")
+    value_range = check_value_range(args["value_range"] or config.value_range, "--value_range")
+    channels_first = args["channels_first"] if args["channels_first"] or args["channels_last"] else None
+    return {"value_range": value_range, "channels_first": channels_first}
 
 
 def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
