@@ -18,6 +18,7 @@ from PIL import ExifTags, Image
 from utils.errors import InputError, one_line
 from utils.files import MAX_YAML_BYTES, check_replaceable, file_sha256, open_regular, parse_yaml, write_atomically
 from utils.images import PngText, read_png_text
+from utils.run.arguments import OMITTED_AT
 from utils.run.references import Reference
 from utils.run.samples import Sample, Samples
 from utils.run.settings import Settings
@@ -136,8 +137,9 @@ class Outputs:
         if not is_ours(found):
             raise not_ours(path)
         if isinstance(image, Sample) and found.is_whole:
-            keep = wanted.keys() - OF_THE_REFERENCE
-            differences = name_differences({k: found.text.get(k) for k in keep}, {k: wanted[k] for k in keep})
+            keep = (wanted.keys() | found.text.keys() & OMITTED_AT.keys()) - OF_THE_REFERENCE
+            now = {key: wanted.get(key, OMITTED_AT.get(key)) for key in keep}
+            differences = name_differences({key: found.text.get(key) for key in keep}, now)
             if differences:
                 raise InputError(
                     f"{path}: was made with other settings ({differences}); choose another --save_dir or pass "
@@ -208,11 +210,12 @@ class Outputs:
             raise not_ours(path)
         if not any(image.relative_to(folder).parts[0] != PREVIEWS for image in folder.rglob("*.png")):
             return found
-        wanted = dict(self.record)
+        wanted = {key: OMITTED_AT[key] for key in found if key in OMITTED_AT} | self.record
         for swept in ("downsample_factor", "range_t"):
             if isinstance(found.get(swept), list) or isinstance(wanted[swept], list):
                 del wanted[swept]  # a sweep has a folder for each, and may grow by others
-        if differences := name_differences(found, wanted):
+        without = {"save_as": "png"} if found.get("save_as") == "npy" else {}  # an array beside the same picture
+        if differences := name_differences(found | without, wanted):
             raise InputError(
                 f"--save_dir {folder}: contains images of other settings ({differences}); choose another --save_dir or "
                 "pass --overwrite"
