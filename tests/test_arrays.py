@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from models import config_for, new_network, open_checkpoint
+from models import build_network, config_for, open_checkpoint
 from models.families import FAMILIES
 from models.files.config import parse_config
 from tests.commands import run_here
@@ -50,13 +50,18 @@ def write_model(folder: Path, family: str, channels: int, **more) -> tuple:
     """Write an untrained network as its family names its parts, and its config; return the arguments that name both."""
     content = config(family, channels, **more)
     torch.manual_seed(0)
-    network = new_network(parse_config(content, "test"))
+    network = build_network(parse_config(content, "test"))
     names = FAMILIES[family].names(network)
     state = {}
-    for name, tensor in network.state_dict().items():
+    for name, meta in network.state_dict().items():
+        tensor = 0.2 * torch.randn(meta.shape)
         for theirs, part in zip(names[name], tensor.chunk(len(names[name])), strict=True):
-            is_transposed = ".NIN_" in theirs and theirs.endswith("weight")
-            state[theirs] = (part.flatten(1).T if is_transposed else part).clone()
+            if ".NIN_" in theirs:  # score_sde's linear layers, transposed
+                theirs, part = (
+                    theirs.replace("weight", "W").replace("bias", "b"),
+                    part.flatten(1).T if part.ndim > 1 else part,
+                )
+            state[theirs] = part.clone()
     folder.mkdir(exist_ok=True)
     torch.save(state, folder / "model.pt")
     (folder / "config.yaml").write_text(yaml.safe_dump(content))
