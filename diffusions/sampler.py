@@ -38,8 +38,8 @@ class Guide:
     """Steers a walk towards a reference. A subclass overrides one of the two hooks, or both; this one does nothing.
 
     Args:
-        reference: y_0, [B, C, H, W] in [-1, 1], any C and any floating-point type, one image per sample, on the sample's
-            device.
+        reference: y_0, [B, C, H, W] in [-1, 1], one image per sample, of any C and any floating-point type, on the
+            sample's device.
         downsample_factor: N ≥ 1; the larger, the less of the reference binds.
         interp_method: kernel of φ_N: cubic, lanczos2, lanczos3, linear or box.
         pad_mode: how φ_N continues the image beyond its border; symmetric, the authors' choice, keeps constants
@@ -51,7 +51,8 @@ class Guide:
         low_frequencies: φ_N(y_0), [B, C, H, W]: what of the reference binds, a rough estimate of the clean image.
 
     Raises:
-        ValueError: a reference of another kind, a factor below 1 or above the image's shorter side, a negative range_t, or an unknown low_pass.
+        ValueError: a reference of another kind, a factor below 1 or above the image's shorter side, a negative range_t,
+            or an unknown low_pass.
     """
 
     def __init__(
@@ -132,7 +133,8 @@ class Sampler(ABC):
 
         Args:
             model: maps x [B, C, H, W] and t [B] to [B, C or 2C, H, W].
-            x: [B, C, H, W], any floating-point type, where the walk begins: noise from N(0, 1), or the result of `noised_start`.
+            x: [B, C, H, W], of any floating-point type, where the walk begins: noise from N(0, 1), or the result of
+                `noised_start`.
             guide: steers each step; None for unconditional samples.
             randn_like: makes every random draw: in each step first the reverse noise, then the guide's.
             walk_steps: walk only this many of the S steps, the last (1 … S); None for all.
