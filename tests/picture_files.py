@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from utils.images import read_reference, to_pixels
 from utils.pictures import PictureLimits, open_picture
 
 
@@ -109,5 +110,4 @@ def decode(path: Path, channels: int = 3, limits: PictureLimits | None = None) -
     """A picture file as a person sees it, [H, W, channels] uint8."""
     with open_picture(path, limits) as picture:
         picture.load()
-        pixels = picture.turn(picture.pixels(slice(0, picture.height), slice(0, picture.width), channels))
-        return (pixels * (255 / picture.value_range[1])).round().astype(np.uint8)
+    return to_pixels(read_reference(path, picture.shape, channels, limits))[..., :channels]

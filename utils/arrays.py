@@ -8,7 +8,7 @@ import textwrap
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -33,8 +33,8 @@ from utils.pictures import (
 
 NPY, NPZ, TIFF = b"\x93NUMPY", b"PK\3\4", (b"II*\0", b"MM\0*")
 WIDTH, HEIGHT, PACKING, OFFSETS, ORIENTATION, SAMPLES, LENGTHS = 256, 257, 259, 273, 274, 277, 279  # tags of TIFF
-PREDICTOR, TILES = 317, 322
-RGB, DEFLATED = 2, (8, 32946)
+PREDICTOR, TILES, EXTRA_SAMPLES = 317, 322, 338
+DEFLATED = 8, 32946
 
 
 class ArrayForm(NamedTuple):
@@ -58,17 +58,21 @@ class ArrayFile:
     """An open file of numbers, read like a `PictureFile`; `open_reference` makes one.
 
     Attributes:
-        sha256, megapixels, stored, height, width, notes: as a `PictureFile` has them.
+        sha256, megapixels, shape, height, width, orientation, notes: as a `PictureFile` has them.
         axes: their order in the file: HW, HWC or CHW.
         value_range: the values that mean -1 and 1; None if that was not said.
         extremes: the least value and the greatest; known after `load`.
     """
 
-    def __init__(self, file: BufferedReader, numbers: Stored, axes: str, value_range: ValueRange | None) -> None:
+    orientation = 1
+
+    def __init__(
+        self, path: Path, file: BufferedReader, numbers: Stored, axes: str, value_range: ValueRange | None
+    ) -> None:
         self.axes, self.value_range, self.notes = axes, value_range, list[str]()
-        self._file, self._numbers, self._status = file, numbers, os.fstat(file.fileno())
+        self._path, self._file, self._numbers, self._status = path, file, numbers, os.fstat(file.fileno())
         sides = dict(zip(axes, numbers.shape, strict=True))
-        self.stored = self.height, self.width = sides["H"], sides["W"]
+        self.shape = self.height, self.width = sides["H"], sides["W"]
         self.megapixels = self.height * self.width / 1e6
         position = file.tell()
         file.seek(0)
@@ -82,11 +86,16 @@ class ArrayFile:
             size: ignored.
 
         Raises:
-            ValueError: they are cut short, or one of them is not finite, or the file has been changed meanwhile.
+            InputError: they are cut short, or one of them is not finite, or the file has been changed meanwhile.
         """
+        with _refusing(self._path):
+            self._values = self._read()
+        self.extremes = float(self._values.min()), float(self._values.max())
+
+    def _read(self) -> np.ndarray:
+        """Return the numbers, [H, W, C] float64."""
         dtype, shape, order, _, read = self._numbers
-        length = math.prod(shape) * dtype.itemsize
-        content = read(length)
+        content = read(length := math.prod(shape) * dtype.itemsize)
         if len(content) < length:
             raise ValueError(f"is cut short: {len(content)} of {length} bytes are there")
         status = os.fstat(self._file.fileno())
@@ -94,24 +103,16 @@ class ArrayFile:
             raise ValueError("was changed while it was read")
         values = np.frombuffer(content, dtype).reshape(shape, order=order).astype(np.float64)
         values = values[..., None] if self.axes == "HW" else values
-        self._values = values.transpose(1, 2, 0) if self.axes == "CHW" else values
-        if not np.isfinite(self._values).all():
-            row, column, channel = np.argwhere(~np.isfinite(self._values))[0].tolist()
-            value = self._values[row, column, channel]
+        values = values.transpose(1, 2, 0) if self.axes == "CHW" else values
+        if not np.isfinite(values).all():
+            row, column, channel = np.argwhere(~np.isfinite(values))[0].tolist()
+            value = values[row, column, channel]
             raise ValueError(f"contains {value} in row {row}, column {column}, channel {channel}, counted from 0")
-        self.extremes = float(self._values.min()), float(self._values.max())
+        return values
 
     def pixels(self, rows: slice, columns: slice, channels: int) -> np.ndarray:
         """Return a part of it, [h, w, channels] float64."""
         return self._values[rows, columns]
-
-    def swap(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Return the shape: an array is stored as it is seen."""
-        return shape
-
-    def turn(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the pixels: an array is stored as it is seen."""
-        return pixels
 
 
 @contextmanager
@@ -133,30 +134,38 @@ def open_reference(
         channels_first: whether a shape that can be both is [C, H, W] rather than [H, W, C].
 
     Raises:
-        InputError: whatever goes wrong with it, also within the `with` block.
+        InputError: it cannot be read.
     """
     limits = limits or PictureLimits()
-    try:
-        with open_regular(path, MAX_OTHER_BYTES + int(8 * channels * 1e6 * limits.max_megapixels)) as file:
+    with ExitStack() as stack:
+        with _refusing(path):
+            max_bytes = MAX_OTHER_BYTES + int(8 * channels * 1e6 * limits.max_megapixels)
+            file = stack.enter_context(open_regular(path, max_bytes))
             if numbers := _find_numbers(file, value_range):
                 axes = _name_axes(numbers, channels, channels_first)
-                array = ArrayFile(file, numbers, axes, value_range)
+                array = ArrayFile(path, file, numbers, axes, value_range)
                 if array.megapixels > limits.max_megapixels:
-                    raise ValueError(f"has {array.megapixels:.1f} megapixels; the limit is {limits.max_megapixels:g}")
-                yield array
-                return
-    except InputError:
-        raise
-    except Exception as error:  # a hostile header may fail in any way
-        problem = getattr(error, "strerror", None) or textwrap.shorten(str(error), 300) or repr(error)
-        if not isinstance(error, (OSError, ValueError)):
-            problem = f"is damaged ({problem})"
-        raise InputError(f"{path}: cannot be read as an image: {problem}") from None
+                    raise OSError(f"has {array.megapixels:.1f} megapixels; the limit is {limits.max_megapixels:g}")
+        if numbers:
+            yield array
+            return
     if channels not in (1, 3):
         raise InputError(f"{path}: is a picture, of 1 or 3 channels; this model's images have {channels}: give arrays")
     with open_picture(path, limits, value_range) as picture:
         picture.axes = "HW" if channels == 1 else "HWC"
         yield picture
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Raise InputError for whatever a damaged or hostile file makes its readers raise."""
+    try:
+        yield
+    except Exception as error:
+        problem = getattr(error, "strerror", None) or textwrap.shorten(str(error), 300) or repr(error)
+        if not isinstance(error, (OSError, ValueError)):
+            problem = f"is damaged ({problem})"
+        raise InputError(f"{path}: cannot be read as an image: {problem}") from None
 
 
 def _find_numbers(file: BufferedReader, value_range: ValueRange | None) -> Stored | None:
@@ -208,8 +217,10 @@ def _read_tiff_header(
     """
     (samples,), bits = said.get(SAMPLES, [1]), said.get(BITS, [1])[0]
     kind = {1: "u", 2: "i", 3: "f"}[said.get(SAMPLE_FORMAT, [1])[0]]
-    is_colour = said.get(PHOTOMETRIC) == [RGB] and value_range is None
-    if kind == "u" and (bits <= 8 or samples == 1 or is_colour):
+    is_seen = said.get(PHOTOMETRIC) not in ([0], [1]) or said.get(EXTRA_SAMPLES) in ([1], [2])  # in colour, or clear
+    if kind == "u" and (bits <= 8 or samples == 1 or (is_seen and value_range is None)):
+        return None
+    if kind == "i" and bits == 32 and samples == 1 and value_range is None:  # as Pillow writes greys
         return None
     packing, planar = said.get(PACKING, [1])[0], said.get(PLANES, [1]) == [2]
     faults = {
@@ -268,16 +279,6 @@ def _name_axes(numbers: Stored, channels: int, channels_first: bool | None) -> s
     return fits[0]
 
 
-def count_outside(file: PictureFile | ArrayFile, channels: int) -> int:
-    """Return how many values of a loaded file are outside of its value range."""
-    low, high = file.value_range or file.extremes
-    count = 0
-    for top in range(0, file.height, 256):  # in bands, for the file may be huge
-        band = file.pixels(slice(top, min(top + 256, file.height)), slice(0, file.width), channels)
-        count += int(((band < low) | (band > high)).sum())
-    return count
-
-
 def save_array(image: Tensor, path: Path, form: ArrayForm) -> str:
     """Write an image as .npy, whole or not at all, float32, neither clipped nor rounded; return the file's SHA-256.
 
@@ -291,8 +292,7 @@ def save_array(image: Tensor, path: Path, form: ArrayForm) -> str:
     """
     low, high = form.value_range
     values = low + (image.double().cpu().numpy() + 1) * ((high - low) / 2)
-    values = values if form.axes == "CHW" else values.transpose(1, 2, 0)
-    content = io.BytesIO()
+    values, content = values if form.axes == "CHW" else values.transpose(1, 2, 0), io.BytesIO()
     values = values[..., 0] if form.axes == "HW" else values
     np.save(content, values.astype(np.float32, order="C"), allow_pickle=False)
     write_atomically(path, content.getvalue())

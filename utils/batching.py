@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -51,25 +51,23 @@ def read_ahead(function: Callable[[T], R], batches: Iterable[Sequence[T]]) -> It
         pool.shutdown(cancel_futures=True)
 
 
-class BackgroundWriter:
+class BackgroundWriter(ThreadPoolExecutor):
     """Run one job at a time in another thread; the next `submit`, or leaving, raises what a job raised.
 
     Leaving waits for the last job, also where the caller has failed.
     """
 
-    def __enter__(self) -> "BackgroundWriter":
-        self._pool = ThreadPoolExecutor(1)
-        self._job: Future[object] | None = None
-        return self
+    _job: Future[Any] | None = None
 
-    def submit(self, function: Callable[..., object], *args: object) -> None:
+    def submit(self, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """Begin a job, once the one before is done."""
         if self._job is not None:
             self._job.result()
-        self._job = self._pool.submit(function, *args)
+        self._job = super().submit(function, *args, **kwargs)
+        return self._job
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        self._pool.shutdown()
+        self.shutdown()
         if self._job is not None and failure is None:
             self._job.result()
 

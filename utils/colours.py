@@ -3,29 +3,20 @@
 import io
 import re
 import struct
-from collections.abc import Sequence
 from io import BufferedReader
 
 import numpy as np
 from PIL import Image, ImageCms
 
 MAX_HEAD_BYTES = 2**20  # of a JPEG 2000 file, before its pixels
-
-# x and y of white, red, green and blue
-D65 = (0.3127, 0.3290)
-BT709 = (*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # sRGB's
-BT470 = (*D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06)
-BT601 = (*D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070)
-BT2020 = (*D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046)
-DISPLAY_P3 = (*D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060)
-ADOBE_RGB, ADOBE_GAMMA = (*D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 563 / 256
-# the codes of ITU-T H.273, which PNG's cICP and AVIF's nclx use; 2 is "not specified"
-CODED_PRIMARIES = {1: BT709, 2: BT709, 5: BT470, 6: BT601, 7: BT601, 9: BT2020, 12: DISPLAY_P3}
-# video's curves are taken for sRGB's, as viewers do: a screen shows both alike
-CODED_GAMMAS = dict.fromkeys((1, 2, 6, 13, 14, 15)) | {4: 2.2, 5: 2.8, 8: 1.0}
 SRGB_GAMMA = 0.45455  # of a PNG
-BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-ICC_WHITE = np.array([0.9642, 1.0, 0.8249])  # XYZ of D50, which every profile adapts its colours to
+SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)  # x and y of white, red, green and blue
+# the codes of ITU-T H.273, in PNG's cICP and AVIF's nclx, that are sRGB or "not specified"; video's curves are taken
+# for sRGB's, as viewers do: a screen shows both alike
+SRGB_PRIMARIES, SRGB_CURVES = (1, 2), (1, 2, 6, 13, 14, 15)
+# XYZ of red, green and blue in an ICC profile of Adobe RGB (1998), and its gamma of 563/256; in units of 1/65536
+ADOBE_RGB = {b"rXYZ": (39960, 20389, 1276), b"gXYZ": (13453, 41004, 3989), b"bXYZ": (9777, 4143, 48795)}
+ADOBE_GAMMA = 144128
 
 GREYS = np.arange(256, dtype=np.uint8)
 CUBE = np.stack(np.meshgrid(*[GREYS[::17]] * 3), 3).reshape(1, -1, 3)
@@ -33,100 +24,68 @@ PROBES = {"L": GREYS[None], "RGB": np.concatenate([np.stack([GREYS] * 3, 1)[None
 
 
 def declared_profile(image: Image.Image, file: BufferedReader) -> bytes | None:
-    """Return the ICC profile of a picture, also of colours that Pillow does not pass on.
+    """Return the ICC profile of a picture, also where Pillow does not pass it on.
 
     Args:
         image: open, but not decoded yet.
         file: what it is read from.
 
     Returns:
-        None where the file declares no colours; b"" for a profile that cannot be read.
+        None where the file declares no colours, or sRGB; b"" for a profile that cannot be read.
 
     Raises:
-        ValueError: these colours cannot be shown, or Pillow reads a JPEG 2000's numbers wrong.
+        OSError: other colours are declared without a profile, or Pillow reads a JPEG 2000's numbers wrong.
     """
     info, position = image.info, file.tell()
-    profile = (info["icc_profile"] or b"") if "icc_profile" in info else None
+    profile = info.get("icc_profile")
+    profile = profile if isinstance(profile, bytes) else b"" if "icc_profile" in info else None
+    code = None
     file.seek(0)
-    if image.format == "JPEG2000":
-        profile = _jpeg_2000_profile(image.mode, file.read(MAX_HEAD_BYTES))
+    if image.format == "JPEG2000":  # ISO/IEC 15444-1, A.5.1 and I.5.3
+        head = file.read(MAX_HEAD_BYTES)
+        pixels = head.find(b"\xff\x4f\xff\x51")
+        count = int.from_bytes(head[pixels + 40 : pixels + 42])
+        depths = head[pixels + 42 : pixels + 42 + 3 * count : 3]
+        if pixels < 0 or len(depths) < max(1, count):
+            raise OSError("is damaged, or has more than a megabyte before its pixels")
+        for depth in depths:
+            bits = 1 + (depth & 0x7F)
+            if depth & 0x80 or (bits != 8 and not (bits > 8 and image.mode == "I;16")):
+                raise OSError(f"has {'signed ' if depth & 0x80 else ''}numbers of {bits} bits; save it with 8 bits")
+        box = head.find(b"colr", 0, pixels)
+        if box >= 0:
+            size, _, method, _, space = struct.unpack_from(">I4sBHI", head, box - 4)
+            profile = head[box + 7 : box - 4 + size] if method in (2, 3) else None
+            if profile is None and (method, space) not in ((1, 0), (1, 12), (1, 15), (1, 16), (1, 17), (1, 18)):
+                raise OSError(f"has colours of an unknown kind ({method}/{space}); save it as sRGB")
     elif image.format == "AVIF" and not profile:
-        code = re.search(b"colrnclx(.{4})", file.read(), re.DOTALL)
-        profile = coded_profile(*struct.unpack(">HH", code[1])) if code else None
+        code = re.search(b"colrnclx.(.).(.)", file.read(), re.DOTALL)
     elif image.format == "PNG":  # the first of these counts (PNG, third edition, 4.3)
-        code = re.search(b"\0\0\0\x04cICP(..)", file.read(image.tile[0][2]), re.DOTALL)  # type: ignore[attr-defined]
-        if code:
-            profile = coded_profile(*code[1])
-        elif profile is None and "srgb" not in info and not {"gamma", "chromaticity"}.isdisjoint(info):
-            value = info.get("gamma", SRGB_GAMMA)
-            is_srgb = abs(value - SRGB_GAMMA) <= 0.05 * SRGB_GAMMA  # by libpng's tolerance
-            profile = rgb_profile(info.get("chromaticity", BT709), None if is_srgb else 1 / max(value, 1e-9))
+        tiles = image.tile  # type: ignore[attr-defined]
+        code = re.search(b"\0\0\0\x04cICP(.)(.)", file.read(tiles[0][2] if tiles else 0), re.DOTALL)
+        gamma, points = info.get("gamma", SRGB_GAMMA), info.get("chromaticity", SRGB_CHROMATICITIES)
+        is_srgb = abs(gamma / SRGB_GAMMA - 1) <= 0.05 and len(points) == len(SRGB_CHROMATICITIES)
+        is_srgb = is_srgb and np.allclose(points, SRGB_CHROMATICITIES, rtol=0, atol=1e-3)
+        if code is None and profile is None and "srgb" not in info and not is_srgb:
+            raise OSError("has colours other than sRGB (gAMA, cHRM), without a profile; save it as sRGB")
+    if code:
+        if code[1][0] not in SRGB_PRIMARIES or code[2][0] not in SRGB_CURVES:
+            kind = {16: " of high dynamic range (PQ)", 18: " of high dynamic range (HLG)"}.get(code[2][0], "")
+            raise OSError(f"has colours{kind} other than sRGB (H.273 {code[1][0]}/{code[2][0]}); save it as sRGB")
+        profile = None
     file.seek(position)
     return profile
 
 
-def _jpeg_2000_profile(mode: str, head: bytes) -> bytes | None:
-    """Return the profile in a JPEG 2000's box of colours, and check its bits (ISO/IEC 15444-1, A.5.1 and I.5.3)."""
-    pixels = head.find(b"\xff\x4f\xff\x51")
-    (count,) = struct.unpack_from(">H", head, pixels + 40)
-    depths = head[pixels + 42 : pixels + 42 + 3 * count : 3]
-    if pixels < 0 or len(depths) < count:
-        raise ValueError("is damaged, or has more than a megabyte before its pixels")
-    for depth in depths:
-        bits = 1 + (depth & 0x7F)
-        if depth & 0x80 or (bits != 8 and not (bits > 8 and mode == "I;16")):
-            raise ValueError(f"has {'signed ' if depth & 0x80 else ''}numbers of {bits} bits; save it with 8 bits")
-    box = head.find(b"colr", 0, pixels)
-    if box < 0:
-        return None
-    size, _, method, _, space = struct.unpack_from(">I4sBHI", head, box - 4)
-    if method in (2, 3):
-        return head[box + 7 : box - 4 + size]
-    if method != 1 or space not in (0, 12, 15, 16, 17, 18):  # black and white, CMYK, sRGB, grey, sYCC
-        raise ValueError(f"has colours of an unknown kind ({method}/{space}); save it as sRGB")
-    return None
-
-
-def coded_profile(primaries: int, transfer: int) -> bytes:
-    """Return the profile of colours that are coded by two numbers of ITU-T H.273.
-
-    Raises:
-        ValueError: numbers without a meaning here, or of a high dynamic range, which 8 bits cannot show.
-    """
-    if transfer in (16, 18):
-        raise ValueError(f"is of high dynamic range ({'PQ' if transfer == 16 else 'HLG'}); save it as sRGB")
-    if primaries not in CODED_PRIMARIES or transfer not in CODED_GAMMAS:
-        raise ValueError(f"has colours of an unknown kind (H.273 {primaries}/{transfer}); save it as sRGB")
-    return rgb_profile(CODED_PRIMARIES[primaries], CODED_GAMMAS[transfer])
-
-
-def rgb_profile(chromaticities: Sequence[float], gamma: float | None = None) -> bytes:
-    """Return littleCMS's sRGB profile (ICC.1:2010) with other primaries, white and curve.
-
-    Args:
-        chromaticities: x and y of white, red, green and blue.
-        gamma: light = value ** gamma; sRGB's curve if left out.
-
-    Raises:
-        ValueError: these are no colours.
-    """
+def adobe_rgb_profile() -> bytes:
+    """Return littleCMS's sRGB profile (ICC.1:2010) with the primaries and the curve of Adobe RGB (1998)."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     (count,) = struct.unpack_from(">I", profile, 128)
-    places = {tag: place for tag, place, _ in struct.iter_unpack(">4sII", profile[132 : 132 + 12 * count])}
-    try:
-        points = np.array(chromaticities, np.float64).reshape(4, 2)
-        if points[:, 1].min() <= 0:
-            raise ValueError
-        white, *primaries = np.column_stack([points, 1 - points.sum(1)]) / points[:, 1:]  # XYZ of Y = 1
-        matrix = np.stack(primaries, 1)
-        matrix = matrix @ np.diag(np.linalg.solve(matrix, white))
-        matrix = np.linalg.solve(BRADFORD, np.diag(BRADFORD @ ICC_WHITE / (BRADFORD @ white)) @ BRADFORD) @ matrix
-        for letter, column in zip(b"rgb", matrix.T, strict=True):
-            struct.pack_into(">3i", profile, places[b"%cXYZ" % letter] + 8, *(round(65536 * value) for value in column))
-            if gamma:  # ICC's curve of type 3: (a · value + b) ** gamma where value ≥ d
-                struct.pack_into(">5i", profile, places[b"%cTRC" % letter] + 12, round(65536 * gamma), 65536, 0, 0, 0)
-    except (ArithmeticError, ValueError, np.linalg.LinAlgError, struct.error):
-        raise ValueError("has colours without a meaning (cHRM, gAMA); save it as sRGB") from None
+    for tag, place, _ in struct.iter_unpack(">4sII", bytes(profile[132 : 132 + 12 * count])):
+        if tag in ADOBE_RGB:
+            struct.pack_into(">3i", profile, place + 8, *ADOBE_RGB[tag])
+        elif tag in (b"rTRC", b"gTRC", b"bTRC"):  # ICC's curve of type 3: (a · value + b) ** gamma where value ≥ d
+            struct.pack_into(">5i", profile, place + 12, ADOBE_GAMMA, 65536, 0, 0, 0)
     return bytes(profile)
 
 

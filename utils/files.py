@@ -8,6 +8,7 @@ import re
 import secrets
 import shlex
 import stat
+import tempfile
 from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
@@ -31,7 +32,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         RunError: the file cannot be written (disk full, folder gone, …); no part of it is left behind.
     """
-    temporary = _temporary(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # that no other process chooses
     try:
         try:
             with temporary.open("xb") as file:  # x: never through a link that exists there
@@ -44,11 +45,6 @@ def write_atomically(path: Path, content: bytes) -> None:
             f"{path}: cannot be written: {error.strerror or error}; finished images are kept: make room there and run "
             "the same command again"
         ) from None
-
-
-def _temporary(path: Path) -> Path:
-    """Return a hidden path beside `path` that no other process chooses, not even one on another machine."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
 def remove_leftovers(folders: Iterable[Path], is_output: Callable[[Path], bool]) -> None:
@@ -76,11 +72,10 @@ def make_save_dir(folder: Path, dry_run: bool = False) -> None:
         if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
             raise InputError(f"save_dir {folder}: cannot be written to")
         return
-    probe = _temporary(folder / "probe")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise InputError(f"save_dir {folder}: cannot be written to: {error.strerror or error}") from None
 

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,14 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo, iTXt
 from torch import Tensor
 
-from utils.arrays import ArrayFile, open_reference
+from utils.arrays import open_reference
 from utils.errors import InputError
 from utils.files import open_regular, write_atomically
-from utils.pictures import PictureFile, PictureLimits, ValueRange
+from utils.pictures import TURNED, PictureLimits, ValueRange
 from utils.resize_right import resize_matrix
 
 BAND = 2**20  # pixels of a picture that are converted at a time
+MAX_WEIGHTS = 2**28  # of a matrix that resizes an axis: 2 GB
 PNG_END = b"IEND\xaeB`\x82"
 GRID_GAP, BLOCK_GAP = 2, 32  # pixels between the pictures of a grid, and between the blocks of a table
 TILE = 128  # pixels of the longer side of a labelled grid's pictures, about
@@ -61,53 +62,52 @@ def read_reference(
         [channels, H, W], float32; in [-1, 1], but for values of the file outside of `value_range`.
 
     Raises:
-        InputError: it cannot be read, or is not the one it was, or is an array and `value_range` is missing.
+        InputError: it cannot be read, is not the one it was, is too long a strip, or is an array and `value_range` is
+            missing.
     """
-    shape = (size, size) if isinstance(size, int) else size
+    seen = (size, size) if isinstance(size, int) else size
     with open_reference(path, channels, limits, value_range, channels_first) as picture:
         if sha256 not in (None, picture.sha256):
             raise InputError(f"{path}: was replaced during the run; run the same command again to redo its images")
-        picture.load(max(shape))
+        picture.load(max(seen))
         if picture.value_range is None:
             least, greatest = picture.extremes
             raise InputError(f"{path}: value_range is missing; its values are {least:g} … {greatest:g}")
-        middle = _resize(picture, picture.swap(shape), picture.swap(canvas or shape), channels)
+        is_turned, stored = picture.orientation in TURNED, (picture.height, picture.width)
+        shape, canvas = (each[::-1] if is_turned else each for each in (seen, canvas or seen))  # as it is stored
+        shrink = min(stored[0] / shape[0], stored[1] / shape[1])
+        scale = max(shape[0] / stored[0], shape[1] / stored[1])
+        # What no pixel of the middle sees is cut off on both sides: a picture may be a single row of a hundred million
+        # pixels. Centres stay on each other, so that asking for the middle alone is resizing and cropping in one.
+        margin = math.ceil(2 * max(1, shrink)) + 2  # half of the cubic kernel's width, and some
+        top, left = (
+            max(0, (side - round(shrink * wanted)) // 2 - margin) for side, wanted in zip(stored, canvas, strict=True)
+        )
+        bottom, right = picture.height - top, picture.width - left
+        if max((bottom - top) * canvas[0], (right - left) * canvas[1]) > MAX_WEIGHTS:
+            raise InputError(
+                f"{path}: has {picture.shape[1]}×{picture.shape[0]} pixels, too long and thin a strip to be resized to "
+                f"{seen[1]}×{seen[0]}; crop it"
+            )
+        rows, columns = (
+            resize_matrix(side, wanted, scale, pad_mode="symmetric").float()
+            for side, wanted in zip((bottom - top, right - left), canvas, strict=True)
+        )
+        squeezed = torch.zeros(channels, canvas[0], right - left)  # in height alone, to which each band adds its share
+        height = max(1, BAND // (right - left))
+        for start in range(top, bottom, height):  # in bands, for the picture may be huge
+            stop = min(bottom, start + height)
+            weights = rows[:, start - top : stop - top]
+            (touched,) = weights.any(1).nonzero(as_tuple=True)
+            part = picture.pixels(slice(start, stop), slice(left, right), channels)
+            squeezed[:, touched] += weights[touched] @ from_pixels(torch.from_numpy(part.copy()), picture.value_range)
         # a kernel's overshoot is no value that anybody meant
         extremes = torch.tensor([[picture.extremes]], dtype=torch.float64)
         least, greatest = from_pixels(extremes, picture.value_range).flatten().tolist()
-        middle = middle.clamp(min(-1, least), max(1, greatest))
-        return torch.from_numpy(picture.turn(middle.movedim(0, -1).numpy()).copy()).movedim(-1, 0)
-
-
-def _resize(picture: PictureFile | ArrayFile, shape: Shape, canvas: Shape, channels: int) -> Tensor:
-    """Return the middle of a decoded picture that just covers `shape`, as much of it as `canvas` holds.
-
-    The picture is converted in bands, for it may be huge. Both shapes, and [channels, H, W], are as it is stored.
-    """
-    shrink = min(picture.height / shape[0], picture.width / shape[1])
-    scale = max(shape[0] / picture.height, shape[1] / picture.width)
-    # What no pixel of the middle sees is cut off on both sides: a picture may be a single row of a hundred million
-    # pixels. Centres stay on each other, so that asking for the middle alone is resizing and cropping in one.
-    margin = math.ceil(2 * max(1, shrink)) + 2  # half of the cubic kernel's width, and some
-    top, left = (
-        max(0, (length - round(shrink * size)) // 2 - margin)
-        for length, size in zip((picture.height, picture.width), canvas, strict=True)
-    )
-    bottom, right = picture.height - top, picture.width - left
-    rows, columns = (
-        resize_matrix(length, size, scale, pad_mode="symmetric").float()
-        for length, size in zip((bottom - top, right - left), canvas, strict=True)
-    )
-    squeezed = torch.zeros(channels, canvas[0], right - left)  # in height alone, to which each band adds its share
-    height = max(1, BAND // (right - left))
-    for start in range(top, bottom, height):
-        stop = min(bottom, start + height)
-        weights = rows[:, start - top : stop - top]
-        (seen,) = weights.any(1).nonzero(as_tuple=True)
-        part = picture.pixels(slice(start, stop), slice(left, right), channels).copy()
-        band = from_pixels(torch.from_numpy(part), picture.value_range or (0, 255))
-        squeezed[:, seen] += weights[seen] @ band
-    return squeezed @ columns.mT
+        image = (squeezed @ columns.mT).clamp(min(-1, least), max(1, greatest))
+        image = image.mT if is_turned else image
+        image = image.flip(1) if picture.orientation in (3, 4, 7, 8) else image
+        return (image.flip(2) if picture.orientation in (2, 3, 6, 7) else image).contiguous()
 
 
 def to_pixels(images: Tensor, show: Sequence[int] | None = None, white: int = 255) -> np.ndarray:
@@ -206,12 +206,11 @@ def make_grid(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:
     Returns:
         [H', W', 3] uint8.
     """
-
-    def edges(lines: Sequence[Sequence[np.ndarray | None]], axis: int) -> list[int]:
-        sides = [max((each.shape[axis] for each in line if each is not None), default=0) for line in lines]
-        return list(accumulate(sides, lambda edge, side: edge + side + GRID_GAP, initial=0))
-
-    tops, lefts = edges(rows, 0), edges(list(zip_longest(*rows)), 1)
+    tops, lefts = [0], [0]
+    for edges, lines, axis in ((tops, rows, 0), (lefts, zip_longest(*rows), 1)):
+        for line in lines:
+            sides = (picture.shape[axis] for picture in line if picture is not None)
+            edges.append(edges[-1] + max(sides, default=0) + GRID_GAP)
     grid = np.full((tops[-1] - GRID_GAP, lefts[-1] - GRID_GAP, 3), 255, np.uint8)
     for top, row in zip(tops, rows, strict=False):
         for left, picture in zip(lefts, row, strict=False):
@@ -237,26 +236,25 @@ def make_labelled_grid(
     """
     longer = max(max(picture.shape[:2]) for row in rows for picture in row if picture is not None)
     times, factor = max(1, round(TILE / longer)), max(1, math.ceil(longer / (2 * TILE)))
-
-    def resize(picture: np.ndarray) -> np.ndarray:
-        return np.asarray(Image.fromarray(picture).reduce(factor)).repeat(times, 0).repeat(times, 1)
-
-    tiles = [[None if picture is None else resize(picture) for picture in row] for row in rows]
+    tiles = [
+        [
+            each if each is None else np.asarray(Image.fromarray(each).reduce(factor)).repeat(times, 0).repeat(times, 1)
+            for each in row
+        ]
+        for row in rows
+    ]
     height, width = next(tile.shape[:2] for row in tiles for tile in row if tile is not None)
     blocks = round(math.sqrt(SCREEN * len(rows) * height / (len(labels) * width)))
     length = math.ceil(len(rows) / max(1, blocks))
-    header = [_draw_text(label) for label in labels]
+    font, texts = ImageFont.load_default(13), list[np.ndarray]()
+    for text in (*labels, note):
+        image = Image.new("RGB", (max(1, math.ceil(font.getlength(text))), 20), "white")
+        ImageDraw.Draw(image).text((0, 2), text, "black", font)
+        texts.append(np.asarray(image))
+    *header, footer = texts
     margin = np.full((1, BLOCK_GAP, 3), 255, np.uint8)
     parts: list[np.ndarray | None] = []
     for start in range(0, len(rows), length):
         parts += [make_grid([header, *tiles[start : start + length]]), margin]
     table = make_grid([parts[:-1]])
-    return make_grid([[table], [_draw_text(note)]]) if note else table
-
-
-def _draw_text(text: str) -> np.ndarray:
-    """Draw a line in Pillow's default font, [H, W, 3] uint8."""
-    font = ImageFont.load_default(13)
-    image = Image.new("RGB", (max(1, math.ceil(font.getlength(text))), 20), "white")
-    ImageDraw.Draw(image).text((0, 2), text, "black", font)
-    return np.asarray(image)
+    return make_grid([[table], [footer]]) if note else table

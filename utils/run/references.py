@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from utils.arrays import ArrayForm, count_outside, open_reference
+from utils.arrays import ArrayForm, open_reference
 from utils.errors import InputError
 from utils.pictures import HUGE, PictureLimits, ValueRange
 
@@ -149,9 +149,13 @@ def examine(
                 alone if file.megapixels > HUGE else nullcontext(),  # of huge ones, one is decoded at a time
             ):
                 file.load(size)
-                count = count_outside(file, channels) if value_range else 0
-                shape = file.swap(file.stored)
-                return Seen(file.sha256, shape, file.notes, file.axes, file.value_range, file.extremes, count)
+                count = 0
+                if value_range and not value_range[0] <= file.extremes[0] <= file.extremes[1] <= value_range[1]:
+                    for top in range(0, file.height, 256):  # in bands, for the file may be huge
+                        rows = slice(top, min(top + 256, file.height))
+                        band = file.pixels(rows, slice(0, file.width), channels)
+                        count += int(((band < value_range[0]) | (band > value_range[1])).sum())
+                return Seen(file.sha256, file.shape, file.notes, file.axes, file.value_range, file.extremes, count)
         except InputError as error:
             return error
 
