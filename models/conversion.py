@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from models.families import TABLES
-from models.families.family import Family, Shapes
+from models.families.family import check_params
 from models.files.config import Architecture
-from models.files.params import check_params
-from models.mismatches import check_family, describe_mismatches, shorten_list, wrong_params
+from models.mismatches import check_family, shorten_list, wrong_params
 from models.networks.layers import Attention
 from utils.errors import InputError
 
@@ -59,34 +59,21 @@ def convert(
     family = TABLES[architecture.key][architecture.family]
     left = {family.newer(name): tensor for name, tensor in state.items()}
     left = {name: tensor for name, tensor in left.items() if not re.search(family.unused, name)}
-    converted, fault = _convert(left, network, architecture)
-    if not fault:
-        return converted
-    check_family({name: tensor.shape for name, tensor in state.items()}, architecture, source)
-    shapes = {name: tensor.shape for name, tensor in left.items()}
-    wrong = wrong_params(shapes, architecture)
-    fitting = replace(architecture, params={**architecture.params, **{name: file for name, (file, _) in wrong.items()}})
-    if wrong and _would_fit(shapes, fitting):
-        fault = describe_mismatches(wrong)
-    raise InputError(f"weights {source} do not fit the config: {fault}")
-
-
-def _convert(
-    left: Mapping[str, Tensor], network: nn.Module, architecture: Architecture
-) -> tuple[dict[str, Tensor], str]:
-    """Return the parameters under the network's names, and what does not fit, "" if all does."""
-    family = TABLES[architecture.key][architecture.family]
     names = family.names(network)
     wanted = {theirs for sources in names.values() for theirs in sources}
-    if wanted != set(left):
-        missing, extra = sorted(wanted - set(left)), sorted(set(left) - wanted)
-        faults = [f"they lack {shorten_list(missing)}"] if missing else []
-        faults += [f"the config's model has no place for {shorten_list(extra)}"] if extra else []
-        return {}, ", and ".join(faults)
+    missing, extra = sorted(wanted - left.keys()), sorted(left.keys() - wanted)
+    faults = [f"they lack {shorten_list(missing)}"] if missing else []
+    faults += [f"the config's model has no place for {shorten_list(extra)}"] if extra else []
     converted, misfits = {}, []
-    for name, own in network.state_dict().items():
+    for name, own in network.state_dict().items() if not faults else ():
         parts = {theirs: left[theirs] for theirs in names[name]}
-        theirs, tensor = _join(parts, family)
+        try:
+            adapted = [family.adapt(theirs, part) for theirs, part in parts.items()]
+            theirs, tensor = names[name][0], torch.cat(adapted) if len(adapted) > 1 else adapted[0]
+        except (IndexError, RuntimeError):  # they do not fit together: the one whose shape differs is named
+            shapes = [part.shape for part in parts.values()]
+            theirs = min(parts, key=lambda part: shapes.count(parts[part].shape))
+            tensor = parts[theirs]
         # a 1×1 convolution is a linear layer
         if tensor.shape[: own.ndim] != own.shape or tensor.numel() != own.numel():
             shape = list(tensor.shape if len(parts) > 1 else parts[theirs].shape)  # the file's own, unless it is joined
@@ -97,28 +84,18 @@ def _convert(
             attention = cast(Attention, network.get_submodule(name.partition(".qkv.")[0]))
             tensor = tensor.unflatten(0, (attention.num_heads, 3, -1)).transpose(0, 1).flatten(0, 2)
         converted[name] = tensor.float()
-    return converted, shorten_list(misfits) if misfits else ""
+    if not faults and not misfits:
+        return converted
 
-
-def _join(parts: Mapping[str, Tensor], family: Family) -> tuple[str, Tensor]:
-    """Concatenate the tensors that form one of our parameters.
-
-    Returns:
-        The first's name and the whole; if they do not fit together, the one whose shape differs.
-    """
-    try:
-        adapted = [family.adapt(name, tensor) for name, tensor in parts.items()]
-        return next(iter(parts)), torch.cat(adapted) if len(adapted) > 1 else adapted[0]
-    except (IndexError, RuntimeError):
-        shapes = [tensor.shape for tensor in parts.values()]
-        return min(parts.items(), key=lambda part: shapes.count(part[1].shape))
-
-
-def _would_fit(shapes: Shapes, architecture: Architecture) -> bool:
-    """Return whether an architecture's network has parameters of these names and shapes."""
-    try:
-        network = build_network(architecture)
-        tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-        return not _convert(tensors, network, architecture)[1]
-    except InputError:
-        return False
+    fault = ", and ".join(faults) or shorten_list(misfits)
+    check_family({name: tensor.shape for name, tensor in state.items()}, architecture, source)
+    wrong = wrong_params({name: tensor.shape for name, tensor in left.items()}, architecture)
+    if wrong:
+        params = {**architecture.params, **{name: file for name, (file, _) in wrong.items()}}
+        fitting = replace(architecture, params=params)  # of which nothing is wrong in this sense
+        with suppress(InputError):  # if it does not fit either, the names say more
+            convert({name: tensor.to("meta") for name, tensor in left.items()}, build_network(fitting), fitting, source)
+            texts = {name: [str([*v] if isinstance(v, tuple) else v) for v in wrong[name]] for name in wrong}
+            said = (f"{name}: the file has {file}, the config says {ours}" for name, (file, ours) in texts.items())
+            fault = "; ".join(said)
+    raise InputError(f"weights {source} do not fit the config: {fault}")

@@ -1,7 +1,7 @@
 """What is wrong with weights that do not fit their config: what they are instead, or which parameters to change."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from models.families import TABLES
@@ -108,12 +108,6 @@ def wrong_params(shapes: Shapes, architecture: Architecture) -> dict[str, tuple[
     return {name: pair for name, pair in pairs.items() if not same_value(*pair)}
 
 
-def describe_mismatches(wrong: Mapping[str, tuple[Any, Any]]) -> str:
-    """Say which parameters to change, given what `wrong_params` returned."""
-    texts = {name: [str([*value] if isinstance(value, tuple) else value) for value in wrong[name]] for name in wrong}
-    return "; ".join(f"{name}: the file has {file}, the config says {config}" for name, (file, config) in texts.items())
-
-
 def shorten_list(items: Sequence[str], limit: int = 3) -> str:
     """Join the first few items, and say how many more there are."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
@@ -122,10 +116,8 @@ def shorten_list(items: Sequence[str], limit: int = 3) -> str:
 
 def same_value(one: object, other: object) -> bool:
     """Return whether two values of a parameter mean the same: list or tuple, and resolutions in any order."""
-    return _plain(one) == _plain(other)
-
-
-def _plain(value: object) -> object:
-    if not isinstance(value, (list, tuple)):
-        return value
-    return sorted(value) if all(isinstance(item, int) for item in value) and len(set(value)) == len(value) else [*value]
+    one, other = (list(value) if isinstance(value, (list, tuple)) else value for value in (one, other))
+    if one == other or not (isinstance(one, list) and isinstance(other, list)):
+        return one == other
+    in_any_order = all(isinstance(item, int) for item in one + other) and len(set(one)) == len(one)
+    return in_any_order and sorted(one) == sorted(other)

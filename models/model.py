@@ -1,20 +1,16 @@
-"""A whole checkpoint: a network, the diffusion it was trained on, and its images; loaded, made anew or saved."""
+"""A whole checkpoint: a network, the diffusion it was trained on, and its images; loaded, or made anew."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffusions.process import Process
 from models.conversion import build_network, convert
-from models.families import FAMILIES
 from models.files.checkpoint import SCALE, Checkpoint, architecture_for, config_for, open_checkpoint
 from models.files.config import Architecture, Config
-from models.files.diffusers_folder import write_diffusers_folder
 from models.networks.autoencoder import Autoencoder
 from models.networks.network import Network
 from models.networks.tiles import code_in_windows
@@ -52,11 +48,6 @@ class Model:
     def factor(self) -> int:
         """Image pixels per latent along an axis, f; 1 without an autoencoder."""
         return self.autoencoder.factor if self.autoencoder else 1
-
-    @property
-    def size_multiple(self) -> int:
-        """The height and width of images must be multiples of it."""
-        return self.network.size_multiple * self.factor
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -99,7 +90,7 @@ def load_model(
     checkpoint = weights if isinstance(weights, Checkpoint) else open_checkpoint(weights, raw_weights)
     config, source = config_for(checkpoint, config), str(checkpoint.path)
     process = config.make_process()
-    network = _load(config, checkpoint.tensors, source)
+    network: Network = _load(config, checkpoint.tensors, source)
     autoencoder, described = None, config.autoencoder
     if described:
         state = dict(checkpoint.autoencoder)
@@ -117,7 +108,18 @@ def load_model(
         autoencoder_not_configured=bool(checkpoint.autoencoder) and autoencoder is None,
         notes=tuple(filter(None, [config.note, checkpoint.note])),
     )
-    _check_sizes(model, config.source)
+
+    channels, multiple = model.latent_shape[0], network.size_multiple * model.factor
+    if autoencoder and autoencoder.image_channels != model.channels:
+        maps = f"the autoencoder takes images of {autoencoder.image_channels} channels"
+        raise InputError(f"{config.source}: image_channels is {model.channels}, but {maps}")
+    if network.in_channels != channels or network.out_channels not in (channels, 2 * channels):
+        shape = f"{network.in_channels} to {network.out_channels}"
+        wanted = "the autoencoder has latents of" if autoencoder else "image_channels is"
+        raise InputError(f"{config.source}: {wanted} {channels}, but the model maps {shape} channels")
+    if model.image_size % multiple:
+        fault = f"image_size is {model.image_size}, but the model only takes multiples of {multiple}"
+        raise InputError(f"{config.source}: {fault}")
     return model
 
 
@@ -129,9 +131,7 @@ def load_network(
     """Load a checkpoint's network alone, for which a folder need not state its diffusion.
 
     Args:
-        weights: as for `load_model`.
-        config: as for `load_model`.
-        raw_weights: as for `load_model`.
+        weights, config, raw_weights: as for `load_model`.
 
     Returns:
         The network in eval mode, float32, on the CPU.
@@ -150,22 +150,6 @@ def _load(architecture: Architecture, state: Mapping[str, Tensor], source: str) 
     return network.eval()
 
 
-def _check_sizes(model: Model, source: str) -> None:
-    """Check that network, autoencoder and images have the same sizes."""
-    network, autoencoder, channels = model.network, model.autoencoder, model.latent_shape[0]
-    if autoencoder and autoencoder.image_channels != model.channels:
-        maps = f"the autoencoder takes images of {autoencoder.image_channels} channels"
-        raise InputError(f"{source}: image_channels is {model.channels}, but {maps}")
-    if network.in_channels != channels or network.out_channels not in (channels, 2 * channels):
-        shape = f"{network.in_channels} to {network.out_channels}"
-        wanted = "the autoencoder has latents of" if autoencoder else "image_channels is"
-        raise InputError(f"{source}: {wanted} {channels}, but the model maps {shape} channels")
-    if model.image_size % model.size_multiple:
-        raise InputError(
-            f"{source}: image_size is {model.image_size}, but the model only takes multiples of {model.size_multiple}"
-        )
-
-
 def new_network(architecture: Architecture) -> Network:
     """Build the network that a config describes, on the CPU, with PyTorch's own random parameters.
 
@@ -177,21 +161,3 @@ def new_network(architecture: Architecture) -> Network:
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.Embedding)):
             module.reset_parameters()
     return network
-
-
-def save_diffusers(network: Network, config: Config, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write a network as the folder that `load_model` and diffusers read.
-
-    Args:
-        network: a UNet.
-        config: what it was built from, with diffusers' arguments.
-        folder: is made if it does not exist.
-        dtype: of the parameters in the file.
-    """
-    names = FAMILIES["diffusers"].names(network)
-    state: dict[str, Tensor] = {}
-    for name, parameter in network.state_dict().items():
-        parts = parameter.to("cpu", dtype).chunk(len(names[name]))
-        state |= {theirs: part.contiguous() for theirs, part in zip(names[name], parts, strict=True)}
-    write_diffusers_folder(folder, config.params, config.diffusion)
-    save_file(state, folder / "diffusion_pytorch_model.safetensors")

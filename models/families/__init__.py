@@ -45,7 +45,7 @@ _MARKS = {
 }
 
 
-def prefixes(names: Collection[str], key: str = "model") -> set[str]:
+def prefixes(names: Collection[str], key: str = "model") -> list[str]:
     """Return what stands before the names of a family's parameters: wrappers (DataParallel, Lightning, …) add it.
 
     Args:
@@ -53,7 +53,8 @@ def prefixes(names: Collection[str], key: str = "model") -> set[str]:
         key: of `TABLES`: a network's families, or an autoencoder's.
 
     Returns:
-        One prefix for each copy of a network, "" where nothing stands before the names; none if no family matches.
+        One prefix for each copy of a network, in the names' order, "" where nothing stands before the names; none if
+        no family matches.
     """
     found = (_MARKS[key].search(str(name)) for name in names)
-    return {match.string[: match.start()] for match in found if match}
+    return list(dict.fromkeys(match.string[: match.start()] for match in found if match))

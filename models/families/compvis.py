@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from models.families import pesser
-from models.families.family import Family, autoencoder_names
-from models.files.params import check_params
+from models.families.family import Family, autoencoder_names, check_params
 from models.networks.autoencoder import Autoencoder
 from utils.errors import InputError
 

@@ -4,6 +4,7 @@ https://github.com/huggingface/diffusers
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from models.families.family import Family, Shapes, count
@@ -85,24 +86,21 @@ def network_params(
     if not len(block_out_channels) == len(down_block_types) == len(up_block_types):
         raise InputError("block_out_channels, down_block_types and up_block_types must have the same length")
 
-    def level(i: int, block_type: str, default: str, blocks: int, change: bool) -> Level:
-        attention, resample = BLOCK_TYPES[block_type]
-        resample = resample or RESAMPLE_TYPES[default]
-        return Level(block_out_channels[i], blocks, attention, resample if change else None)
-
-    last = len(block_out_channels) - 1
+    levels: dict[str, list[Level]] = {}
+    for way, widths, kinds, blocks, default in (
+        ("down", block_out_channels, down_block_types, layers_per_block, downsample_type),
+        ("up", block_out_channels[::-1], up_block_types, layers_per_block + 1, upsample_type),
+    ):
+        parts = [(width, *BLOCK_TYPES[kind]) for width, kind in zip(widths, kinds, strict=True)]
+        levels[way] = [
+            Level(width, blocks, attends, change or RESAMPLE_TYPES[default]) for width, attends, change in parts
+        ]
+        levels[way][-1] = replace(levels[way][-1], resample=None)
     scale_shift = resnet_time_scale_shift == "scale_shift"
     return {
         "in_channels": in_channels,
         "out_channels": out_channels,
-        "down": [
-            level(i, block_type, downsample_type, layers_per_block, i < last)
-            for i, block_type in enumerate(down_block_types)
-        ],
-        "up": [
-            level(last - i, block_type, upsample_type, layers_per_block + 1, i < last)
-            for i, block_type in enumerate(up_block_types)
-        ],
+        **levels,
         "stem_channels": block_out_channels[0],
         "time_channels": block_out_channels[0],
         "time_cos_first": flip_sin_to_cos,

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from models.families import diffusers
-from models.families.family import Family, autoencoder_names
+from models.families.family import Family, autoencoder_names, levels
 from models.networks.autoencoder import Autoencoder
-from models.networks.unet import Level
 from utils.errors import InputError
 
 # block type: has attention
@@ -66,17 +65,12 @@ def network_params(
     channels = latent_channels or (3 if num_vq_embeddings else 4)
     if scaling_factor is None:
         scaling_factor = 1.0 if num_vq_embeddings else 0.18215
-    last = len(block_out_channels) - 1
-
-    def level(i: int, block_type: str, blocks: int, change: bool) -> Level:
-        return Level(block_out_channels[i], blocks, BLOCK_TYPES[block_type], "conv" if change else None)
-
+    attention, attention_up = ([BLOCK_TYPES[kind] for kind in kinds] for kinds in (down_block_types, up_block_types))
     return {
         "image_channels": in_channels,
         "latent_channels": vq_embed_dim or channels,
         "coder_channels": channels,
-        "down": [level(i, kind, layers_per_block, i < last) for i, kind in enumerate(down_block_types)],
-        "up": [level(last - i, kind, layers_per_block + 1, i < last) for i, kind in enumerate(up_block_types)],
+        **levels(block_out_channels, layers_per_block, attention, "conv", attention_up[::-1]),
         "num_embeddings": num_vq_embeddings,
         "mid_attention": mid_block_add_attention,
         "num_groups": norm_num_groups,

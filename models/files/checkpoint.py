@@ -128,7 +128,14 @@ def open_checkpoint(weights: str | Path, raw_weights: bool = False) -> Checkpoin
         if names and SCALE in copy.beside:
             autoencoder[SCALE] = copy.beside[SCALE]
     for name, tensor in (*copy.tensors.items(), *autoencoder.items()):
-        if fault := _fault_of(tensor):
+        faults = {
+            "nested": tensor.is_nested,
+            "without its numbers (on the meta device)": tensor.is_meta,
+            f"of type {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in FLOAT_TYPES,
+            "sparse": tensor.layout is not torch.strided,
+        }
+        if any(faults.values()):
+            fault = next(fault for fault, is_so in faults.items() if is_so)
             raise InputError(
                 f"weights {path}: {name} is {fault}; only dense tensors of float16, bfloat16, float32 and float64 can "
                 "be read"
@@ -200,14 +207,21 @@ def _read(path: Path, files: list[Path], key: str, raw_weights: bool) -> tuple[C
     shards = [each for each in contents.values() if isinstance(each, dict)]
     if len(shards) == len(contents) and all(isinstance(value, Tensor) for each in shards for value in each.values()):
         content = {name: tensor for shard in shards for name, tensor in shard.items()}
-        if prefixes(content, key) == {""}:
+        if prefixes(content, key) == [""]:
             return Copy("", content), "", None
     try:
         copies = find_copies(content, key)
     except Exception as error:  # pickled modules are put together here, and a damaged one may fail in any way
         raise InputError(f"weights {path}: is damaged ({type(error).__name__})") from None
+    if not copies and is_optimizer(content):
+        raise InputError(
+            f"weights {path}: hold the state of an optimizer, which resumes a training; the network is another file of "
+            "that training, often called model… or ema…"
+        )
     if not copies:
-        raise InputError(f"weights {path}: {_without_parameters(content)}")
+        kind = f"{'an empty' if content in ([], {}) else 'a'} {type(content).__name__}"
+        keys = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else ""
+        raise InputError(f"weights {path}: hold no parameters but {keys or kind}")
     module = content.get("ema") if isinstance(content, Mapping) else None
     built = module.constructor() if isinstance(module, safe_pickle.PersistentModule) else None
     return *choose_copy(copies, raw_weights, str(path)), built
@@ -254,26 +268,3 @@ def _read_pickles(file: Path, stream: BufferedReader, begin: bytes) -> object:
     if not zipped and tarfile.is_tarfile(stream):
         raise InputError(f"weights {file}: is a tar archive: unpack it")
     return torch.load(file, map_location="cpu", pickle_module=safe_pickle, weights_only=False, mmap=zipped)
-
-
-def _fault_of(tensor: Tensor) -> str:
-    """Return why a tensor is not a dense one of floating-point numbers, "" if it is."""
-    if tensor.is_nested:
-        return "nested"
-    if tensor.is_meta:
-        return "without its numbers (on the meta device)"
-    if tensor.is_quantized or tensor.dtype not in FLOAT_TYPES:
-        return f"of type {str(tensor.dtype).removeprefix('torch.')}"
-    return "" if tensor.layout is torch.strided else "sparse"
-
-
-def _without_parameters(content: object) -> str:
-    """Return what a file without parameters holds instead."""
-    if is_optimizer(content):
-        return (
-            "hold the state of an optimizer, which resumes a training; the network is another file of that training, "
-            "often called model… or ema…"
-        )
-    if isinstance(content, Mapping) and content:
-        return f"hold no parameters but {', '.join(map(str, list(content)[:5]))}"
-    return f"hold no parameters but {'an empty' if content in ([], {}) else 'a'} {type(content).__name__}"

@@ -177,9 +177,7 @@ def _give_names(copy: Copy, plain: Collection[Copy], source: str) -> Copy:
     (model,) = plain
     values = list(copy.tensors.values())
     names = [name for name in model.tensors if len(model.tensors) == len(values) or not BUFFERS.search(name)]
-    if len(names) != len(values) or any(
-        model.tensors[name].shape != value.shape for name, value in zip(names, values, strict=True)
-    ):
+    if [model.tensors[name].shape for name in names] != [value.shape for value in values]:
         raise InputError(f"weights {source}: the list {copy.place} does not fit the names in {model.place or 'it'}")
     return Copy(copy.place, dict(zip(names, values, strict=True)), beside=model.beside)
 

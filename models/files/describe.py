@@ -54,13 +54,17 @@ def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[C
     family = FAMILIES[name]
     shapes = {family.newer(key): tuple(value.shape) for key, value in checkpoint.tensors.items()}
     own = family.read_diffusion({**checkpoint.beside, **checkpoint.tensors})
+    if known is None:
+        count = sum(math.prod(shape) for key, shape in shapes.items() if not re.search(family.unused, key))
+        stems = read_json(INDEX).get(f"{name} {count}", ())
+        known = (read_config(INDEX.with_name(f"{stem}.yaml")) for stem in stems)
     alike = []
-    for config in _known_configs(name, shapes) if known is None else known:
+    for config in known:
         same_kind = (config.autoencoder is not None) == bool(checkpoint.autoencoder)
         # another network of the same sizes must not be taken for a preconditioned one
         if same_kind and ("preconditioning" in config.diffusion) == ("preconditioning" in own):
             derived = _derive(family, shapes, config.image_size, source) if config.family == name else {}
-            said = _said(family, config)
+            said = family.defaults() | dict(config.params)
             if derived and all(same_value(value, said[key]) for key, value in derived.items() if key in said):
                 alike.append(config)
     same_file = [config for config in alike if PurePath(config.weights or "").name == PurePath(source).name]
@@ -82,7 +86,8 @@ def _put_together(checkpoint: Checkpoint, name: str, shapes: Shapes, values: _Va
     params = _derive(family, shapes, size.get("image_size"), source)
     for key in family.hidden_params:
         options = key.split("|")  # of several that say the same, one
-        said = [_said(family, config) if len(options) == 1 else config.params for config in values.alike]
+        defaults = family.defaults() if len(options) == 1 else {}
+        said = [{**defaults, **config.params} for config in values.alike]
         params |= values.take("model.params.", [key for key in options if key in values.given] or options, said)
     channels = next((params[key] for key in ("in_channels", "channels", "num_channels") if key in params), 3)
     learned_variance = 2 * channels in (params.get(key) for key in ("out_channels", "out_ch", "out_dim"))
@@ -103,12 +108,6 @@ def _put_together(checkpoint: Checkpoint, name: str, shapes: Shapes, values: _Va
     return replace(config, sources=values.sources, note=values.note())
 
 
-def _known_configs(name: str, shapes: Shapes) -> list[Config]:
-    """Read the configs of configs/ whose networks are of a family and have as many parameters."""
-    count = sum(math.prod(shape) for key, shape in shapes.items() if not re.search(FAMILIES[name].unused, key))
-    return [read_config(INDEX.with_name(f"{stem}.yaml")) for stem in read_json(INDEX).get(f"{name} {count}", ())]
-
-
 def _derive(family: Family, shapes: Shapes, image_size: object, source: str) -> dict[str, Any]:
     """Return the network's arguments that follow from names and shapes.
 
@@ -120,11 +119,6 @@ def _derive(family: Family, shapes: Shapes, image_size: object, source: str) -> 
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         name = next(name for name, each in FAMILIES.items() if each is family)
         raise InputError(f"weights {source}: lack parameters of the family {name}: {error}") from None
-
-
-def _said(family: Family, config: Config) -> dict[str, Any]:
-    """Return a known checkpoint's arguments, the constructor's defaults included."""
-    return family.defaults() | dict(config.params)
 
 
 def _diffusion(values: _Values, learned_variance: bool) -> dict[str, Any]:

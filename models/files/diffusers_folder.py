@@ -12,12 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.families import FAMILIES
+from models.files.config import Config
 from models.files.scheduler_config import (
     DIFFUSERS_BETA_SCHEDULES,
     DIFFUSERS_OBJECTIVES,
     DIFFUSERS_VAR_TYPES,
     read_scheduler,
 )
+from models.networks.network import Network
 from utils.errors import InputError
 from utils.files import read_json
 
@@ -26,38 +33,27 @@ AUTOENCODER_FOLDER, AUTOENCODERS = "vqvae", ("VQModel", "AutoencoderKL")
 
 # what a pipeline with these parts does other than drawing from noise alone
 OTHER_PARTS = {
-    "text_encoder": "draws from text",
-    "bert": "draws from text",
-    "tokenizer": "draws from text",
-    "prior": "draws from text",
+    **dict.fromkeys(("text_encoder", "bert", "tokenizer", "prior"), "draws from text"),
     "image_encoder": "draws from another picture",
     "low_res_scheduler": "enlarges a small picture",
-    "movq": "draws in the latents of an autoencoder",
-    "vqvae": "draws in the latents of an autoencoder",
-    "vae": "draws in the latents of an autoencoder",
+    **dict.fromkeys(("movq", "vqvae", "vae"), "draws in the latents of an autoencoder"),
     "transformer": "has a transformer for a network",
 }
 # supported pipelines, and those with an autoencoder
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "ConsistencyModelPipeline", "DiffusionPipeline", None)
 LATENT_PIPELINES = ("LDMPipeline", None)
 SCHEDULERS = ("scheduler/scheduler_config.json", "scheduler_config.json")
-CONFIG_FILES = (
-    *("model_index.json", "unet/config.json", "config.json", *SCHEDULERS),
-    f"{AUTOENCODER_FOLDER}/config.json",
-)
+CONFIG_FILES = ("model_index.json", "unet/config.json", "config.json", *SCHEDULERS, f"{AUTOENCODER_FOLDER}/config.json")
 
 # the names of the weights, in the order of preference; an index names the files of sharded ones
-AVERAGED_VARIANTS, PLAIN_VARIANTS, RAW_VARIANTS = (".ema",), ("", ".fp16", ".bf16"), (".non_ema",)
 WEIGHTS = tuple(
     f"diffusion_pytorch_model{name}"
-    for variant in (*AVERAGED_VARIANTS, *PLAIN_VARIANTS, *RAW_VARIANTS)
-    for name in (
-        f"{variant}.safetensors",
-        f".safetensors.index{variant}.json",
-        f"{variant}.bin",
-        f".bin.index{variant}.json",
-    )
+    for variant in (".ema", "", ".fp16", ".bf16", ".non_ema")
+    for suffix in (".safetensors", ".bin")
+    for name in (f"{variant}{suffix}", f"{suffix}.index{variant}.json")
 )
+
+OTHER_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.ckpt")
 
 # the files of a training run's folder; each holds a part
 TRAINING_FILES = ("ema_model.pt", "ema.pt", "model.pt")
@@ -86,7 +82,15 @@ def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
             found.sort(key=lambda file: (".non_ema." not in file.name, ".ema." in file.name))
         if not found:
             check_pipeline(folder)  # the weights of one that is not supported need not be there
-            raise InputError(f"weights {folder}: {_why_none(folder)}")
+            if steps := sorted(folder.glob("step*/*.pt")):
+                raise InputError(
+                    f"weights {folder}: is a whole training run: choose a checkpoint in it, like {steps[-1].parent}"
+                )
+            others = [file.name for ending in OTHER_WEIGHTS for file in folder.glob(ending)]
+            there = f"; choose a file there: {', '.join(sorted(others)[:3])}" if others else ""
+            raise InputError(
+                f"weights {folder}: hold no diffusion_pytorch_model.safetensors nor any of its other forms{there}"
+            )
         path = found[0]
     if not INDEX.search(path.name):
         return [path]
@@ -98,15 +102,6 @@ def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
         if not file.is_file():
             raise InputError(f"{path}: names the file {file.name}, which is not there")
     return files
-
-
-def _why_none(folder: Path) -> str:
-    """Say what is in a folder without weights."""
-    if steps := sorted(folder.glob("step*/*.pt")):
-        return f"is a whole training run: choose a checkpoint in it, like {steps[-1].parent}"
-    others = sorted(file.name for file in folder.glob("*.*") if file.suffix in (".safetensors", ".bin", ".pt", ".ckpt"))
-    there = f"; choose a file there: {', '.join(others[:3])}" if others else ""
-    return f"hold no diffusion_pytorch_model.safetensors nor any of its other forms{there}"
 
 
 def model_folder(folder: Path, raw_weights: bool = False) -> Path:
@@ -158,7 +153,15 @@ def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, 
         size = size[0]
     if not isinstance(size, int):
         raise InputError(f"{folder}: sample_size in config.json must be one number, for squares, not {size!r}")
-    scheduler = _scheduler_file(folder)
+    places = [folder]
+    if re.fullmatch(r"checkpoint-\d+", folder.absolute().name) or folder.name in UNETS:  # the pipeline is above it
+        places.append(folder.absolute().parent)
+    scheduler = next((path for place in places for name in SCHEDULERS if (path := place / name).is_file()), None)
+    if scheduler is None:
+        raise InputError(
+            f"weights {folder}: hold no scheduler_config.json, which says what diffusion the network was trained on: "
+            "copy it from the finished pipeline, or give a config"
+        )
     content = {
         "image_size": size,
         "image_channels": params.get("in_channels", 3),
@@ -166,57 +169,58 @@ def read_diffusers_folder(folder: Path, raw_weights: bool = False) -> dict[str, 
         "model": {"dialect": "diffusers", "params": params},
         "diffusion": read_scheduler(read_json(scheduler), str(scheduler)),
     }
-    autoencoder = autoencoder_folder(folder)
-    return content | _read_autoencoder(autoencoder, size) if autoencoder else content
+    if autoencoder := autoencoder_folder(folder):
+        file = autoencoder / "config.json"
+        config = read_json(file)
+        kind, levels = config.get("_class_name"), config.get("block_out_channels")
+        if kind not in AUTOENCODERS:
+            only = ", ".join(AUTOENCODERS)
+            raise InputError(f"{file}: an autoencoder of class {kind!r} is not supported (only {only})")
+        if not isinstance(levels, list) or not levels:
+            raise InputError(f"{file}: block_out_channels must be a list of numbers, not {levels!r}")
+        content |= {
+            "image_size": size * 2 ** (len(levels) - 1),
+            "image_channels": config.get("in_channels", 3),
+            "autoencoder": {"dialect": "diffusers", "params": _constructor_arguments(config)},
+        }
+    return content
 
 
-def _scheduler_file(folder: Path) -> Path:
-    """Find the scheduler's config: in the folder, or, for a checkpoint of a training, in the pipeline above it.
-
-    Raises:
-        InputError: there is none.
-    """
-    places = [folder / name for name in SCHEDULERS]
-    if re.fullmatch(r"checkpoint-\d+", folder.absolute().name) or folder.name in UNETS:
-        places += [folder.absolute().parent / name for name in SCHEDULERS]
-    for path in places:
-        if path.is_file():
-            return path
-    raise InputError(
-        f"weights {folder}: hold no scheduler_config.json, which says what diffusion the network was trained on: copy "
-        "it from the finished pipeline, or give a config"
-    )
-
-
-def write_diffusers_folder(folder: Path, params: Mapping[str, Any], diffusion: Mapping[str, Any]) -> None:
-    """Write config.json and scheduler_config.json, the inverse of `read_diffusers_folder`.
+def save_diffusers(network: Network, config: Config, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a network as the folder that `load_model` and diffusers read.
 
     Args:
+        network: a UNet.
+        config: what it was built from, with diffusers' arguments.
         folder: is made if it does not exist.
-        params: the network, as `UNet2DModel`'s config.json names them.
-        diffusion: as a config has it.
+        dtype: of the parameters in the file.
     """
+    diffusion = config.diffusion
+
+    def word(key: str, words: Mapping[Any, str]) -> str:
+        return next(theirs for theirs, ours in words.items() if ours == diffusion[key])
+
     scheduler = {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": diffusion["total_steps"],
-        "beta_schedule": _key_of(diffusion["beta_schedule"], DIFFUSERS_BETA_SCHEDULES),
+        "beta_schedule": word("beta_schedule", DIFFUSERS_BETA_SCHEDULES),
         "beta_start": diffusion.get("beta_start", 1e-4),
         "beta_end": diffusion.get("beta_end", 0.02),
-        "prediction_type": _key_of(diffusion["objective"], DIFFUSERS_OBJECTIVES),
-        "variance_type": _key_of(diffusion["var_type"], DIFFUSERS_VAR_TYPES),
+        "prediction_type": word("objective", DIFFUSERS_OBJECTIVES),
+        "variance_type": word("var_type", DIFFUSERS_VAR_TYPES),
         "clip_sample": diffusion.get("clip_denoised", True),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (
-        ("config.json", {"_class_name": "UNet2DModel", **params}),
-        ("scheduler_config.json", scheduler),
-    ):
+    params = {"_class_name": "UNet2DModel", **config.params}
+    for name, content in (("config.json", params), ("scheduler_config.json", scheduler)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-
-def _key_of(value: str, words: Mapping[Any, str]) -> str:
-    """Return diffusers' first word for one of ours."""
-    return next(theirs for theirs, ours in words.items() if ours == value)
+    names = FAMILIES["diffusers"].names(network)
+    state: dict[str, Tensor] = {}
+    for name, parameter in network.state_dict().items():
+        parts = parameter.to("cpu", dtype).chunk(len(names[name]))
+        state |= {theirs: part.contiguous() for theirs, part in zip(names[name], parts, strict=True)}
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
 
 
 def pipeline_of(weights: Path) -> Path:
@@ -263,26 +267,6 @@ def autoencoder_folder(weights: Path) -> Path | None:
         check_pipeline(pipeline)
         raise InputError(f"weights {pipeline}: hold no {AUTOENCODER_FOLDER}/, which model_index.json names")
     return None
-
-
-def _read_autoencoder(folder: Path, latent_size: int) -> dict[str, Any]:
-    """Read what a folder says about its autoencoder and the images that it makes of such latents, as in a config.
-
-    Raises:
-        InputError: an autoencoder of another class, or its number of levels is not known.
-    """
-    file = folder / "config.json"
-    config = read_json(file)
-    kind, levels = config.get("_class_name"), config.get("block_out_channels")
-    if kind not in AUTOENCODERS:
-        raise InputError(f"{file}: an autoencoder of class {kind!r} is not supported (only {', '.join(AUTOENCODERS)})")
-    if not isinstance(levels, list) or not levels:
-        raise InputError(f"{file}: block_out_channels must be a list of numbers, not {levels!r}")
-    return {
-        "image_size": latent_size * 2 ** (len(levels) - 1),
-        "image_channels": config.get("in_channels", 3),
-        "autoencoder": {"dialect": "diffusers", "params": _constructor_arguments(config)},
-    }
 
 
 def _constructor_arguments(content: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from models.files.diffusers_folder import AUTOENCODER_FOLDER, CONFIG_FILES, INDEX, OTHER_PARTS, WEIGHTS
 from utils.errors import InputError
 
-HUB_ID = re.compile(r"(?P<owner>[\w-][\w.-]*)/(?P<name>[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
 FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json", ".yaml")
 
 
@@ -37,10 +37,8 @@ def fetch(hub_id: str) -> Path:
         RevisionNotFoundError,
     )
 
-    match = HUB_ID.fullmatch(hub_id)
-    if match is None:
-        raise InputError(f"weights {hub_id}: is not a hub id owner/name or owner/name@revision")
-    repo, revision = f"{match['owner']}/{match['name']}", match["revision"]
+    repo, _, named = hub_id.partition("@")
+    revision = named or None
     wanted, reachable = list(CONFIG_FILES), True
     try:
         info = HfApi().model_info(repo, revision=revision, timeout=10)

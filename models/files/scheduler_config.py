@@ -38,24 +38,19 @@ DIFFUSERS_RESPACINGS = {
 _LINSPACE = {"timestep_spacing": "linspace"}
 _LATENT_BETAS = _LINSPACE | {"beta_start": 0.00085, "beta_end": 0.012}
 TRAINED_AS_DDPM: Mapping[str, Mapping[str, Any]] = {
-    "DDPMScheduler": {},
-    "DDPMParallelScheduler": {},
-    "DDIMScheduler": {},
-    "DDIMParallelScheduler": {},
-    "PNDMScheduler": {},
-    "DPMSolverMultistepScheduler": _LINSPACE,
-    "DPMSolverSinglestepScheduler": _LINSPACE,
-    "DPMSolverSDEScheduler": _LATENT_BETAS,
-    "DEISMultistepScheduler": _LINSPACE,
-    "UniPCMultistepScheduler": _LINSPACE,
-    "SASolverScheduler": _LINSPACE,
-    "EulerDiscreteScheduler": _LINSPACE,
-    "EulerAncestralDiscreteScheduler": _LINSPACE,
-    "HeunDiscreteScheduler": _LATENT_BETAS | {"clip_sample": False},
-    "LMSDiscreteScheduler": _LINSPACE,
-    "KDPM2DiscreteScheduler": _LATENT_BETAS,
-    "KDPM2AncestralDiscreteScheduler": _LATENT_BETAS,
+    f"{name}Scheduler": defaults
+    for names, defaults in (
+        (("DDPM", "DDPMParallel", "DDIM", "DDIMParallel", "PNDM"), {}),
+        (("DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep", "UniPCMultistep", "SASolver"), _LINSPACE),
+        (("EulerDiscrete", "EulerAncestralDiscrete", "LMSDiscrete"), _LINSPACE),
+        (("DPMSolverSDE", "KDPM2Discrete", "KDPM2AncestralDiscrete"), _LATENT_BETAS),
+        (("HeunDiscrete",), _LATENT_BETAS | {"clip_sample": False}),
+    )
+    for name in names
 }
+# Consistency models have no T of their own: their networks know every noise level
+_CONSISTENCY = {"preconditioning": "consistency", "total_steps": 1000, "var_type": "fixed_small", "respace_steps": 40}
+_CONSISTENCY_LEVELS = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "rho": 7.0, "clip_denoised": True}
 
 
 def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -71,9 +66,13 @@ def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     Raises:
         InputError: a class whose networks learned something else, or a setting that is not supported.
     """
-    if content.get("_class_name") == "CMStochasticIterativeScheduler":
-        return _consistency(content)
-    scheduler = dict(_defaults(content.get("_class_name", "DDPMScheduler"), source)) | dict(content)
+    class_name = content.get("_class_name", "DDPMScheduler")
+    if class_name == "CMStochasticIterativeScheduler":
+        return _CONSISTENCY | {key: content.get(key, default) for key, default in _CONSISTENCY_LEVELS.items()}
+    if not isinstance(class_name, str) or class_name not in TRAINED_AS_DDPM:
+        what = f"the scheduler {str(class_name)[:80]!r} is not supported"
+        raise InputError(f"{source}: {what}: its networks may learn something else than DDPM's")
+    scheduler = {**TRAINED_AS_DDPM[class_name], **content}
 
     def word(key: str, default: str, words: Mapping[Any, str]) -> str:
         value = scheduler.get(key, default)
@@ -84,19 +83,26 @@ def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
 
     if scheduler.get("use_flow_sigmas", False):
         raise InputError(f"{source}: use_flow_sigmas is not supported: such networks learn flow matching")
-    betas = scheduler.get("trained_betas")
+    spacing, offset = scheduler.get("timestep_spacing", "leading"), scheduler.get("steps_offset", 0)
+    respacing = (spacing, offset if spacing == "leading" else 0)  # the others do not look at it
+    if not (isinstance(spacing, str) and isinstance(offset, int)) or respacing not in DIFFUSERS_RESPACINGS:
+        what = f"timestep_spacing {reprlib.repr(spacing)} with steps_offset {reprlib.repr(offset)}"
+        raise InputError(f"{source}: {what} is not supported (only leading with 0 or 1, linspace, trailing)")
     diffusion = {
-        "total_steps": scheduler.get("num_train_timesteps", 1000) if betas is None else len(_numbers(betas, source)),
+        "total_steps": scheduler.get("num_train_timesteps", 1000),
         "beta_schedule": word("beta_schedule", "linear", DIFFUSERS_BETA_SCHEDULES),
         "beta_start": scheduler.get("beta_start", 1e-4),
         "beta_end": scheduler.get("beta_end", 0.02),
         "objective": word("prediction_type", "epsilon", DIFFUSERS_OBJECTIVES),
         "var_type": word("variance_type", "fixed_small", DIFFUSERS_VAR_TYPES),
         "clip_denoised": scheduler.get("clip_sample", True),
-        "respace_type": _respacing(scheduler, source),
+        "respace_type": DIFFUSERS_RESPACINGS[respacing],
     }
+    betas = scheduler.get("trained_betas")
     if betas is not None:
-        diffusion |= {"beta_schedule": "given", "betas": betas}
+        if not isinstance(betas, list) or not betas or not all(isinstance(beta, (int, float)) for beta in betas):
+            raise InputError(f"{source}: trained_betas must be a list of numbers, not {reprlib.repr(betas)}")
+        diffusion |= {"total_steps": len(betas), "beta_schedule": "given", "betas": betas}
     if scheduler.get("rescale_betas_zero_snr", False):
         diffusion["zero_terminal_snr"] = True
     if scheduler.get("clip_sample_range", 1.0) != 1.0:
@@ -105,44 +111,3 @@ def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
         diffusion["dynamic_threshold"] = scheduler.get("dynamic_thresholding_ratio", 0.995)
         diffusion["clip_range"] = scheduler.get("sample_max_value", 1.0)
     return diffusion
-
-
-def _defaults(class_name: object, source: str) -> Mapping[str, Any]:
-    """Return the defaults of a scheduler's class where they differ from DDPMScheduler's.
-
-    Raises:
-        InputError: its networks are not trained like DDPM's, or it is unknown.
-    """
-    if isinstance(class_name, str) and class_name in TRAINED_AS_DDPM:
-        return TRAINED_AS_DDPM[class_name]
-    raise InputError(
-        f"{source}: the scheduler {str(class_name)[:80]!r} is not supported: its networks may learn something "
-        "else than DDPM's"
-    )
-
-
-def _consistency(scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the diffusion of consistency models, whose networks know every noise level and have no T of their own."""
-    levels = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "rho": 7.0, "clip_denoised": True}
-    said = {key: scheduler.get(key, default) for key, default in levels.items()}
-    return {
-        "preconditioning": "consistency",
-        "total_steps": 1000,
-        "var_type": "fixed_small",
-        "respace_steps": 40,
-    } | said
-
-
-def _respacing(scheduler: Mapping[str, Any], source: str) -> str:
-    spacing, offset = scheduler.get("timestep_spacing", "leading"), scheduler.get("steps_offset", 0)
-    key = (spacing, offset if spacing == "leading" else 0)  # the others do not look at it
-    if not (isinstance(spacing, str) and isinstance(offset, int)) or key not in DIFFUSERS_RESPACINGS:
-        what = f"timestep_spacing {reprlib.repr(spacing)} with steps_offset {reprlib.repr(offset)}"
-        raise InputError(f"{source}: {what} is not supported (only leading with 0 or 1, linspace, trailing)")
-    return DIFFUSERS_RESPACINGS[key]
-
-
-def _numbers(betas: object, source: str) -> list[float]:
-    if not isinstance(betas, list) or not betas or not all(isinstance(beta, (int, float)) for beta in betas):
-        raise InputError(f"{source}: trained_betas must be a list of numbers, not {reprlib.repr(betas)}")
-    return betas

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.layers import Attention, Direction, ResBlock, Style
-from models.networks.unet import Block, Level, Stage, check_levels
+from models.networks.layers import Attention, ResBlock, Style
+from models.networks.unet import Block, Level, build_stages
 
 PIXELS_AT_ONCE = 1024  # their distances to all entries of a codebook are in memory together: 32 MiB for 8192 entries
 
@@ -35,8 +35,8 @@ class Autoencoder(nn.Module):
         scale: what the latents are multiplied by for the diffusion network.
 
     Raises:
-        ValueError: channels that cannot be divided among the groups, levels that `check_levels` refuses, or a scale
-            that is not above 0.
+        ValueError: channels that cannot be divided among the groups, too many blocks or none, or a scale that
+            is not above 0.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class Autoencoder(nn.Module):
         super().__init__()
         if not 0 < scale < math.inf:
             raise ValueError(f"scale must be above 0, not {scale}")
-        check_levels((*down, *up))
         self.image_channels = image_channels
         self.latent_channels = latent_channels
         self.factor = 2 ** sum(level.resample is not None for level in down)
@@ -131,12 +130,13 @@ class Coder(nn.Module):
     ) -> None:
         super().__init__()
         bottom = down[-1].channels if down else up[0].channels
-        self.conv_in = nn.Conv2d(in_channels, down[0].channels if down else bottom, 3, padding=1)
-        self.down = _stages(down, "down", style)
+        top = down[0].channels if down else bottom
+        self.conv_in = nn.Conv2d(in_channels, top, 3, padding=1)
+        self.down = nn.Sequential(*build_stages(down, "down", top, 1, style))
         attention = Attention(bottom, 1, style) if mid_attention else None
         blocks = [Block(ResBlock(bottom, bottom, style), attention), Block(ResBlock(bottom, bottom, style))]
         self.mid = nn.Sequential(*blocks)
-        self.up = _stages(up, "up", style)
+        self.up = nn.Sequential(*build_stages(up, "up", bottom, 1, style))
         channels = up[-1].channels if up else bottom
         self.norm_out = style.norm(channels)
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
@@ -145,13 +145,3 @@ class Coder(nn.Module):
         """Map [B, C, H, W] to [B, C', H', W']."""
         x = self.up(self.mid(self.down(self.conv_in(x.to(self.conv_in.weight.dtype)))))
         return self.conv_out(F.silu(self.norm_out(x), inplace=True))
-
-
-def _stages(levels: Sequence[Level], direction: Direction, style: Style) -> nn.Sequential:
-    """Build stages that run one after the other."""
-    widths = [level.channels for level in levels]
-    stages = [
-        Stage(level, direction, [before, *[level.channels] * (level.num_blocks - 1)], 1, style)
-        for before, level in zip([*widths[:1], *widths[:-1]], levels, strict=True)
-    ]
-    return nn.Sequential(*stages)

@@ -76,24 +76,20 @@ def make_ready(network: M, device: torch.device | str, precision: str = "no") ->
     return network
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Return whether the device multiplies bfloat16 faster than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # private to torch: a version without it counts as a machine without it
-    return device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-
-
 def emulates_bf16(device: torch.device) -> bool:
     """Return whether bfloat16 is emulated: it takes seven times as long as float32 on a CPU with AVX2."""
     if device.type == "cuda":
-        return not has_fast_bf16(device)
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and not getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)()
 
 
 def advise(device: torch.device, precision: str) -> str | None:
     """Return advice on the precision for this device, or None."""
-    if precision == "no" and has_fast_bf16(device):
+    if device.type == "cuda":
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # private to torch: a version without it counts as a machine without it
+        is_fast = device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    if precision == "no" and is_fast:
         return "mixed_precision bf16 is faster on this machine, and its images hardly differ."
     if precision == "bf16" and emulates_bf16(device):
         return "This machine has no bfloat16 arithmetic: mixed_precision no is several times faster than bf16."

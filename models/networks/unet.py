@@ -43,18 +43,6 @@ class Level:
     resample: Resample | None = None
 
 
-def check_levels(levels: Sequence[Level]) -> None:
-    """Check that levels make a network.
-
-    Raises:
-        ValueError: too many blocks, or a level without any.
-    """
-    if sum(level.num_blocks for level in levels) > MAX_BLOCKS:
-        raise ValueError(f"more than {MAX_BLOCKS} blocks")
-    if min(level.num_blocks for level in levels) < 1:
-        raise ValueError("a level without blocks")
-
-
 class Block(nn.Module):
     """A residual block and, where the level has it, attention."""
 
@@ -113,6 +101,49 @@ class Stage(nn.Module):
         return x if self.resample is None else self.resample(x)
 
 
+def build_stages(
+    levels: Sequence[Level],
+    direction: Direction,
+    channels: int,
+    num_heads: int,
+    style: Style,
+    skips: list[int] | None = None,
+    image_channels: int | None = None,
+) -> Sequence[Stage]:
+    """Build the stages of one way, down or up.
+
+    Args:
+        levels: what they are built for, in the order they run.
+        direction: of the way.
+        channels: the input channels of the first.
+        num_heads: see `Stage`.
+        style: see `Stage`.
+        skips: of a network with skip connections, the channels that the way down leaves for the way up: of the stem,
+            each block, each change of resolution. The way down adds its own, the way up uses them up from the end.
+        image_channels: those of the image where it is passed down beside the stages, else None.
+
+    Raises:
+        ValueError: too many blocks, or a level without any.
+    """
+    if sum(level.num_blocks for level in levels) > MAX_BLOCKS:
+        raise ValueError(f"more than {MAX_BLOCKS} blocks")
+    if any(level.num_blocks < 1 for level in levels):
+        raise ValueError("a level without blocks")
+    stages = []
+    for level in levels:
+        inputs, pyramid = [channels, *[level.channels] * (level.num_blocks - 1)], None
+        if image_channels is not None and level.resample is not None:
+            pyramid = InputPyramid(image_channels, level.channels, style)
+            image_channels = level.channels
+        if skips is not None and direction == "up":
+            inputs = [own + skips.pop() for own in inputs]
+        elif skips is not None:
+            skips += [level.channels] * (level.num_blocks + (level.resample is not None))
+        stages.append(Stage(level, direction, inputs, num_heads, style, pyramid))
+        channels = level.channels
+    return cast(Sequence[Stage], nn.ModuleList(stages))
+
+
 class UNet(Network):
     """A time-conditioned UNet with skip connections.
 
@@ -164,7 +195,6 @@ class UNet(Network):
         **style: Any,
     ) -> None:
         super().__init__()
-        check_levels([*down, *up])
         self.in_channels, self.out_channels = in_channels, out_channels
         self.num_classes = num_classes or 0
         self.size_multiple = 2 ** sum(level.resample is not None for level in down)
@@ -180,7 +210,8 @@ class UNet(Network):
             # not drawn at random, for which the meta device would import torch's compiler, which takes seconds
             self.class_embed = nn.Embedding.from_pretrained(torch.zeros(num_classes, emb_channels), freeze=False)
         self.conv_in = nn.Conv2d(in_channels, stem_channels, 3, padding=1)
-        self.down, skips = _stages_down(down, stem_channels, num_heads, parts, in_channels if input_pyramid else None)
+        skips, image_channels = [stem_channels], in_channels if input_pyramid else None
+        self.down = build_stages(down, "down", stem_channels, num_heads, parts, skips, image_channels)
         lowest, middle = down[-1].channels, None
         if mid_attention:
             groups = mid_attention_groups
@@ -188,7 +219,7 @@ class UNet(Network):
             middle = Attention(lowest, num_heads, parts, norm)
         mid = [Block(ResBlock(lowest, lowest, parts), middle), Block(ResBlock(lowest, lowest, parts))]
         self.mid = cast(Sequence[Block], nn.ModuleList(mid))
-        self.up = _stages_up(up, lowest, skips, num_heads_up or num_heads, parts)
+        self.up = build_stages(up, "up", lowest, num_heads_up or num_heads, parts, skips)
         self.norm_out = parts.norm(up[-1].channels)
         self.conv_out = nn.Conv2d(up[-1].channels, out_channels, 3, padding=1)
 
@@ -230,44 +261,3 @@ class UNet(Network):
             if stage.resample is not None:
                 x = stage.resample(x, emb)
         return self.conv_out(F.silu(self.norm_out(x), inplace=True))
-
-
-def _stages_down(
-    levels: Sequence[Level], channels: int, num_heads: int, style: Style, image_channels: int | None
-) -> tuple[Sequence[Stage], list[int]]:
-    """Build the stages from the full resolution down.
-
-    Args:
-        levels: what they are built for.
-        channels: the input channels of the first.
-        num_heads: see `Stage`.
-        style: see `Stage`.
-        image_channels: those of the image where it is passed down beside the stages, else None.
-
-    Returns:
-        The stages, and the channels that the way down leaves for the way up: of the stem, each block, each change of
-        resolution.
-    """
-    stages, skips = [], [channels]
-    for level in levels:
-        pyramid = None
-        if image_channels is not None and level.resample is not None:
-            pyramid = InputPyramid(image_channels, level.channels, style)
-            image_channels = level.channels
-        inputs = [channels, *[level.channels] * (level.num_blocks - 1)]
-        stages.append(Stage(level, "down", inputs, num_heads, style, pyramid))
-        skips += [level.channels] * (level.num_blocks + (level.resample is not None))
-        channels = level.channels
-    return cast(Sequence[Stage], nn.ModuleList(stages)), skips
-
-
-def _stages_up(
-    levels: Sequence[Level], channels: int, skips: list[int], num_heads: int, style: Style
-) -> Sequence[Stage]:
-    """Build the stages from the lowest resolution up, whose blocks use up `skips` from the last to the first."""
-    stages = []
-    for level in levels:
-        inputs = [channels, *[level.channels] * (level.num_blocks - 1)]
-        stages.append(Stage(level, "up", [own + skips.pop() for own in inputs], num_heads, style))
-        channels = level.channels
-    return cast(Sequence[Stage], nn.ModuleList(stages))

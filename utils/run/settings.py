@@ -209,8 +209,8 @@ def _resolve_steps(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """Return which steps are walked, by which sampler, and which of them are refined."""
     given = {name: args[name] for name in ("var_type", "respace_type", "respace_steps") if args[name] is not None}
     diffusion = {**config.diffusion, **given}
-    steps = diffusion.setdefault("respace_steps", config.total_steps)
-    check_bounds(steps, 1, config.total_steps, "--respace_steps")
+    steps = diffusion.setdefault("respace_steps", diffusion["total_steps"])
+    check_bounds(steps, 1, diffusion["total_steps"], "--respace_steps")
     for name in ("var_type", "respace_type"):  # the config's own have not been checked yet
         ARGUMENTS[name].check(diffusion.get(name, "uniform"), f"{config.source}: diffusion.{name}")
 
