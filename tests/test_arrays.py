@@ -11,6 +11,7 @@ import resize_right
 import torch
 import yaml
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from models import build_network, config_for, open_checkpoint
 from models.families import FAMILIES
@@ -473,3 +474,18 @@ def test_the_channels_that_a_picture_shows(tmp_path):
         assert run(*args, "--show_channels", *show)[0] == 2
     code, error = run(*args[:5], 1, "--save_as", "png16")
     assert code == 2 and error == "--save_as png16 is for grey, not for images of 4 channels: choose npy"
+
+
+def test_finished_pictures_of_grey_models_with_three_equal_channels_stay(tmp_path, grey):
+    """As versions before 0.2 wrote them."""
+    Image.fromarray((waves(1)[..., 0] * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    assert run(grey, tmp_path / "a.png", tmp_path / "out") == (0, "")
+    for path in (tmp_path / "out").rglob("a*.png"):
+        picture = Image.open(path)
+        info = PngInfo()
+        for name, value in picture.text.items():
+            info.add_itxt(name, value)
+        picture.convert("RGB").save(path, pnginfo=info)
+    before = contents(tmp_path / "out")
+    assert run(grey, tmp_path / "a.png", tmp_path / "out") == (0, "")
+    assert contents(tmp_path / "out") == before
