@@ -54,19 +54,19 @@ def sweep(work: Path, save_dir: Path) -> None:
     """Show rows of references and columns of factors, two variations each; the last fifth of the steps is free."""
     factors = ("--downsample_factor", 2, 4, 8, 16, 32)
     run(work, MIXED, *factors, "--range_t", LAST_FIFTH, "--n_samples", 2 * len(MIXED))
-    shutil.copy(work / "out" / "grid.png", save_dir / "sweep.png")
+    shutil.copy(work / "out" / "index_files" / "grid.png", save_dir / "sweep.png")
 
 
 def demo(work: Path, save_dir: Path) -> None:
     """Show all the demo references at N = 4, 8 and 16, with every step refined or the last fifth free."""
     run(work, ["*"], "--downsample_factor", 4, 8, 16, "--range_t", 0, LAST_FIFTH)
-    shutil.copy(work / "out" / "grid.png", save_dir / "demo.png")
+    shutil.copy(work / "out" / "index_files" / "grid.png", save_dir / "demo.png")
 
 
 def range_t(work: Path, save_dir: Path) -> None:
     """Show rows of references and columns of ranges, at N = 4."""
     run(work, FEW, "--range_t", 0, 10, 20, 30, 40, "--downsample_factor", 4, "--n_samples", 3 * len(FEW))
-    shutil.copy(work / "out" / "grid.png", save_dir / "range.png")
+    shutil.copy(work / "out" / "index_files" / "grid.png", save_dir / "range.png")
 
 
 def strength(work: Path, save_dir: Path) -> None:
@@ -85,7 +85,7 @@ def strength(work: Path, save_dir: Path) -> None:
 def translation(work: Path, save_dir: Path) -> None:
     """Show other illustrators' portraits, a photograph, a painting and a scribble at N = 8, with what of them binds."""
     run(work, FOREIGN, "--range_t", LAST_FIFTH, "--n_samples", 4 * len(chosen(FOREIGN)))
-    shutil.copy(work / "out" / "grid.png", save_dir / "translation.png")
+    shutil.copy(work / "out" / "index_files" / "grid.png", save_dir / "translation.png")
 
 
 def masks(work: Path, save_dir: Path) -> None:

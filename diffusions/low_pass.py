@@ -28,8 +28,8 @@ class LowPass:
         factor: N.
 
     Raises:
-        ValueError: a factor below 1 or above the image's shorter side, an unknown low_pass, a pad_mode that dft does not
-            take, or an image of integers.
+        ValueError: a factor below 1 or above the image's shorter side, an unknown low_pass, a pad_mode that dft does
+            not take, or an image of integers.
     """
 
     def __init__(

@@ -30,11 +30,19 @@ class Step:
     pred_x0: Tensor
 
 
+def check_images(images: Tensor, name: str) -> None:
+    """Raise ValueError if a tensor is not [B, C, H, W], with any number of channels, of a floating-point type."""
+    if images.ndim != 4 or not images.is_floating_point():
+        kind = str(images.dtype).removeprefix("torch.")
+        raise ValueError(f"{name} must be a floating-point tensor [B, C, H, W], not {kind} {list(images.shape)}")
+
+
 class Guide:
     """Steers a walk towards a reference. A subclass overrides one of the two hooks, or both; this one does nothing.
 
     Args:
-        reference: y_0, [B, C, H, W] in [-1, 1], one image per sample, on the sample's device.
+        reference: y_0, [B, C, H, W] in [-1, 1], one image per sample, of any C and any floating-point type, on the
+            sample's device.
         downsample_factor: N ≥ 1; the larger, the less of the reference binds. Two of them, (A, B), change N along the
             walk, geometrically from A at the first refined step to B at the last, in at most 12 values.
         interp_method: kernel of φ_N: cubic, lanczos2, lanczos3, linear or box.
@@ -51,8 +59,8 @@ class Guide:
         low_frequencies: φ_N(y_0), [B, C, H, W]: what of the reference binds, a rough estimate of the clean image.
 
     Raises:
-        ValueError: a factor below 1 or above the image's shorter side, a negative range_t, an unknown low_pass, or a
-            mask or weight of another shape, type or range.
+        ValueError: a reference of another kind, a factor below 1 or above the image's shorter side, a negative range_t,
+            an unknown low_pass, or a mask or weight of another shape, type or range.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class Guide:
         mask: Tensor | None = None,
         weight: float = 1.0,
     ) -> None:
+        check_images(reference, "reference")
         if range_t < 0:
             raise ValueError(f"range_t must be at least 0, not {range_t}")
         if not 0 <= weight <= 1:
@@ -160,7 +169,8 @@ class Sampler(ABC):
 
         Args:
             model: maps x [B, C, H, W] and t [B] to [B, C or 2C, H, W].
-            x: [B, C, H, W], where the walk begins: noise from N(0, 1), or the result of `noised_start`.
+            x: [B, C, H, W], of any floating-point type, where the walk begins: noise from N(0, 1), or the result of
+                `noised_start`.
             guide: steers each step; None for unconditional samples.
             randn_like: makes every random draw: in each step first the reverse noise, then the guide's.
             walk_steps: walk only this many of the S steps, the last (1 … S); None for all.
@@ -170,8 +180,13 @@ class Sampler(ABC):
             clip: clip it when making pixels.
 
         Raises:
-            ValueError: walk_steps outside of 1 … S, or a network whose output the step rule cannot use.
+            ValueError: x of another kind or of another shape than the reference, walk_steps outside of 1 … S, or a
+                network whose output the step rule cannot use.
         """
+        check_images(x, "x")
+        if guide is not None and guide.reference.shape[1:] != x.shape[1:]:
+            wanted, found = list(guide.reference.shape[1:]), list(x.shape[1:])
+            raise ValueError(f"x must have images of the reference's shape {wanted}, not {found}")
         step_rule = self.step_rule()
         walk = self.last_transitions(walk_steps)
         if guide is not None:

@@ -2,7 +2,7 @@
 
 from models.conversion import build_network
 from models.files.checkpoint import Checkpoint, config_for, find_weights, open_checkpoint
-from models.files.config import Config
+from models.files.config import Config, check_value_range
 from models.files.diffusers_folder import save_diffusers
 from models.model import Model, load_model, load_network, new_network
 from models.networks.network import Network
@@ -23,6 +23,7 @@ __all__ = [
     "advise",
     "build_network",
     "check_class",
+    "check_value_range",
     "choose_class",
     "config_for",
     "find_weights",

@@ -31,12 +31,18 @@ def foreign_kind(shapes: Shapes) -> str | None:
     """
     names = "\n".join(map(str, shapes))  # one a line
     has = set(re.findall(r"^(\w+)\.", names, re.MULTILINE))
+    if "conv_in.conv.weight" in shapes:  # MONAI's
+        if len(shapes["conv_in.conv.weight"]) != 4:
+            return f"a network of MONAI's in {len(shapes['conv_in.conv.weight']) - 2} dimensions; only 2 are supported"
+        if ".transformer_blocks." in names:
+            return "a network of MONAI's that draws from a context (with_conditioning); only unconditional ones load"
     for kind, parts in FOREIGN_PARTS.items():
         if re.search(parts, names):
             return kind
     if "input_blocks" in has and "output_blocks" not in has:
         return "a classifier, which judges images and draws none"
-    if "output_blocks" in has and tuple(shapes.get("input_blocks.0.0.weight", (0, 0)))[1] == 6:
+    ends = [tuple(shapes.get(name, ())) for name in ("input_blocks.0.0.weight", "out.2.weight")]
+    if "output_blocks" in has and ends[0][1:2] == (6,) and ends[1][:1] != (12,):
         return "an upsampler, which needs a smaller image at every step"
     if {"encoder", "decoder"} <= has:
         return "an autoencoder; its diffusion network is another file"

@@ -25,7 +25,7 @@ class Model:
         network: in eval mode.
         process: the diffusion that the network was trained on.
         image_size: of the images it was trained on, in pixels per side.
-        channels: 3 for colour, 1 for grey.
+        channels: of its images: 3 for colour, 1 for grey, or any other number.
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
         notes: what was chosen in loading it, one line each, for the user to know.
     """

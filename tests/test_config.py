@@ -92,7 +92,7 @@ def test_a_missing_key_is_named(path):
         ("image_size", True, "image_size must be of type int, not True"),
         ("image_size", None, "image_size must be of type int, not None"),
         ("image_size", 0, "image_size must be at least 1, not 0"),
-        ("image_channels", 2, "image_channels must be 1 or 3, not 2"),
+        ("image_channels", 0, "image_channels must be at least 1, not 0"),
         ("weights", 7, "weights must be of type str, not 7"),
         ("model", [], "model must be of type dict"),
         ("model.params", "ch: 32", "model.params must be of type dict"),

@@ -250,7 +250,7 @@ def test_functions_that_torch_keeps_to_itself_may_be_missing(job, monkeypatch):
     monkeypatch.setattr(torch.ops, "mkldnn", object())
     for precision in ("no", "bf16"):
         assert run_here(*job, "--mixed_precision", precision, "--overwrite", "--n_samples", 1) == (0, "")
-    assert Path(job[-1], "grid.png").exists()
+    assert Path(job[-1], "index_files/grid.png").exists()
 
 
 def test_the_low_pass_is_exact_under_autocast():

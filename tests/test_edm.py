@@ -172,7 +172,7 @@ def test_improved_ddpm_is_a_process_of_discrete_steps(tmp_path):
         ("EDMPrecond", {"sigma_data": "half"}, "sigma_data of EDMPrecond must be a number, not 'half'"),
         ("EDMPrecond", {"img_resolution": None}, "img_resolution of EDMPrecond must be a number, not None"),
         ("EDMPrecond", {"img_channels": "3"}, "img_channels of EDMPrecond must be a number, not '3'"),
-        ("EDMPrecond", {"img_channels": 4}, "image_channels must be 1 or 3, not 4"),
+        ("EDMPrecond", {"img_channels": 0}, "image_channels must be at least 1, not 0"),
         ("EDMPrecond", {"img_resolution": 8.5}, "image_size must be of type int, not 8.5"),
         (
             "EDMPrecond",

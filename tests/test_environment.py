@@ -48,7 +48,7 @@ def test_help_that_cannot_be_shown(redirection):
 def test_a_run_that_cannot_be_shown(tmp_path, job, redirection):
     done = shell(redirection, *job, **ASCII)
     assert done.returncode == 0, done.stderr
-    assert len(read_images(tmp_path / "Größe")) == 3 and (tmp_path / "Größe" / "grid.png").exists()
+    assert len(read_images(tmp_path / "Größe")) == 3 and (tmp_path / "Größe" / "index_files" / "grid.png").exists()
     assert "Traceback" not in done.stderr
     if not redirection:
         assert "Gr\\xf6\\xdfe" in done.stdout

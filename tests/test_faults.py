@@ -83,7 +83,7 @@ def test_a_limit_on_the_size_of_files(tmp_path, job):
     assert len(lines) == 2 and "grid.png: cannot be written: File too large" in lines[0], done.stderr
     assert lines[1].startswith("sample_ilvr: index.html could not be drawn: ") and "12 images are in" in done.stdout
     assert_clean(tmp_path / "out", range(12, 13))
-    assert not (tmp_path / "out" / "grid.png").exists()
+    assert not (tmp_path / "out" / "index_files" / "grid.png").exists()
 
 
 def test_a_read_only_folder(mount, job):

@@ -97,9 +97,9 @@ def test_weights_that_never_end(tmp_path, job, make, name, tiny_model):
 
 
 @ENDLESS
-@pytest.mark.parametrize("name", ["a_0.png", "grid.png", "run.yaml", ".lock"])
+@pytest.mark.parametrize("name", ["a_0.png", "index_files/grid.png", "run.yaml", ".lock"])
 def test_outputs_that_never_end(tmp_path, job, make, name):
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / "other.png").write_bytes(b"")
     make(tmp_path / "out" / name)
     code, error = run_here(*job, "--n_samples", 1)
@@ -107,7 +107,7 @@ def test_outputs_that_never_end(tmp_path, job, make, name):
     assert "is in the way" in error or "is not a file" in error or "is a link" in error
 
 
-@pytest.mark.parametrize("name", ["run.yaml", "grid.png", "a_0.png", ".lock"])
+@pytest.mark.parametrize("name", ["run.yaml", "index_files/grid.png", "a_0.png", ".lock"])
 def test_folders_in_the_way_are_found_before_anything_is_loaded(tmp_path, job, name, monkeypatch):
     monkeypatch.setattr("utils.run.job.load_model", None)
     (tmp_path / "out" / name).mkdir(parents=True)

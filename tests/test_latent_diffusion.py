@@ -111,7 +111,7 @@ def test_a_run(pipeline_folder, tmp_path, input_dir):
     assert sorted(images) == ["a_0.png", "b_0.png", "c_0.png"]
     shown = np.asarray(Image.open(out / "index_files" / "N4" / "a.png")).astype(int)
     times = TILE // SIZE
-    assert contains(np.asarray(Image.open(out / "grid.png")), shown.repeat(times, 0).repeat(times, 1))
+    assert contains(np.asarray(Image.open(out / "index_files" / "grid.png")), shown.repeat(times, 0).repeat(times, 1))
     expected = low_frequencies(pipeline_folder, input_dir / "a.png", 4)
     for picture in (images["a_0.png"], shown):
         assert picture.shape == (SIZE, SIZE, 3)

@@ -58,9 +58,11 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-@pytest.mark.parametrize("name", ["a_0.png", "grid.png", "progress_grid.png", "progress_grid.webp", "run.yaml"])
+@pytest.mark.parametrize(
+    "name", ["a_0.png", "index_files/grid.png", "progress_grid.png", "progress_grid.webp", "run.yaml"]
+)
 def test_files_of_others_that_are_named_like_ours(tmp_path, job, foreign, name):
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / name).write_bytes(FOREIGN[foreign])
     job = (*job, "--progress_grid")
     code, error = run_here(*job)
@@ -102,10 +104,10 @@ def test_temporary_files_of_others_stay(tmp_path, job, name):
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link to nothing", "link to a folder"])
-@pytest.mark.parametrize("name", ["a_0.png", "grid.png"])
+@pytest.mark.parametrize("name", ["a_0.png", "index_files/grid.png"])
 def test_what_is_no_file_is_in_the_way(tmp_path, job, kind, name):
     path = tmp_path / "out" / name
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
@@ -140,7 +142,7 @@ def test_a_passing_read_error_costs_no_finished_work(tmp_path, job, monkeypatch,
 def test_images_of_ours_that_were_cut_short_are_made_again(tmp_path, job, cut):
     assert run_here(*job) == (0, "")
     before = contents(tmp_path / "out")
-    for name in ("a_0.png", "grid.png"):
+    for name in ("a_0.png", "index_files/grid.png"):
         left = {"all": 0, "pixels": before[name].index(b"IDAT") + 10, "end": -20, "last byte": -1}[cut]
         (tmp_path / "out" / name).write_bytes(before[name][:left])
     assert run_here(*job) == (0, "")
@@ -226,5 +228,57 @@ def test_a_reference_that_is_replaced_before_the_grid_is_drawn(tmp_path, job, in
     monkeypatch.setattr(engine, "_finish", replace_and_finish)
     code, error = run_here(*job)
     assert code == 1 and "a.png: was replaced during the run" in error
-    assert not (tmp_path / "out" / "grid.png").exists()
+    assert not (tmp_path / "out" / "index_files" / "grid.png").exists()
     assert len(list((tmp_path / "out").glob("*_0.png"))) == 3
+
+
+def test_a_grid_at_the_top_of_an_earlier_run_is_removed_and_nobody_elses(tmp_path, job):
+    assert run_here(*job) == (0, "")
+    new = contents(tmp_path / "out")
+    (tmp_path / "out" / "index_files" / "grid.png").rename(tmp_path / "out" / "grid.png")  # as before version 0.2
+    assert run_here(*job) == (0, "")
+    assert contents(tmp_path / "out") == new
+    (tmp_path / "out" / "grid.png").write_bytes(FOREIGN["a PNG"])
+    assert run_here(*job) == (0, "")
+    assert contents(tmp_path / "out") == new | {"grid.png": FOREIGN["a PNG"]}
+
+
+def test_a_reference_called_grid_is_not_the_grid(tmp_path, job, input_dir):
+    (input_dir / "a.png").rename(input_dir / "Grid.png")
+    assert run_here(*job) == (0, "")
+    (named,) = (tmp_path / "out").glob("Grid*_0.png")
+    assert (tmp_path / "out" / "index_files" / named.name.replace("_0.png", ".png")).exists()
+    assert len([*(tmp_path / "out" / "index_files").glob("*.png")]) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("--refine", "regions"), "refine 'regions', now 'sample'"),
+        (("--value_range", 0, 200), "value_range [0.0, 200.0], now None"),
+    ],
+)
+def test_a_setting_back_at_its_default_is_another_setting(tmp_path, job, change, words):
+    assert run_here(*job, *change) == (0, "")
+    before = contents(tmp_path / "out")
+    code, error = run_here(*job)
+    assert code == 2 and words in error and "pass --overwrite" in error
+    (tmp_path / "out" / "run.yaml").unlink()
+    code, error = run_here(*job)
+    assert code == 2 and "was made with other settings" in error
+    assert contents(tmp_path / "out") == {name: before[name] for name in before if name != "run.yaml"}
+
+
+def test_the_folder_holds_what_is_scored(tmp_path, job):
+    """As pytorch-fid 0.3 and torch-fidelity 0.3 list it; clean-fid 0.1 looks into subfolders too, and takes lists."""
+    assert run_here(*job, "--n_samples", 4) == (0, "")
+    assert run_here(*job, "--downsample_factor", 4, 8, "--save_dir", tmp_path / "sweep") == (0, "")
+    endings = ("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp")
+    wanted = {"out": ["a_0", "a_1", "b_0", "c_0"], "sweep": [], "sweep/N4": ["a_0", "b_0", "c_0"]}
+    for folder, names in wanted.items():
+        found = [path for ending in endings for path in (tmp_path / folder).glob(f"*.{ending}")]
+        assert sorted(path.stem for path in found) == names
+        with os.scandir(tmp_path / folder) as entries:
+            assert sorted(e.name[:-4] for e in entries if e.name.lower().endswith((".png", ".jpg", ".jpeg"))) == names
+    below = [path for ending in (*endings, "npy") for path in (tmp_path / "sweep" / "N8").glob(f"**/*.{ending}")]
+    assert sorted(path.stem for path in below) == ["a_0", "b_0", "c_0"]

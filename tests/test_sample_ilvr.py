@@ -29,7 +29,7 @@ def test_writes_images_grid_and_record(tmp_path, input_dir):
     assert {image.shape for image in images.values()} == {(64, 64, 3)}
     assert not np.array_equal(images["a_0.png"], images["a_1.png"])
 
-    grid = np.asarray(Image.open(tmp_path / "out" / "grid.png"))
+    grid = np.asarray(Image.open(tmp_path / "out" / "index_files" / "grid.png"))
     assert contains(grid, images["a_0.png"].repeat(2, 0).repeat(2, 1))
     assert grid.shape[0] <= 1000 and grid.shape[1] <= 1900
 

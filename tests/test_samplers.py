@@ -1,6 +1,7 @@
 """DDPM and DDIM against diffusers' schedulers, along whole trajectories, and what the refinement hook is promised."""
 
 import io
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -10,7 +11,19 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
 from torch import Tensor
 
-from diffusions import DDIM, DDPM, ILVR, SAMPLERS, ContinuousProcess, Guide, Overview, Process, Step, make_sampler
+from diffusions import (
+    DDIM,
+    DDPM,
+    ILVR,
+    SAMPLERS,
+    ContinuousProcess,
+    Guide,
+    Overview,
+    Process,
+    Regions,
+    Step,
+    make_sampler,
+)
 from models import load_model
 from tests.commands import PROJECT
 
@@ -294,3 +307,26 @@ def test_a_model_and_its_sampler_can_be_pickled(name):
     walks = (walker.sample(network, noise, randn_like=torch.zeros_like)
              for walker, network in ((sampler, model), (sampler_again, model_again)))  # fmt: skip
     assert torch.equal(*walks)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("guide", [ILVR, Regions])
+def test_any_number_of_channels_and_any_floating_point_type(guide, dtype):
+    reference = torch.rand(2, 5, 16, 12).to(dtype)
+    for sampler in (DDPM(Process(), 3), DDIM(Process(), 3)):
+        image = sampler.sample(lambda x, t: x / 8, torch.randn_like(reference), guide(reference, 4))
+        assert image.shape == reference.shape and image.dtype == dtype and image.isfinite().all()
+
+
+@pytest.mark.parametrize("wrong", [torch.rand(3, 16, 16), torch.rand(1, 1, 3, 16, 16), torch.ones(1, 3, 16, 16).int()])
+def test_other_tensors_are_refused_in_a_sentence(wrong):
+    kind = str(wrong.dtype).removeprefix("torch.")
+    rest = re.escape(f"must be a floating-point tensor [B, C, H, W], not {kind} {list(wrong.shape)}")
+    for guide in (ILVR, Regions):
+        with pytest.raises(ValueError, match=f"^reference {rest}$"):
+            guide(wrong)
+    for sampler in (DDPM(Process(), 3), DDIM(Process(), 3)):
+        with pytest.raises(ValueError, match=f"^x {rest}$"):
+            sampler.sample(lambda x, t: x, wrong)
+        with pytest.raises(ValueError, match=r"^x must have images of the reference's shape \[1, 16, 16\], not \[3, "):
+            sampler.sample(lambda x, t: x, torch.rand(2, 3, 16, 16), ILVR(torch.rand(2, 1, 16, 16)))

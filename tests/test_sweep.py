@@ -34,7 +34,7 @@ def test_a_sweep_makes_the_files_of_single_launches(tmp_path, input_dir):
         assert file_bytes(tmp_path / "sweep" / f"N{factor}") == file_bytes(tmp_path / factor), factor
         assert not (tmp_path / "sweep" / f"N{factor}" / "grid.png").exists()
 
-    grid = np.asarray(Image.open(tmp_path / "sweep" / "grid.png"))
+    grid = np.asarray(Image.open(tmp_path / "sweep" / "index_files" / "grid.png"))
     for name in ("N2.5/a_0.png", "N8/c_0.png"):
         assert contains(grid, sweep[name].repeat(TILE // 64, 0).repeat(TILE // 64, 1))
     record = yaml.safe_load((tmp_path / "sweep" / "run.yaml").read_text())

@@ -1,6 +1,7 @@
 """Files on disk: written whole or not at all, and read only if they are regular and small enough."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -70,6 +71,15 @@ def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
     if max_bytes is not None and stat.S_ISREG(status.st_mode):
         raise OSError(errno.EFBIG, f"is larger than {max_bytes // 1024} KB")
     raise OSError(errno.EINVAL, "Is a directory" if stat.S_ISDIR(status.st_mode) else "is not a file")
+
+
+def file_sha256(path: Path) -> str | None:
+    """Return a file's SHA-256, 64 hexadecimal digits; None if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo, iTXt
 from torch import Tensor
 
+from utils.arrays import open_reference
 from utils.errors import InputError
 from utils.files import open_regular, write_atomically
-from utils.pictures import TURNED, PictureLimits, open_picture
+from utils.pictures import TURNED, PictureLimits, ValueRange
 from utils.resize_right import resize_matrix
 
 BAND = 2**20  # pixels of a picture that are converted at a time
@@ -29,9 +30,10 @@ SCREEN = 1.6  # width over height, about
 Shape = tuple[int, int]  # height and width, in pixels
 
 
-def from_pixels(pixels: Tensor) -> Tensor:
-    """Map [..., H, W, C] uint8 to [..., C, H, W] float32 in [-1, 1]; `to_pixels` is the way back."""
-    return pixels.movedim(-1, -3) / 127.5 - 1
+def from_pixels(pixels: Tensor, value_range: ValueRange = (0, 255)) -> Tensor:
+    """Map [..., H, W, C] to [..., C, H, W] float32, in [-1, 1] if in the range; `to_pixels` is the way back."""
+    low, high = map(float, value_range)
+    return ((pixels.movedim(-1, -3) - low) / ((high - low) / 2) - 1).float()
 
 
 def read_reference(
@@ -41,28 +43,39 @@ def read_reference(
     limits: PictureLimits | None = None,
     sha256: str | None = None,
     canvas: Shape | None = None,
+    value_range: ValueRange | None = None,
+    channels_first: bool | None = None,
+    opacity: bool = False,
 ) -> Tensor:
-    """Read a picture, resized until it just covers `size` and cropped around its centre.
+    """Read a picture or an array, resized until it just covers `size` and cropped around its centre.
 
     Args:
-        path: the file.
+        path: the file, see `open_reference`.
         size: (height, width) wanted, in pixels, or one number for a square.
-        channels: 3 for colour, 1 for grey; 4 and 2 for these and their opacity, -1 being transparent.
+        channels: 3 for colour, 1 for grey, and any number for arrays.
         limits: what the picture may cost and lack.
         sha256: what the hash of the file's content has to be.
         canvas: crop to this larger (height, width) instead; the picture is mirrored where it ends.
+        value_range: the values that become -1 and 1; None for a picture's black and white.
+        channels_first: of an array whose shape can be both, whether it is [C, H, W] rather than [H, W, C].
+        opacity: add a channel of it, from -1 where the picture is transparent to 1 where it is opaque.
 
     Returns:
-        [channels, H, W], float32 in [-1, 1].
+        [channels, H, W], float32; in [-1, 1], but for values of the file outside of `value_range`. One channel more
+        with opacity.
 
     Raises:
-        InputError: it cannot be read as a picture, is not the one it was, or is too long a strip.
+        InputError: it cannot be read, is not the one it was, is too long a strip, or is an array and `value_range` is
+            missing.
     """
     seen = (size, size) if isinstance(size, int) else size
-    with open_picture(path, limits) as picture:
+    with open_reference(path, channels, limits, value_range, channels_first) as picture:
         if sha256 not in (None, picture.sha256):
             raise InputError(f"{path}: was replaced during the run; run the same command again to redo its images")
         picture.load(max(seen))
+        if picture.value_range is None:
+            least, greatest = picture.extremes
+            raise InputError(f"{path}: value_range is missing; its values are {least:g} … {greatest:g}")
         is_turned, stored = picture.orientation in TURNED, (picture.height, picture.width)
         shape, canvas = (each[::-1] if is_turned else each for each in (seen, canvas or seen))  # as it is stored
         shrink = min(stored[0] / shape[0], stored[1] / shape[1])
@@ -83,15 +96,24 @@ def read_reference(
             resize_matrix(side, wanted, scale, pad_mode="symmetric").float()
             for side, wanted in zip((bottom - top, right - left), canvas, strict=True)
         )
-        squeezed = torch.zeros(channels, canvas[0], right - left)  # in height alone, to which each band adds its share
+        squeezed = torch.zeros(
+            channels + opacity, canvas[0], right - left
+        )  # in height alone, to which each band adds its share
         height = max(1, BAND // (right - left))
         for start in range(top, bottom, height):  # in bands, for the picture may be huge
             stop = min(bottom, start + height)
             weights = rows[:, start - top : stop - top]
             (touched,) = weights.any(1).nonzero(as_tuple=True)
             part = picture.pixels(slice(start, stop), slice(left, right), channels)
-            squeezed[:, touched] += weights[touched] @ from_pixels(torch.from_numpy(part.copy()))
-        image = (squeezed @ columns.mT).clamp(-1, 1)
+            band = from_pixels(torch.from_numpy(part.copy()), picture.value_range)
+            if opacity:
+                alpha = torch.from_numpy(picture.opacity(slice(start, stop), slice(left, right)).copy())
+                band = torch.cat([band, from_pixels(alpha)])
+            squeezed[:, touched] += weights[touched] @ band
+        # a kernel's overshoot is no value that anybody meant
+        extremes = torch.tensor([[picture.extremes]], dtype=torch.float64)
+        least, greatest = from_pixels(extremes, picture.value_range).flatten().tolist()
+        image = (squeezed @ columns.mT).clamp(min(-1, least), max(1, greatest))
         image = image.mT if is_turned else image
         image = image.flip(1) if picture.orientation in (3, 4, 7, 8) else image
         return (image.flip(2) if picture.orientation in (2, 3, 6, 7) else image).contiguous()
@@ -103,10 +125,20 @@ def crop(images: Tensor, shape: Shape) -> Tensor:
     return images[..., top : top + shape[0], left : left + shape[1]]
 
 
-def to_pixels(images: Tensor) -> np.ndarray:
-    """Map [..., C, H, W] in [-1, 1], C being 1 or 3, to [..., H, W, 3] uint8."""
-    pixels = ((images.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1)
-    return pixels.expand(*pixels.shape[:-1], 3).numpy()
+def to_pixels(images: Tensor, show: Sequence[int] | None = None, white: int = 255) -> np.ndarray:
+    """Map [..., C, H, W] in [-1, 1] to [..., H, W, 3], or to [..., H, W, 1] if one channel is shown.
+
+    Args:
+        images: of any number of channels.
+        show: the channels to show, 1 to 3 of them, from 0; None for the first three. Where there are two, blue is 0.
+        white: the largest value: 255 for uint8, 65535 for uint16.
+    """
+    shown = images.detach().float().cpu().movedim(-3, -1)
+    shown = shown[..., list(range(min(3, shown.shape[-1])) if show is None else show)]
+    if shown.shape[-1] == 2:
+        shown = torch.cat([shown, torch.full_like(shown[..., :1], -1)], -1)
+    pixels = ((shown + 1) * (white / 2)).round().clamp(0, white)
+    return pixels.to(torch.uint8).numpy() if white == 255 else pixels.int().numpy().astype(np.uint16)
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -117,14 +149,15 @@ def read_pixels(path: Path) -> np.ndarray:
     """
     with open_picture(path) as picture:
         picture.load()
-        return picture.pixels(slice(0, picture.height), slice(0, picture.width), 3)
+        pixels = picture.pixels(slice(0, picture.height), slice(0, picture.width), 3)
+        return pixels if pixels.dtype == np.uint8 else (pixels / 257).round().astype(np.uint8)  # of 16 bits
 
 
 def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = None) -> None:
     """Write a PNG, whole or not at all.
 
     Args:
-        pixels: [H, W, 3] uint8.
+        pixels: [H, W, 3] uint8; or [H, W, 1] uint8 or uint16, which becomes a grey PNG.
         path: where to.
         text: text chunks to store, name → value.
 
@@ -135,7 +168,7 @@ def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = No
     for name, value in (text or {}).items():
         chunks.add_itxt(name, value)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG", pnginfo=chunks)
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, format="PNG", pnginfo=chunks)
     write_atomically(path, file.getvalue())
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ DEEP_GREYS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of more than 8 bi
 MIN_WHITE = 2**14  # a picture whose 16-bit numbers are all smaller has 12 bits, say, and its white is not known
 TURNED = (5, 6, 7, 8)  # EXIF's orientations that turn height into width
 BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
-ADVICE = "save it with 8 bits, or with 16 of which white takes the largest number"
+ADVICE = "save it with 8 bits, or with 16 of which white takes the largest number, or as .npy and give value_range"
+
+ValueRange = tuple[float, float]  # the values that mean -1 and 1, the lower first
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit is one for all; here each picture is measured before it is decoded
 PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # bytes unpacked, also of a colour profile
@@ -57,13 +60,19 @@ class PictureFile:
         height, width: of what is stored; after `load`, of what was decoded.
         orientation: EXIF's, 1 … 8; known after `load`.
         notes: remarks on how it was read, a few words each.
+        value_range: the values that mean -1 and 1: as given, or after `load` black and white, 0 and 255 or 65535.
+        extremes: the least value and the greatest that it may have; known after `load`.
 
     Raises:
         OSError: it is too large, or Pillow would read its numbers wrong.
     """
 
-    def __init__(self, file: BufferedReader, limits: PictureLimits) -> None:
+    axes: str = "HWC"
+    extremes: tuple[float, float] = (0, 255)
+
+    def __init__(self, file: BufferedReader, limits: PictureLimits, value_range: ValueRange | None = None) -> None:
         self.file, self.limits, self.notes, self.orientation = file, limits, list[str](), 1
+        self.value_range = value_range
         self._status = os.fstat(file.fileno())
         self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
@@ -72,11 +81,12 @@ class PictureFile:
         self.megapixels = image.width * image.height / 1e6
         if self.megapixels > limits.max_megapixels:
             raise OSError(f"has {self.megapixels:.1f} megapixels; the limit is {limits.max_megapixels:g}")
-        arguments = image.tile[0][3] if getattr(image, "tile", None) else ""
+        codec, _, _, arguments = image.tile[0] if getattr(image, "tile", None) else ("", None, 0, "")
         self._rawmode = str(arguments[0] if isinstance(arguments, tuple) else arguments)
         tags = getattr(image, "tag_v2", {})
         bits = np.max(tags.get(BITS, 1))
         is_odd = tags.get(PLANES) == 2 or tags.get(PHOTOMETRIC) == 0
+        is_scaled = codec.startswith("ppm") and arguments[1] not in (255, 65535)
         is_clear = image.format == "PNG" and image.mode != "P" and "transparency" in image.info
         faults = {
             "numbers of 32 bits in big-endian order": "I;32B" in self._rawmode,
@@ -84,6 +94,9 @@ class PictureFile:
             "signed numbers": 2 in np.atleast_1d(tags.get(SAMPLE_FORMAT, 1)) and "32" not in self._rawmode,
             "floating-point numbers": image.mode == "F",
             "a transparent colour, and not 8 bits": is_clear and ";" in self._rawmode,
+            "a largest number of its own": value_range is not None and is_scaled,
+            "16 bits of each colour, of which 8 are read": value_range is not None
+            and re.match("(RGB|LA).*16", self._rawmode) is not None,
         }
         for fault, is_so in faults.items():
             if is_so:
@@ -124,9 +137,9 @@ class PictureFile:
                 low, high = min(low, int(band.min())), max(high, int(band.max()))
         elif self._rawmode.startswith(("RGB", "LA")) and ";16" in self._rawmode:  # Pillow keeps the first 8 bits
             high = 256 * max(most for _, most in self.image.getextrema()[:3])
-        if low < 0 or high > 65535:
+        if (low < 0 or high > 65535) and self.value_range is None:
             raise OSError(f"has numbers from {low} to {high}, whose white is not known; {ADVICE}")
-        if 0 < high < MIN_WHITE:
+        if 0 < high < MIN_WHITE and self.value_range is None:
             raise OSError(f"has fewer than the 16 bits it claims; {ADVICE}")
         if self.image.format == "BMP" and self.image.mode == "RGBA" and self.image.getextrema()[3] == (0, 0):
             self.image = self.image.convert("RGB")  # programs leave the fourth byte empty
@@ -154,6 +167,11 @@ class PictureFile:
             self._transform = srgb_transform("LAB")[1]
         if mode == "CMYK" and profile is None:
             self.notes.append("CMYK without a colour profile, whose colours are a guess")
+        # a colour profile gives numbers of 8 bits, unless they are not those of a picture
+        self._is_deep = mode in DEEP_GREYS and (self._transform is None or self.value_range is not None)
+        white = 65535 if self._is_deep else 255
+        self.value_range = self.value_range or (0, white)
+        self.extremes = (min(0, low), max(white, high)) if self._is_deep else (0, 255)
 
     def pixels(self, rows: slice, columns: slice, channels: int) -> np.ndarray:
         """Return a part of the decoded picture, as stored.
@@ -161,41 +179,52 @@ class PictureFile:
         Args:
             rows: which part, with a start and a stop.
             columns: the same.
-            channels: 3 for colour, 1 for grey; 4 and 2 for these and their opacity.
+            channels: 3 for colour, 1 for grey.
 
         Returns:
-            [h, w, channels] uint8, sRGB, on white where it is transparent.
+            [h, w, channels] uint8, sRGB, on white where it is transparent; of greys of more than 8 bits, their numbers
+            as float64.
 
         Raises:
             OSError: fewer pixels were decoded than the file says.
         """
         part = self.image.crop((columns.start, rows.start, columns.stop, rows.stop))
-        if part.mode in DEEP_GREYS:
+        if part.mode in DEEP_GREYS and not self._is_deep:
             part = Image.fromarray((np.asarray(part) * (255 / 65535)).round().astype(np.uint8))
         alpha = None
         if part.has_transparency_data:
             part = part.convert("LA" if self._mode == "L" else "RGBA")
             alpha = part.getchannel("A")
-        part = part if part.mode == self._mode else part.convert(self._mode)
-        part = part if self._transform is None else self._transform.apply(part)
-        part = part.convert("RGB" if channels >= 3 else "L")
+        if not self._is_deep:
+            part = part if part.mode == self._mode else part.convert(self._mode)
+            part = part if self._transform is None else self._transform.apply(part)
+            part = part.convert("RGB" if channels == 3 else "L")
         if alpha is not None:
             part = Image.composite(part, Image.new(part.mode, part.size, "white"), alpha)
-        if channels in (2, 4):
-            part.putalpha(alpha or 255)
-        pixels = np.asarray(part).reshape(part.height, part.width, channels)
+        pixels = np.asarray(part).reshape(part.height, part.width, -1)
+        pixels = pixels.astype(np.float64).repeat(channels, 2) if self._is_deep else pixels
         if pixels.shape[:2] != (rows.stop - rows.start, columns.stop - columns.start):
             raise OSError("is damaged: it has not the size that it says")
         return pixels
 
+    def opacity(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return how opaque a part of the decoded picture is, as stored: [h, w, 1] uint8, 255 for opaque."""
+        part = self.image.crop((columns.start, rows.start, columns.stop, rows.stop))
+        if not part.has_transparency_data:
+            return np.full((part.height, part.width, 1), 255, np.uint8)
+        return np.asarray(part.convert("RGBA").getchannel("A"))[..., None]
+
 
 @contextmanager
-def open_picture(path: Path, limits: PictureLimits | None = None) -> Iterator[PictureFile]:
+def open_picture(
+    path: Path, limits: PictureLimits | None = None, value_range: ValueRange | None = None
+) -> Iterator[PictureFile]:
     """Open a picture file and see how large it is; nothing is decoded yet.
 
     Args:
         path: JPEG, PNG, BMP, TIFF, WebP, GIF, PBM/PGM/PPM, JPEG 2000 or AVIF.
         limits: what it may cost and lack.
+        value_range: the values that mean -1 and 1, where they are not black and white.
 
     Raises:
         InputError: whatever Pillow or the system raises, also within the `with` block.
@@ -203,7 +232,7 @@ def open_picture(path: Path, limits: PictureLimits | None = None) -> Iterator[Pi
     limits = limits or PictureLimits()
     try:
         with open_regular(path, MAX_OTHER_BYTES + int(MAX_PIXEL_BYTES * 1e6 * limits.max_megapixels)) as file:
-            picture = PictureFile(file, limits)
+            picture = PictureFile(file, limits, value_range)
             try:
                 yield picture
             finally:

@@ -10,6 +10,7 @@ from models.families import (
     diffusers_autoencoder,
     edm,
     lucidrains,
+    monai,
     pesser,
     pytorch_ddpm,
     score_sde,
@@ -28,6 +29,7 @@ FAMILIES: dict[str, Family] = {
     "score_sde_ddpm": score_sde.DDPM,
     "edm": edm.FAMILY,
     "lucidrains": lucidrains.FAMILY,
+    "monai": monai.FAMILY,
 }
 
 AUTOENCODERS: dict[str, Family] = {

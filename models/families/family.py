@@ -39,6 +39,7 @@ class Family:
         newer_names: parts of names in older files, and what they are called now.
         unused: a regular expression, found in the names of tensors that the network has no use for.
         read_diffusion: what a file's tensors say about the diffusion, under a config's keys.
+        diffusion_words: its words for noise schedules and for what is predicted, where they are not a config's.
         adapt: converts one of their tensors, given its name, for our module.
         heads_first: whether, with these arguments, `qkv` holds a head's query, key and value and then the
             next head's, rather than all queries, all keys and all values.
@@ -57,6 +58,7 @@ class Family:
     newer_names: Mapping[str, str] = field(default_factory=dict)
     unused: str = r"(?!)"  # in none
     read_diffusion: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda tensors: {}
+    diffusion_words: Mapping[str, str] = field(default_factory=dict)
     adapt: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor
     heads_first: Callable[[Mapping[str, Any]], bool] = lambda params: False
     null_class: bool = False

@@ -1,8 +1,9 @@
 """The config of a model and its diffusion: its keys, checked, from YAML or from what a file says about itself."""
 
+import math
 import reprlib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import yaml
 
 from diffusions.continuous import ContinuousProcess
 from diffusions.process import Process
+from models.families import FAMILIES
 from models.files.research_yaml import read_research_yaml
 from utils.errors import InputError
 from utils.files import read_yaml
 
-MAX_IMAGE_SIZE, MAX_STEPS = 8192, 100_000  # more than any known model has; a typo is reported rather than computed
+# more than any known model has; a typo is reported rather than computed
+MAX_IMAGE_SIZE, MAX_CHANNELS, MAX_STEPS = 8192, 1024, 100_000
 
 # key: (types, whether it must be there)
 Schema = dict[str, tuple[tuple[type, ...], bool]]
@@ -23,6 +26,7 @@ Schema = dict[str, tuple[tuple[type, ...], bool]]
 TOP_KEYS: Schema = {
     "image_size": ((int,), True),
     "image_channels": ((int,), True),
+    "value_range": ((list,), False),
     "weights": ((str,), False),
     "model": ((dict,), True),
     "autoencoder": ((dict,), False),
@@ -86,6 +90,7 @@ class Config(Architecture):
 
     Attributes:
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
+        value_range: the values of references that training mapped to -1 and 1; None for a picture's black and white.
         sampling: defaults for arguments of a run.
         sources: the origin of values that are not the config's own, by key: `image_size`, `diffusion.objective`.
         note: what was assumed, for the user to know.
@@ -96,6 +101,7 @@ class Config(Architecture):
     diffusion: Mapping[str, Any]
     autoencoder: Architecture | None = None
     weights: str | None = None
+    value_range: tuple[float, float] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     note: str = field(default="", compare=False)
@@ -110,6 +116,7 @@ class Config(Architecture):
         return {
             "image_size": self.image_size,
             "image_channels": self.image_channels,
+            **({"value_range": list(self.value_range)} if self.value_range else {}),
             **({"weights": self.weights} if self.weights else {}),
             "model": self.words(),
             **({"autoencoder": self.autoencoder.words()} if self.autoencoder else {}),
@@ -168,8 +175,13 @@ def parse_config(content: object, source: str) -> Config:
             networks[key] = Architecture(family=family, params=params, key=key, source=source)
     process_keys = CONTINUOUS_KEYS if "preconditioning" in top["diffusion"] else PROCESS_KEYS
     diffusion = _checked(top["diffusion"], process_keys | SAMPLING_KEYS, source, "diffusion.")
+    words = FAMILIES[networks["model"].family].diffusion_words if networks["model"].family in FAMILIES else {}
+    for name in ("beta_schedule", "objective"):
+        if diffusion.get(name) in words:
+            diffusion[name] = words[diffusion[name]]
     for name, value, limit in (
         ("image_size", top["image_size"], MAX_IMAGE_SIZE),
+        ("image_channels", top["image_channels"], MAX_CHANNELS),
         ("diffusion.total_steps", diffusion["total_steps"], MAX_STEPS),
     ):
         if not 1 <= value <= limit:
@@ -177,8 +189,6 @@ def parse_config(content: object, source: str) -> Config:
             raise InputError(f"{source}: {name} must be {wanted}, not {reprlib.repr(value)}")
     if not 0 <= top.get("p_uncond", 0) < 1:
         raise InputError(f"{source}: p_uncond must be in 0 … 1, below 1, not {top['p_uncond']}")
-    if top["image_channels"] not in (1, 3):
-        raise InputError(f"{source}: image_channels must be 1 or 3, not {top['image_channels']}")
     return Config(
         image_size=top["image_size"],
         image_channels=top["image_channels"],
@@ -188,9 +198,24 @@ def parse_config(content: object, source: str) -> Config:
         diffusion=diffusion,
         autoencoder=networks.get("autoencoder"),
         weights=top.get("weights"),
+        value_range=check_value_range(top.get("value_range"), f"{source}: value_range"),
         sampling=top.get("sampling", {}),  # a run checks it: these are its arguments
         source=source,
     )
+
+
+def check_value_range(values: Sequence[Any] | None, where: str) -> tuple[float, float] | None:
+    """Return the values that mean -1 and 1 as two numbers, the lower first; None for None.
+
+    Raises:
+        InputError: they are something else.
+    """
+    if values is None:
+        return None
+    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if len(numbers) != 2 or len(values) != 2 or not -math.inf < numbers[0] < numbers[1] < math.inf:
+        raise InputError(f"{where} must be two numbers, the lower first, not {reprlib.repr(values)}")
+    return float(numbers[0]), float(numbers[1])
 
 
 def override(config: Config, given: Mapping[str, Any]) -> Config:

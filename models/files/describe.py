@@ -89,7 +89,7 @@ def _put_together(checkpoint: Checkpoint, name: str, shapes: Shapes, values: _Va
         defaults = family.defaults() if len(options) == 1 else {}
         said = [{**defaults, **config.params} for config in values.alike]
         params |= values.take("model.params.", [key for key in options if key in values.given] or options, said)
-    channels = params.get("in_channels", params.get("channels", 3))
+    channels = next((params[key] for key in ("in_channels", "channels", "num_channels") if key in params), 3)
     learned_variance = 2 * channels in (params.get(key) for key in ("out_channels", "out_ch", "out_dim"))
     diffusion = _diffusion(values, learned_variance)
     hidden = chain.from_iterable(key.split("|") for key in family.hidden_params)

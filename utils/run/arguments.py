@@ -51,7 +51,7 @@ class Argument:
     choices: Sequence[str] = ()
     parse: Callable[[Any], object] | None = None
     bounds: tuple[float | None, float | None] = (None, None)
-    nargs: str | None = None
+    nargs: str | int | None = None
     metavar: str | None = None
     in_config: bool = False
     identity: bool = False
@@ -128,6 +128,13 @@ ARGUMENTS = {
             "input_dir", REFERENCES, "folder of reference pictures, or one picture", Path,
             DEMO_INPUTS, metavar="DIR",
         ),
+        Argument(
+            "value_range", REFERENCES, "the values that mean -1 and 1; else the config's, or black and white", float,
+            nargs=2, metavar="LOW HIGH", identity=True, omitted_at=None,
+        ),
+        Argument("channels_first", REFERENCES, "arrays whose shape can be both are [C, H, W]", bool, False,
+                 identity=True, omitted_at=None),
+        Argument("channels_last", REFERENCES, "arrays whose shape can be both are [H, W, C]", bool, False),
         Argument("skip_bad_inputs", REFERENCES, "go on without references that cannot be read", bool, False),
         Argument("allow_truncated", REFERENCES, "read pictures that are cut short; the rest is black", bool, False),
         Argument("max_megapixels", REFERENCES, "the largest reference to read", float, 512, bounds=(0.001, None)),
@@ -161,6 +168,10 @@ ARGUMENTS = {
         Argument("n_samples", IMAGES, "images in all, shared by the references; else one each", int,
                  bounds=(1, MAX_SAMPLES), metavar="COUNT"),
         Argument("save_dir", IMAGES, "folder for the images and index.html", Path, Path("results"), metavar="DIR"),
+        Argument("save_as", IMAGES, "png16, of 16 bits for grey; npy, besides the PNG floats in value_range",
+                 default="png", choices=("png", "png16", "npy"), identity=True, omitted_at="png"),
+        Argument("show_channels", IMAGES, "the one to three channels, from 0, that a PNG shows; else the first", int,
+                 nargs="+", bounds=(0, None), metavar="C", identity=True, omitted_at=None),
         Argument("seed", IMAGES, "noise follows from this and the image's number", int, 2022, bounds=(0, None),
                  identity=True),
         Argument("image_size", IMAGES, "height and width, or one number for both; else the model's", int, nargs="+",
@@ -231,7 +242,8 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
             notes.append(f"default {default:g}" if isinstance(default, float) else f"default {default}")
         options: dict[str, Any] = {"action": "store_true"}
         if argument.type is not bool:
-            metavar = argument.metavar or {int: "NUMBER", float: "NUMBER", Path: "FILE"}.get(argument.type, "NAME")
+            metavar: Any = argument.metavar or {int: "NUMBER", float: "NUMBER", Path: "FILE"}.get(argument.type, "NAME")
+            metavar = tuple(metavar.split()) if isinstance(argument.nargs, int) else metavar  # a word for each value
             options = {"type": argument.type, "metavar": metavar, "nargs": argument.nargs}
             options |= {"const": 0} if argument.nargs == "?" else {}
         text = argument.help.replace("%", "%%") + (f" ({'; '.join(notes)})" if notes else "")

@@ -7,6 +7,7 @@ network predicts the noise in a picture best. How far that can be trusted, `pyth
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -187,7 +188,8 @@ def check_model(settings: Settings, checkpoint: Checkpoint, device: torch.device
     """
     model = load_model(checkpoint, settings.config)
     few = settings.references[:: max(1, len(settings.references) // MAX_PICTURES)][:MAX_PICTURES]
-    images = [read_reference(each.path, model.image_size, model.channels, settings.limits) for each in few]
+    read = partial(read_reference, value_range=settings.value_range, channels_first=settings.channels_first)
+    images = [read(each.path, model.image_size, model.channels, settings.limits) for each in few]
     pictures = model.encode(torch.stack(images))
     for line in report(*Checker(checkpoint, settings.class_of(0), pictures, device).compare(settings.config)):
         print(line)

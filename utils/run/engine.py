@@ -20,7 +20,7 @@ from utils.run.figures import draw_grid, draw_progress, save_missing_previews
 from utils.run.folders import make_save_dir, output_folders, take_lock
 from utils.run.interrupts import Interrupts
 from utils.run.job import Job, make_job
-from utils.run.outputs import FILM, PACKAGES, name_differences
+from utils.run.outputs import FILM, GRID, PACKAGES, name_differences
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
@@ -113,11 +113,11 @@ def _finish(job: Job, page: Page) -> None:
     """
     settings, samples = job.plan.settings, job.plan.samples
     save_missing_previews(job)
-    figures: dict[str, Callable[[], None]] = {"grid.png": partial(draw_grid, job.plan)}
+    figures: dict[str, Callable[[], None]] = {GRID: partial(draw_grid, job.plan)}
     for shown in samples.numbered(settings.progress_grid):
         figures[f"{shown.binding.folder}/{FILM}".strip("/")] = partial(draw_progress, job, shown)
     figures["index.html"] = partial(page.write, running=False)
-    done = f"{len(samples)} images, index.html and grid.png"
+    done = f"{len(samples)} images and index.html"
     for name, draw in figures.items():
         try:
             draw()

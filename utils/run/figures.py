@@ -102,7 +102,8 @@ def draw_progress(job: Job, shown: Sample) -> None:
     def keep(step: Step) -> None:
         if next(numbers) in kept:
             images = job.model.decode(torch.stack([step.sample[0], step.pred_x0[0]]))
-            frames.append(list(to_pixels(crop(images, settings.shapes[shown.reference.name]))))
+            pixels = to_pixels(crop(images, settings.shapes[shown.reference.name]), settings.show_channels)
+            frames.append(list(pixels))
 
     reference, mask = job.plan.read(shown.reference)
     sample(job, [shown], [reference], [mask], keep)

@@ -108,7 +108,7 @@ def _compile(model: Model, sampler: Sampler, plan: Plan, device: torch.device) -
     """Compile the network for the largest of the run's micro-batches; for larger images, of windows.
 
     Raises:
-        RunError: the machine cannot compile, or a micro-batch does not fit into memory. Halving it later would not help:
+        RunError: the machine cannot compile, or a micro-batch does not fit into memory. Halving it would not help:
             the compiled network takes whole ones.
     """
     settings, (channels, *window) = plan.settings, model.latent_shape

@@ -15,7 +15,7 @@ import yaml
 from PIL import ExifTags, Image
 
 from utils.errors import InputError, one_line
-from utils.files import MAX_YAML_BYTES, check_replaceable, open_regular, parse_yaml, write_atomically
+from utils.files import MAX_YAML_BYTES, check_replaceable, file_sha256, open_regular, parse_yaml, write_atomically
 from utils.images import PngText, read_png_text
 from utils.run.folders import PREVIEWS, binds_folder
 from utils.run.references import Reference
@@ -26,6 +26,8 @@ SOFTWARE = "ILVR sampler"
 FIGURE_EXIF = {int(ExifTags.Base.Software): SOFTWARE}  # marks an animation as ours, as text chunks mark a PNG
 PAGE_MARK = b'<meta name="generator" content="ILVR sampler">'  # in the first bytes of a page of ours
 PAGE_START = 4096  # bytes
+GRID = f"{PREVIEWS}/grid.png"
+ARRAY_HASH = "array_sha256"  # the text of a PNG beside which the sample lies as an array; not of its identity
 FILM = "progress_grid"  # a strip and an animation of one sample's steps
 ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
@@ -114,7 +116,10 @@ class Outputs:
         found = read_png_text(path)
         is_of_size = found is not None and found.shape == self.settings.shapes[image.reference.name]
         if found and found.is_whole and is_of_size and found.text.get("fingerprint") == wanted["fingerprint"]:
-            return True
+            if not isinstance(image, Sample) or self.settings.save_as != "npy":
+                return True
+            if found.text.get(ARRAY_HASH) == (file_sha256(path.with_suffix(".npy")) or "none"):
+                return True
         if not found or self.settings.overwrite:
             return False
         if not is_ours(found):
@@ -135,7 +140,7 @@ class Outputs:
         settings = self.settings
         folders = [] if settings.progress_grid is None else [settings.save_dir / b.folder for b in settings.bindings]
         return [
-            settings.save_dir / "grid.png",
+            settings.save_dir / GRID,
             *(folder / f"{FILM}{ending}" for folder in folders for ending in (".png", ".webp")),
         ]
 
@@ -147,7 +152,8 @@ class Outputs:
         if path.parent in [settings.save_dir / PREVIEWS, *(settings.save_dir / PREVIEWS).glob("N*")]:
             return path.suffix == ".png"
         bindings = [binding for binding in settings.bindings if settings.save_dir / binding.folder == path.parent]
-        return any(self.samples.find(binding, path.name) is not None for binding in bindings)
+        name = f"{path.stem}.png" if path.suffix == ".npy" and settings.save_as == "npy" else path.name
+        return any(self.samples.find(binding, name) is not None for binding in bindings)
 
     def check(self) -> None:
         """Raise if the run would replace a file of somebody else, or mix its images with those of other settings.
@@ -157,14 +163,21 @@ class Outputs:
         """
         folder, overwrite = self.settings.save_dir, self.settings.overwrite
         check_replaceable(folder / "run.yaml")
+        recorded: Mapping[str, Any] = {}
         if not overwrite and os.path.lexists(folder / "run.yaml"):
-            self._check_record(folder / "run.yaml")
+            recorded = self._check_record(folder / "run.yaml")
+        if self.settings.save_as == "npy" and not overwrite and recorded.get("save_as") != "npy":
+            for binding in self.settings.bindings:
+                for path in (folder / binding.folder).glob("*.npy"):
+                    beside = read_png_text(path.with_suffix(".png"))
+                    if self.writes(path) and not (beside and ARRAY_HASH in beside.text):
+                        raise not_ours(path)
         for path in self.figures():
             check_figure(path, overwrite)
         check_page(folder / "index.html", overwrite)
 
-    def _check_record(self, path: Path) -> None:
-        """Raise InputError if a run.yaml is not ours, or there are images beside it of other settings."""
+    def _check_record(self, path: Path) -> Mapping[str, Any]:
+        """Return a run.yaml; raise InputError if it is not ours, or there are images beside it of other settings."""
         folder = path.parent
         try:
             with open_regular(path) as file:
@@ -179,16 +192,18 @@ class Outputs:
         if not isinstance(found, dict) or not found.keys() >= ALWAYS_RECORDED:
             raise not_ours(path)
         if not any(image.relative_to(folder).parts[0] != PREVIEWS for image in folder.rglob("*.png")):
-            return
-        found, wanted = ({**OMITTED, **record} for record in (found, self.record))
+            return found
+        wanted = {**OMITTED, **self.record}
         for swept in ("downsample_factor", "range_t"):
             if isinstance(found.get(swept), list) or isinstance(wanted[swept], list):
                 del wanted[swept]  # a sweep has a folder for each, and may grow by others
-        if differences := name_differences(found, wanted):
+        without = {"save_as": "png"} if found.get("save_as") == "npy" else {}  # an array beside the same picture
+        if differences := name_differences(found | without, wanted):
             raise InputError(
                 f"--save_dir {folder}: contains images of other settings ({differences}); choose another --save_dir or "
                 "pass --overwrite"
             )
+        return found
 
     def write_record(self, num_processes: int) -> None:
         """Write run.yaml: every setting, the versions, and the checkpoint's hash.
@@ -207,6 +222,7 @@ class Outputs:
             **self.record,
             "micro_batch": settings.micro_batch,
             "compile": settings.compile,
+            **({"save_as": "npy"} if settings.save_as == "npy" else {}),
             "allow_truncated": settings.limits.allow_truncated,
             "max_megapixels": settings.limits.max_megapixels,
             "num_processes": num_processes,
@@ -226,8 +242,9 @@ def signed(text: Mapping[str, str]) -> dict[str, str]:
 
 def is_ours(found: PngText) -> bool:
     """Return whether a PNG is of this program; one that is cut short need not say everything."""
-    text = {name: value for name, value in found.text.items() if name not in ("Software", "fingerprint")}
-    return found.text.get("Software") == SOFTWARE and (not found.is_whole or found.text == signed(text))
+    text = {name: value for name, value in found.text.items() if name not in ("Software", "fingerprint", ARRAY_HASH)}
+    text = signed(text) | {name: value for name, value in found.text.items() if name == ARRAY_HASH}
+    return found.text.get("Software") == SOFTWARE and (not found.is_whole or found.text == text)
 
 
 def not_ours(path: Path) -> InputError:

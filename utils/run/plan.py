@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from models import Checkpoint
 from utils.errors import InputError, RunError, one_line
-from utils.images import read_reference
+from utils.images import read_png_text, read_reference
 from utils.run.folders import output_folders, remove_leftovers
-from utils.run.outputs import Outputs, Preview
+from utils.run.outputs import Outputs, Preview, is_ours
 from utils.run.references import THREADS, Examination, Reference, examine
 from utils.run.samples import Samples, make_batches
 from utils.run.settings import Settings
@@ -65,16 +64,14 @@ class Plan:
             RunError: one has been replaced since then, or can no longer be read.
         """
         settings, outputs, name = self.settings, self.outputs, reference.name
-        shape, channels = settings.shapes[name], settings.config.image_channels
-        is_free = settings.transparent == "free"
-
-        def read(path: Path, channels: int, sha256: str) -> Tensor:
-            return read_reference(path, shape, channels, settings.limits, sha256, settings.canvases[name])
-
+        shape, canvas, channels = settings.shapes[name], settings.canvases[name], settings.config.image_channels
+        values, is_free = (settings.value_range, settings.channels_first), settings.transparent == "free"
+        limits, sha256 = settings.limits, outputs.reference_sha256s[name]
         try:
-            picture = read(reference.path, channels + is_free, outputs.reference_sha256s[name])
+            picture = read_reference(reference.path, shape, channels, limits, sha256, canvas, *values, is_free)
             masks = [picture[channels:]] if is_free else []
-            masks += [read(settings.masks[name], 1, outputs.mask_sha256s[name])] if settings.masks else []
+            if settings.masks:
+                masks.append(read_reference(settings.masks[name], shape, 1, limits, outputs.mask_sha256s[name], canvas))
         except InputError as error:
             raise RunError(str(error)) from None
         levels = [((mask + 1) * 127.5).round() / 255 for mask in masks]
@@ -111,7 +108,7 @@ class Plan:
                 *([f"sizes        {', '.join(sizes[:5])}{', …' * (len(sizes) > 5)}"] if settings.is_larger else []),
                 f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
                 f"shared by {self.num_processes} process(es)",
-                f"files        {left} images, index.html, grid.png and run.yaml in {one_line(settings.save_dir)}",
+                f"files        {left} images, index.html and run.yaml in {one_line(settings.save_dir)}",
                 *(f"  {one_line(self.outputs.path(sample))}" for sample in named),
                 *([f"  … and {left - len(named)} more"] if left > len(named) else []),
             ]
@@ -129,6 +126,12 @@ class Plan:
             remove_leftovers([folder / name for name in output_folders(self.settings)], outputs.writes)
             for path in (*map(outputs.path, unfinished), *map(outputs.path, self.previews)):
                 path.unlink(missing_ok=True)
+            if self.settings.save_as == "npy" or self.settings.overwrite:  # an array of another image is in the way
+                for sample in unfinished:
+                    outputs.path(sample).with_suffix(".npy").unlink(missing_ok=True)
+            former = folder / "grid.png"  # where it was before version 0.2
+            if (found := read_png_text(former)) and is_ours(found):
+                former.unlink()
         except OSError as error:
             raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
         outputs.write_record(self.num_processes)
@@ -146,7 +149,13 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
         InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that contains
             images of other settings (unless `overwrite`).
     """
-    found = examine(settings.references, max(settings.image_size), settings.limits)
+    channels, values = settings.config.image_channels, (settings.value_range, settings.channels_first)
+    found = examine(settings.references, max(settings.image_size), settings.limits, channels, *values)
+    if found.extremes:
+        raise InputError(
+            "--value_range LOW HIGH: give the values that training mapped to -1 and 1; those of the references are "
+            f"{found.extremes[0]:.9g} … {found.extremes[1]:.9g}"
+        )
     if found.faults and not settings.skip_bad_inputs:
         raise InputError(*found.faults.values())
     settings = replace(settings, skipped={**settings.skipped, **found.faults})
@@ -163,7 +172,7 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     # a model of squares knows how to fill the square around a rectangle
     squared = settings.detail < 1
     canvases = {n: canvas_of(s) if squared and max(s) > settings.config.image_size else s for n, s in shapes.items()}
-    settings = replace(settings, shapes=shapes, canvases=canvases)
+    settings = replace(settings, shapes=shapes, canvases=canvases, forms=found.forms)
     notes = [*settings.input_notes, *found.notes]
     if settings.walk_steps in settings.range_t and settings.walk_steps == settings.diffusion["respace_steps"]:
         notes.append(f"--range_t {settings.walk_steps} leaves every step unrefined: its images follow no reference")
@@ -204,7 +213,7 @@ def examine_masks(settings: Settings, found: Examination, notes: list[str]) -> d
     """
     paths = {name: settings.masks[name] for name in found.shapes}
     masks = [Reference(path, str(path)) for path in dict.fromkeys(paths.values())]
-    its = examine(masks, max(settings.image_size), settings.limits, "mask")
+    its = examine(masks, max(settings.image_size), settings.limits, 1, noun="mask")
     faults = list(its.faults.values())
     for name, path in paths.items():
         shapes = found.shapes[name], settings.shapes[name]

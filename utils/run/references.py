@@ -9,16 +9,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
+from utils.arrays import ArrayForm, open_reference
 from utils.errors import InputError
-from utils.pictures import HUGE, PictureLimits, open_picture
+from utils.pictures import HUGE, PictureLimits, ValueRange
 
 EXTENSIONS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
-    *(".gif", ".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".pgm", ".ppm", ".pnm", ".pbm"),
+    *(".gif", ".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".pgm", ".ppm", ".pnm", ".pbm", ".npy", ".npz"),
 }
 # of previews, and of deleted files
 SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}
@@ -91,6 +92,7 @@ def find_references(
     stems = []
     for path in paths:  # without what a shell or a file system would stumble over, and not too long for any
         stem = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in path.stem)
+        stem += "_" * (stem.casefold() == "grid")  # index_files/grid.png is the grid
         stems.append(stem.encode("utf-8", "replace")[: MAX_NAME_BYTES - HASH_DIGITS - 1].decode("utf-8", "ignore"))
     count, references = Counter(map(folded, stems)), []
     for stem, path in zip(stems, paths, strict=True):
@@ -143,56 +145,95 @@ class Examination:
     Attributes:
         sha256s: of the content of each that can be read.
         shapes: height and width of each of these, in pixels, upright.
+        forms: how each of these is stored.
+        extremes: the least and the greatest value of those whose values have no meaning; None if there are none.
         faults: what is wrong with each of the others.
         notes: what there is to say of how they are read, one line each.
     """
 
     sha256s: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    forms: dict[str, ArrayForm] = field(default_factory=dict)
+    extremes: tuple[float, float] | None = None
     faults: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
-def examine(references: Sequence[Reference], size: int, limits: PictureLimits, noun: str = "reference") -> Examination:
+class Seen(NamedTuple):
+    """What was seen of one reference: see `ArrayFile`; and how many of its values are outside of the value range."""
+
+    sha256: str
+    shape: tuple[int, int]
+    notes: list[str]
+    axes: str
+    value_range: ValueRange | None
+    extremes: tuple[float, float]
+    outside: int
+
+
+def examine(
+    references: Sequence[Reference],
+    size: int,
+    limits: PictureLimits,
+    channels: int = 3,
+    value_range: ValueRange | None = None,
+    channels_first: bool | None = None,
+    noun: str = "reference",
+) -> Examination:
     """Decode every reference once, before hours are spent on the first of them.
 
     Args:
-        references: the pictures.
+        references: the pictures and arrays.
         size: of the images, their longer side in pixels, as `read_reference` is given.
         limits: what they may cost and lack.
+        channels: as `read_reference` is given.
+        value_range: the same.
+        channels_first: the same.
         noun: what the notes call one of them.
     """
     found, alone = Examination(), Lock()
     notes = defaultdict[str, list[str]](list)
+    outside, unknown = dict[str, int](), list[float]()
+
+    def decode(reference: Reference) -> Seen | InputError:
+        try:
+            with (
+                open_reference(reference.path, channels, limits, value_range, channels_first) as file,
+                alone if file.megapixels > HUGE else nullcontext(),  # of huge ones, one is decoded at a time
+            ):
+                file.load(size)
+                count = 0
+                if value_range and not value_range[0] <= file.extremes[0] <= file.extremes[1] <= value_range[1]:
+                    for top in range(0, file.height, 256):  # in bands, for the file may be huge
+                        rows = slice(top, min(top + 256, file.height))
+                        band = file.pixels(rows, slice(0, file.width), channels)
+                        count += int(((band < value_range[0]) | (band > value_range[1])).sum())
+                return Seen(file.sha256, file.shape, file.notes, file.axes, file.value_range, file.extremes, count)
+        except InputError as error:
+            return error
+
     with ThreadPoolExecutor(THREADS) as pool:
-        results = pool.map(partial(_decode, size=size, limits=limits, alone=alone), references)
-        for reference, result in zip(references, results, strict=True):
-            if isinstance(result, InputError):
-                found.faults[reference.name] = str(result)
+        for reference, seen in zip(references, pool.map(decode, references), strict=True):
+            if isinstance(seen, InputError):
+                found.faults[reference.name] = str(seen)
                 continue
-            found.sha256s[reference.name], found.shapes[reference.name], its_notes = result
-            for note in dict.fromkeys(its_notes):
+            found.sha256s[reference.name], found.shapes[reference.name] = seen.sha256, seen.shape
+            if seen.value_range is None:
+                unknown += seen.extremes
+            else:
+                found.forms[reference.name] = ArrayForm(seen.axes, seen.value_range)
+            if seen.outside:
+                outside[reference.path.name] = seen.outside
+            for note in dict.fromkeys(seen.notes):
                 notes[note].append(reference.path.name)
+    if outside:
+        notes[f"{sum(outside.values()):,} values outside of the value range, which are kept"] = [*outside]
     for note, names in notes.items():
         more = f", … {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
         plural = "s" if len(names) > 1 else ""
         found.notes.append(f"{len(names)} {noun}{plural}: {note} ({', '.join(names[:MAX_NAMED])}{more})")
+    found.extremes = (min(unknown), max(unknown)) if unknown else None
     return found
-
-
-def _decode(
-    reference: Reference, size: int, limits: PictureLimits, alone: Lock
-) -> tuple[str, tuple[int, int], list[str]] | InputError:
-    """Return a picture's hash, shape and notes, or why it cannot be read. Of huge ones, one is decoded at a time."""
-    try:
-        with (
-            open_picture(reference.path, limits) as picture,
-            alone if picture.megapixels > HUGE else nullcontext(),
-        ):
-            picture.load(size)
-            return picture.sha256, picture.shape, picture.notes
-    except InputError as error:
-        return error
 
 
 def folded(name: str) -> str:

@@ -12,12 +12,13 @@ from diffusions import Step
 from diffusions.low_pass import LowPass
 from diffusions.schedule import Transition
 from models import ClassConditional
+from utils.arrays import save_array
 from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, keep_freed_memory, read_ahead
 from utils.errors import NotFiniteError
 from utils.images import crop, save_png, to_pixels
 from utils.run.arguments import walk_ends
 from utils.run.job import Job, make_guide, sample_batch
-from utils.run.outputs import Preview
+from utils.run.outputs import ARRAY_HASH, Preview
 from utils.run.page import Page
 from utils.run.plan import Plan
 from utils.run.samples import Binding, Sample
@@ -124,12 +125,16 @@ def _save(
         NotFiniteError: values that are not finite; the batch's other images are written.
         RunError: an image cannot be written.
     """
-    plan = page.plan
+    plan, settings = page.plan, page.plan.settings
     is_todo = [plan.todo[plan.samples.position(sample)] for sample in batch]
-    finite, shape = watch.is_finite(), plan.settings.shapes[batch[0].reference.name]
-    for sample, pixels, good, wanted in zip(batch, to_pixels(crop(images, shape)), finite, is_todo, strict=True):
+    finite, images = watch.is_finite(), crop(images, settings.shapes[batch[0].reference.name])
+    all_pixels = to_pixels(images, settings.show_channels, 65535 if settings.save_as == "png16" else 255)
+    for sample, image, pixels, good, wanted in zip(batch, images, all_pixels, finite, is_todo, strict=True):
         if good and wanted:
-            save_png(pixels, plan.outputs.path(sample), plan.outputs.text(sample))
+            path, text = plan.outputs.path(sample), plan.outputs.text(sample)
+            if settings.save_as == "npy":  # first, so that the picture says that both are there
+                text[ARRAY_HASH] = save_array(image, path.with_suffix(".npy"), settings.forms[sample.reference.name])
+            save_png(pixels, path, text)
     if low_frequencies is not None:
         save_previews(plan, batch, references, masks, low_frequencies)
     page.refresh()
@@ -138,7 +143,7 @@ def _save(
         advice = {"fp16": "try --mixed_precision bf16 or no", "bf16": "try --mixed_precision no"}
         raise NotFiniteError(
             f"sample {numbers}: the network returned values that are not finite, and no image was written; "
-            + advice.get(plan.settings.mixed_precision, "the weights may be damaged, or may not fit the config")
+            + advice.get(settings.mixed_precision, "the weights may be damaged, or may not fit the config")
         )
 
 
@@ -161,7 +166,7 @@ def save_previews(
             previews = Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
             for preview, image in zip(previews, images, strict=True):
                 if not os.path.exists(plan.outputs.path(preview)):  # Path.exists raises where it may not look
-                    pixels = to_pixels(crop(image, shape))
+                    pixels = to_pixels(crop(image, shape), plan.settings.show_channels)
                     save_png(pixels, plan.outputs.path(preview), plan.outputs.text(preview))
 
 

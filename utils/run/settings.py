@@ -12,11 +12,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from models import Checkpoint, Config, build_network, config_for, open_checkpoint
+from models import Checkpoint, Config, build_network, check_value_range, config_for, open_checkpoint
+from utils.arrays import ArrayForm
 from utils.errors import InputError
 from utils.files import parse_yaml
 from utils.images import Shape
-from utils.pictures import PictureLimits
+from utils.pictures import PictureLimits, ValueRange
 from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, OMITTED_AT, check_bounds, walk_ends
 from utils.run.references import Reference, find_masks, find_references
 from utils.run.samples import Binding
@@ -51,6 +52,7 @@ class Settings:
         skipped: the references that cannot be read, and why.
         shapes: of the images that follow each reference, by its name.
         canvases: what is sampled for each of these images, which is the middle of it.
+        forms: how each reference is stored, by its name, for arrays of its samples.
     """
 
     config: Config
@@ -61,6 +63,8 @@ class Settings:
     input_dir: Path
     save_dir: Path
     references: tuple[Reference, ...]
+    value_range: ValueRange | None
+    channels_first: bool | None
     image_size: Shape
     is_larger: bool
     keep_aspect: bool
@@ -68,6 +72,8 @@ class Settings:
     tile_overlap: float
     detail: float
     n_samples: int
+    save_as: str
+    show_channels: list[int] | None
     seed: int
     diffusion: Mapping[str, Any]
     sampler: str
@@ -99,6 +105,7 @@ class Settings:
     skipped: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     canvases: Mapping[str, Shape] = field(default_factory=dict)
+    forms: Mapping[str, ArrayForm] = field(default_factory=dict)
 
     @property
     def copies(self) -> int:
@@ -134,6 +141,10 @@ class Settings:
             "tile_overlap": self.tile_overlap if self.is_larger else None,
             "detail": self.detail if self.is_larger else None,
             "image_channels": self.config.image_channels,
+            "value_range": list(self.value_range) if self.value_range else None,
+            "channels_first": self.channels_first,
+            "save_as": self.save_as.replace("npy", "png"),  # an array beside the PNG leaves it as it is
+            "show_channels": self.show_channels,
             "diffusion": diffusion,
             "sampler": ", ".join([self.sampler.upper(), *options]),
             "downsample_factor": factors,
@@ -206,6 +217,7 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         "limits": PictureLimits(args["max_megapixels"], args["allow_truncated"]),
         **_resolve_steps(args, config),
         **_resolve_size(args, config),
+        **_resolve_values(args, config),
     }
     factors, ranges = resolved["downsample_factor"], resolved["range_t"]
     bindings = []
@@ -304,6 +316,20 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         scaled[float(first) if first == last else ":".join(f"{end}".removesuffix(".0") for end in (first, last))] = None
     is_larger = args["keep_aspect"] or max(shape) > config.image_size
     return {"image_size": shape, "is_larger": is_larger, "size_multiple": multiple, "downsample_factor": tuple(scaled)}
+
+
+def _resolve_values(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return what the values of references and samples mean, and which of their channels are shown."""
+    channels, show = config.image_channels, args["show_channels"]
+    if args["channels_first"] and args["channels_last"]:
+        raise InputError("--channels_first contradicts --channels_last: give one of them")
+    if args["save_as"] == "png16" and channels != 1:
+        raise InputError(f"--save_as png16 is for grey, not for images of {channels} channels: choose npy")
+    if show is not None and (len(show) > 3 or max(show) >= channels):
+        raise InputError(f"--show_channels must be one to three of 0 … {channels - 1}, not {' '.join(map(str, show))}")
+    value_range = check_value_range(args["value_range"] or config.value_range, "--value_range")
+    channels_first = args["channels_first"] if args["channels_first"] or args["channels_last"] else None
+    return {"value_range": value_range, "channels_first": channels_first}
 
 
 def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
