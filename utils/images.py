@@ -17,7 +17,7 @@ from torch import Tensor
 from utils.arrays import open_reference
 from utils.errors import InputError
 from utils.files import open_regular, write_atomically
-from utils.pictures import TURNED, PictureLimits, ValueRange
+from utils.pictures import TURNED, PictureLimits, ValueRange, open_picture
 from utils.resize_right import resize_matrix
 
 BAND = 2**20  # pixels of a picture that are converted at a time
