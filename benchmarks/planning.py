@@ -25,7 +25,7 @@ from utils.files import PROJECT
 from utils.images import save_png
 from utils.run.arguments import parse_args
 from utils.run.plan import make_plan
-from utils.run.settings import resolve
+from utils.run.resolve import resolve
 
 SCRIPT = [sys.executable, str(PROJECT / "sample_ilvr.py"), "--respace_steps", "1"]
 FINISH = """

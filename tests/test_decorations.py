@@ -82,7 +82,9 @@ def test_a_finished_image_that_is_damaged_during_the_run(tmp_path, job, monkeypa
     assert run_here(*job) == (0, "")
     said = capsys.readouterr()
     (line,) = lines_of(said.err)
-    assert line.startswith(f"sample_ilvr: grid.png could not be drawn: {path}: cannot be read as an image: ")
+    assert line.startswith(
+        f"sample_ilvr: index_files/grid.png could not be drawn: {path}: cannot be read as an image: "
+    )
     assert "3 images are in" in said.out and "grid.png" not in said.out
     assert '"running":false' in (tmp_path / "out" / "index.html").read_text()
     assert (tmp_path / "out" / "progress_grid.webp").exists()
@@ -91,7 +93,7 @@ def test_a_finished_image_that_is_damaged_during_the_run(tmp_path, job, monkeypa
 def test_an_image_of_another_size_is_drawn(tmp_path, job, monkeypatch):
     at_the_end(monkeypatch, lambda: Image.new("RGB", (900, 7)).save(tmp_path / "out" / "b_0.png"))
     assert run_here(*job) == (0, "")
-    assert (tmp_path / "out" / "grid.png").exists()
+    assert (tmp_path / "out" / "index_files" / "grid.png").exists()
 
 
 @pytest.mark.parametrize("code", [errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EMFILE])
@@ -116,7 +118,7 @@ def test_a_film_that_webp_cannot_hold(tmp_path, job, monkeypatch, capsys):
     assert line.startswith("sample_ilvr: progress_grid could not be drawn: ")
 
 
-@pytest.mark.parametrize("name", ["grid.png", "index.html", "progress_grid.png", "progress_grid.webp"])
+@pytest.mark.parametrize("name", ["index_files/grid.png", "index.html", "progress_grid.png", "progress_grid.webp"])
 def test_a_file_of_somebody_else_that_comes_during_the_run_stays(tmp_path, job, monkeypatch, capsys, name):
     path = tmp_path / "out" / name
     save = sampling._save

@@ -16,7 +16,7 @@ from utils.images import read_reference
 from utils.noise import SampleNoise
 from utils.run.arguments import parse_args
 from utils.run.references import find_references
-from utils.run.settings import resolve
+from utils.run.resolve import resolve
 
 CONFIG = read_config(PROJECT / "configs" / "openpeeps64.yaml")
 

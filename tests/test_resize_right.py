@@ -213,7 +213,7 @@ def test_integers_and_other_dtypes_are_refused():
     """Their weights would be zero, and their sums would wrap."""
     image = torch.full((1, 3, 16, 16), 200, dtype=torch.uint8)
     for filter_it in (lambda: resize(image, 0.5), lambda: ILVR(image, 4), lambda: LowPass(image, 4)):
-        with pytest.raises(ValueError, match=r"must be of floating-point numbers, .* not of torch\.uint8"):
+        with pytest.raises(ValueError, match=r"floating-point.* not .*uint8"):
             filter_it()
     guide = ILVR(torch.zeros(1, 3, 16, 16), 4)
     sampler = DDPM(Process(), respace_steps=2)

@@ -11,7 +11,8 @@ from tests.test_config import GOOD
 from utils.errors import InputError
 from utils.files import PROJECT
 from utils.run.arguments import ARGUMENTS, parse_args
-from utils.run.settings import Settings, resolve
+from utils.run.resolve import resolve
+from utils.run.settings import Settings
 
 OPENPEEPS = PROJECT / "configs" / "openpeeps64.yaml"
 

@@ -261,8 +261,7 @@ def _read_tiff_header(
 def _name_axes(numbers: Stored, channels: int, channels_first: bool | None) -> str:
     """Return which axis is which: HW, HWC or CHW.
 
-    Raises:
-        ValueError: the shape is not that of an image of so many channels, or can be either.
+    Raises ValueError if the shape is not that of an image of so many channels, or can be either.
     """
     shape = numbers.shape
     if min(shape, default=0) < 1:
@@ -284,15 +283,12 @@ def _name_axes(numbers: Stored, channels: int, channels_first: bool | None) -> s
 
 
 def save_array(image: Tensor, path: Path, form: ArrayForm) -> str:
-    """Write an image as .npy, whole or not at all, float32, neither clipped nor rounded; return the file's SHA-256.
+    """Write an image as .npy, float32, neither clipped nor rounded; return the file's SHA-256.
 
     Args:
         image: [C, H, W] in about [-1, 1].
         path: where to.
         form: the axes and the units that it gets.
-
-    Raises:
-        RunError: it cannot be written.
     """
     low, high = form.value_range
     values = low + (image.double().cpu().numpy() + 1) * ((high - low) / 2)

@@ -1,13 +1,11 @@
 """A checkpoint, opened once: what its files hold, and the config that goes with it."""
 
 import hashlib
-import math
 import os
 import re
 import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -31,11 +29,11 @@ from models.files.diffusers_folder import (
     weight_files,
 )
 from models.files.edm import read_edm_config
+from models.files.hashing import verified_sha256
 from models.files.hub import fetch, is_hub_id
 from utils.errors import InputError
 from utils.files import PROJECT, open_regular
 
-BLOCK = 2**20  # bytes read at a time
 MAX_PACKING = 4  # times a file's size
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 BARE_PICKLES = (b"\x80\x03", b"\x80\x04", b"\x80\x05")  # of Python 3; PyTorch's own have an older protocol
@@ -82,44 +80,12 @@ class Checkpoint:
         try:
             for path in self.files:
                 with open_regular(path) as file:
-                    digest.update(_sha256_of(file))
+                    digest.update(verified_sha256(file))
         except (zipfile.BadZipFile, struct.error) as error:
             raise InputError(f"weights {self.path}: is damaged: {error}; copy or download it again") from None
         except OSError as error:
             raise InputError(f"weights {self.path}: cannot be read: {error.strerror or error}") from None
         return digest.hexdigest()
-
-
-def _sha256_of(file: BufferedReader) -> bytes:
-    """Return a file's SHA-256, having compared a zip's records with their checksums on the way.
-
-    Raises:
-        zipfile.BadZipFile: a record that was changed since it was saved.
-    """
-    digest = hashlib.sha256()
-
-    def take(count: float) -> tuple[bytes, int]:
-        """Read so many bytes; return the last of them, and the checksum of all."""
-        block, checksum = b"", 0
-        while count > 0 and (block := file.read(int(min(count, BLOCK)))):
-            digest.update(block)
-            checksum, count = zlib.crc32(block, checksum), count - len(block)
-        return block, checksum
-
-    records = zipfile.ZipFile(file).infolist() if file.read(4) == b"PK\3\4" else []
-    file.seek(0)
-    for record in sorted(records, key=lambda record: record.header_offset):
-        if (
-            not record.CRC or record.compress_type != zipfile.ZIP_STORED
-        ):  # PyTorch leaves checksums out if it is told to
-            continue
-        take(record.header_offset - file.tell())
-        header, _ = take(30)  # which ends with the lengths of what follows it
-        take(sum(struct.unpack("<HH", header[-4:])))
-        if take(record.file_size)[1] != record.CRC:
-            raise zipfile.BadZipFile(f"its record {record.filename} is not what was saved")
-    take(math.inf)
-    return digest.digest()
 
 
 def find_weights(weights: str | Path) -> Path:

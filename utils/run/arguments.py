@@ -117,10 +117,10 @@ ARGUMENTS = {
             "raw_weights", MODEL, "the last weights of training, not their average", bool, False,
             identity=True, omitted_at=False,
         ),
-        Argument("set", MODEL, "what the weights don't say: image_size=64 num_heads=4 …", nargs="+", metavar="K=V"),
-        Argument("class_id", MODEL, "the class to draw; of several, or all, each variation draws the next", nargs="+",
+        Argument("set", MODEL, "what the weights don't say, image_size=64 …", nargs="+", metavar="K=V"),
+        Argument("class_id", MODEL, "classes, or all: each variation draws the next one", nargs="+",
                  metavar="ID", identity=True),
-        Argument("guidance_scale", MODEL, "s of classifier-free guidance towards the class; 1 is none", float, 1.0,
+        Argument("guidance_scale", MODEL, "of classifier-free guidance; 1 is none", float, 1.0,
                  bounds=(0, 100), identity=True, omitted_at=1.0),
         Argument("write_config", MODEL, "write the model's config to this file and stop", Path, metavar="FILE"),
         Argument("check_model", MODEL, "compare the model's settings with others and stop", bool, False),
@@ -129,7 +129,7 @@ ARGUMENTS = {
             DEMO_INPUTS, metavar="DIR",
         ),
         Argument(
-            "value_range", REFERENCES, "the values that mean -1 and 1; else the config's, or black and white", float,
+            "value_range", REFERENCES, "what means -1 and 1; else the config's or black, white", float,
             nargs=2, metavar="LOW HIGH", identity=True, omitted_at=None,
         ),
         Argument("channels_first", REFERENCES, "arrays whose shape can be both are [C, H, W]", bool, False,
@@ -140,19 +140,19 @@ ARGUMENTS = {
         Argument("max_megapixels", REFERENCES, "the largest reference to read", float, 512, bounds=(0.001, None)),
         Argument(
             "downsample_factor", BINDING,
-            "N: 1 copies the reference, more leaves more freedom; 32:4 goes from 32 to 4; several are a sweep",
+            "N: 1 copies the reference, more leaves more freedom; 32:4 falls from 32 to 4; several: a sweep",
             default=8.0, parse=walk_ends, nargs="+", metavar="N", in_config=True, identity=True,
         ),
         Argument(
-            "refine", BINDING, "sample, the paper's; regions, cleaner where references are of another style",
+            "refine", BINDING, "sample, the paper's; regions, cleaner for other styles",
             default="sample", choices=("sample", "regions"), in_config=True, identity=True, omitted_at="sample",
         ),
         Argument(
-            "range_t", BINDING, "leave the last steps, or such a share (20%), unrefined; several are a sweep",
+            "range_t", BINDING, "last steps, or share (20%) of them, left unrefined",
             default=0, nargs="+", metavar="STEPS", in_config=True, identity=True,
         ),
         Argument(
-            "low_pass", BINDING, "resize, the paper's filter; projection, the exact one; a blur; or the ideal one",
+            "low_pass", BINDING, "resize, the paper's; projection, exact; a blur; the ideal one",
             default="resize", choices=("resize", "projection", "gaussian", "dft"), in_config=True, identity=True,
         ),
         Argument(
@@ -165,18 +165,18 @@ ARGUMENTS = {
                  metavar="DIR"),
         Argument("transparent", BINDING, "what is transparent in a reference is white, or free",
                  default="white", choices=("white", "free"), identity=True, omitted_at="white"),
-        Argument("n_samples", IMAGES, "images in all, shared by the references; else one each", int,
+        Argument("n_samples", IMAGES, "images in all; else one per reference", int,
                  bounds=(1, MAX_SAMPLES), metavar="COUNT"),
         Argument("save_dir", IMAGES, "folder for the images and index.html", Path, Path("results"), metavar="DIR"),
-        Argument("save_as", IMAGES, "png16, of 16 bits for grey; npy, besides the PNG floats in value_range",
+        Argument("save_as", IMAGES, "npy adds floats in value_range; png16 is for grey",
                  default="png", choices=("png", "png16", "npy"), identity=True, omitted_at="png"),
-        Argument("show_channels", IMAGES, "the one to three channels, from 0, that a PNG shows; else the first", int,
+        Argument("show_channels", IMAGES, "up to three that a PNG shows; else the first", int,
                  nargs="+", bounds=(0, None), metavar="C", identity=True, omitted_at=None),
         Argument("seed", IMAGES, "noise follows from this and the image's number", int, 2022, bounds=(0, None),
                  identity=True),
-        Argument("image_size", IMAGES, "height and width, or one number for both; else the model's", int, nargs="+",
+        Argument("image_size", IMAGES, "height and width, or one for both; else the model's", int, nargs="+",
                  metavar="PIXELS", identity=True),
-        Argument("keep_aspect", IMAGES, "keep each reference's shape; image_size is its short side", bool, False,
+        Argument("keep_aspect", IMAGES, "keep each reference's shape; image_size: short side", bool, False,
                  identity=True, omitted_at=False),
         Argument("upscale", IMAGES, "this many times as large, and N with it", int, 1, bounds=(1, None)),
         Argument("detail", IMAGES, "share of the steps, the last, that draw larger images in windows", float, 0.02,
@@ -242,7 +242,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
             notes.append(f"default {default:g}" if isinstance(default, float) else f"default {default}")
         options: dict[str, Any] = {"action": "store_true"}
         if argument.type is not bool:
-            metavar: Any = argument.metavar or {int: "NUMBER", float: "NUMBER", Path: "FILE"}.get(argument.type, "NAME")
+            metavar: Any = argument.metavar or {int: "I", float: "X", Path: "FILE"}.get(argument.type, "NAME")
             metavar = tuple(metavar.split()) if isinstance(argument.nargs, int) else metavar  # a word for each value
             options = {"type": argument.type, "metavar": metavar, "nargs": argument.nargs}
             options |= {"const": 0} if argument.nargs == "?" else {}

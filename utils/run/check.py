@@ -20,7 +20,8 @@ from models.families import FAMILIES
 from utils.errors import InputError, RunError, one_line
 from utils.files import check_replaceable, write_atomically
 from utils.images import read_reference
-from utils.run.settings import Settings, find_model
+from utils.run.resolve import find_model
+from utils.run.settings import Settings
 
 MAX_PICTURES, OWN_SAMPLES, SAMPLE_STEPS = 4, 2, 10
 SHARES = (0.05, 0.2)  # of T: the timesteps at which the loss is measured; later ones hardly differ

@@ -24,8 +24,8 @@ from utils.run.outputs import FILM, GRID, PACKAGES, name_differences
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
+from utils.run.resolve import resolve
 from utils.run.sampling import sample_share
-from utils.run.settings import resolve
 
 
 def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:

@@ -12,7 +12,7 @@ from diffusions import Step
 from utils.files import write_atomically
 from utils.images import crop, make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
 from utils.run.job import Job, make_guide
-from utils.run.outputs import FIGURE_EXIF, FILM, Preview, check_figure, signed
+from utils.run.outputs import FIGURE_EXIF, FILM, GRID, Preview, check_figure, signed
 from utils.run.plan import Plan
 from utils.run.references import Reference
 from utils.run.samples import Sample
@@ -49,7 +49,7 @@ def draw_grid(plan: Plan) -> None:
         InputError: a file of somebody else is in the grid's place, or in an image's something that cannot be read.
         RunError: the grid cannot be written.
     """
-    path = plan.settings.save_dir / "grid.png"
+    path = plan.settings.save_dir / GRID
     check_figure(path, plan.settings.overwrite)
 
     def read(image: Sample | Preview) -> np.ndarray:

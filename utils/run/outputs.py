@@ -193,12 +193,12 @@ class Outputs:
             raise not_ours(path)
         if not any(image.relative_to(folder).parts[0] != PREVIEWS for image in folder.rglob("*.png")):
             return found
-        wanted = {**OMITTED, **self.record}
+        before, wanted = ({**OMITTED, **record} for record in (found, self.record))
         for swept in ("downsample_factor", "range_t"):
             if isinstance(found.get(swept), list) or isinstance(wanted[swept], list):
                 del wanted[swept]  # a sweep has a folder for each, and may grow by others
         without = {"save_as": "png"} if found.get("save_as") == "npy" else {}  # an array beside the same picture
-        if differences := name_differences(found | without, wanted):
+        if differences := name_differences(before | without, wanted):
             raise InputError(
                 f"--save_dir {folder}: contains images of other settings ({differences}); choose another --save_dir or "
                 "pass --overwrite"

@@ -1,0 +1,208 @@
+"""From arguments to settings: each checked against the others, and against what they name."""
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import product
+from typing import Any
+
+from models import Checkpoint, Config, build_network, check_value_range, config_for, open_checkpoint
+from utils.errors import InputError
+from utils.files import parse_yaml
+from utils.pictures import PictureLimits
+from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, check_bounds, walk_ends
+from utils.run.references import find_masks, find_references
+from utils.run.samples import Binding
+from utils.run.settings import Settings
+
+
+def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
+    """Check the arguments against each other and against what they name.
+
+    Args:
+        args: those that were given, see `parse_args`.
+
+    Returns:
+        The settings, and the checkpoint that they name.
+
+    Raises:
+        InputError: the first argument, config or folder that cannot be used.
+    """
+    checkpoint, config = find_model(args)
+    if checkpoint.autoencoder and not config.autoencoder:
+        raise InputError(
+            f"weights {checkpoint.path} contain an autoencoder, which {config.source} does not describe: add "
+            "autoencoder, with dialect and params, as configs/ldm_*.yaml have it"
+        )
+    for name, value in config.sampling.items():
+        known = [argument.name for argument in ARGUMENTS.values() if argument.in_config]
+        if name not in known:
+            raise InputError(f"{config.source}: unknown key sampling.{name}; it must be one of {', '.join(known)}")
+        ARGUMENTS[name].check(value, f"{config.source}: sampling.{name}")
+    args = {**DEFAULTS, **config.sampling, **args}
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        for name in ("input_dir", "save_dir"):
+            if not args[name].is_absolute():
+                raise InputError(f"--{name} {args[name]}: the working directory, which it is in, was removed") from None
+    # Accelerate's launcher passes its own setting on in the environment.
+    precision = args["mixed_precision"] or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
+    ARGUMENTS["mixed_precision"].check(precision, "ACCELERATE_MIXED_PRECISION")
+
+    unreadable: list[OSError] = []
+    on_unreadable = unreadable.append if args["skip_bad_inputs"] else None
+    references, input_notes = find_references(args["input_dir"], args["save_dir"], on_unreadable)
+    n_samples = len(references) if args["n_samples"] is None else args["n_samples"]
+    check_bounds(n_samples, 1, MAX_SAMPLES, "--n_samples")
+    if args["progress_grid"] is not None:
+        check_bounds(args["progress_grid"], 0, n_samples - 1, "--progress_grid")
+
+    resolved = {
+        "config": config,
+        "weights": checkpoint.path,
+        "references": references,
+        "masks": find_masks(args["mask_dir"], args["input_dir"], references) if args["mask_dir"] else {},
+        "n_samples": n_samples,
+        "mixed_precision": precision,
+        "class_id": _resolve_classes(args["class_id"] or [], config),
+        "input_notes": input_notes,
+        "skipped": {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable},
+        "limits": PictureLimits(args["max_megapixels"], args["allow_truncated"]),
+        **_resolve_steps(args, config),
+        **_resolve_size(args, config),
+        **_resolve_values(args, config),
+    }
+    factors, ranges = resolved["downsample_factor"], resolved["range_t"]
+    bindings = []
+    for factor, range_t in product(factors, ranges):  # where there are several, each has a folder named after it
+        names = [f"N{factor}".removesuffix(".0").replace(":", "-")] if len(factors) > 1 else []
+        names += [f"range{range_t}"] if len(ranges) > 1 else []
+        bindings.append(Binding(factor, range_t, "/".join(names)))
+    resolved["bindings"] = tuple(bindings)
+    if args["interp_method"] != "cubic" and args["low_pass"] in ("gaussian", "dft"):
+        raise InputError(f"--interp_method {args['interp_method']}: --low_pass {args['low_pass']} has no kernel")
+    values = {name: args[name] for name in Settings.__dataclass_fields__ if name in args}
+    return Settings(**(values | resolved)), checkpoint
+
+
+def _resolve_steps(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return which steps are walked, by which sampler, and which of them are refined."""
+    given = {name: args[name] for name in ("var_type", "respace_type", "respace_steps") if args[name] is not None}
+    diffusion = {**config.diffusion, **given}
+    steps = diffusion.setdefault("respace_steps", diffusion["total_steps"])
+    check_bounds(steps, 1, diffusion["total_steps"], "--respace_steps")
+    for name in ("var_type", "respace_type"):  # the config's own have not been checked yet
+        ARGUMENTS[name].check(diffusion.get(name, "uniform"), f"{config.source}: diffusion.{name}")
+
+    sampler = args["sampler"] or ("ddim" if args["ddim"] else "ddpm")
+    sampler_options = {"eta": args["ddim_eta"]} if sampler == "ddim" else {}
+    if args["ddim"] and sampler != "ddim":
+        raise InputError(f"--ddim contradicts --sampler {sampler}: give one of them")
+    if args["ddim_eta"] and not sampler_options:
+        raise InputError("--ddim_eta needs --ddim")
+
+    strength = float(args["strength"])
+    # a share of the steps, in whole ones, at least one
+    walk_steps, detail_steps = (max(1, round(share * steps)) for share in (strength, args["detail"]))
+    ranges: dict[int, None] = {}  # each once, in order
+    for given in args["range_t"] if isinstance(args["range_t"], list) else [args["range_t"]]:
+        match = re.fullmatch(r"(-?\d{1,9})|(-?\d{1,9}(?:\.\d{1,9})?)%", str(given))
+        if not match:
+            raise InputError(f"--range_t must be a number of steps or a share like 20%, not {given!r}")
+        range_t = int(match[1]) if match[1] else math.floor(Fraction(match[2]) * walk_steps / 100)
+        check_bounds(range_t, 0, steps, "--range_t")
+        ranges[range_t] = None
+    return {
+        "diffusion": diffusion,
+        "sampler": sampler,
+        "sampler_options": sampler_options,
+        "strength": strength,
+        "walk_steps": walk_steps,
+        "detail_steps": detail_steps if args["detail"] else 0,
+        "range_t": tuple(ranges),
+    }
+
+
+def _resolve_classes(given: Sequence[str], config: Config) -> Sequence[int]:
+    """Return the classes to draw."""
+    if list(given) == ["all"]:
+        if not (num_classes := build_network(config).num_classes):
+            raise InputError("--class_id all: the model is unconditional, it has no classes")
+        return range(num_classes)
+    for each in given:
+        if not re.fullmatch(r"-?\d{1,9}", each):
+            raise InputError(f"--class_id must be whole numbers, or all alone, not {each!r}")
+    return tuple(map(int, given))
+
+
+def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return how large the images are, what their sides are multiples of, and each N in their pixels."""
+    sides, upscale = args["image_size"] or [config.image_size], args["upscale"]
+    if len(sides) > 2:
+        raise InputError("--image_size takes a height and a width, or one number for both")
+    if args["keep_aspect"] and len(sides) == 2:
+        raise InputError("--keep_aspect takes one number as --image_size, the short side")
+    shape = upscale * sides[0], upscale * sides[-1]
+    autoencoder: Any = build_network(config.autoencoder) if config.autoencoder else None
+    latent = autoencoder.factor if autoencoder else 1  # pixels along a side
+    multiple = latent * build_network(config).size_multiple if args["image_size"] or args["keep_aspect"] else 1
+    for side in shape:
+        if side < 1:
+            raise InputError(f"--image_size must be at least {multiple}, not {side}")
+        if side % multiple:
+            below, above = side // multiple * multiple, -(-side // multiple) * multiple
+            nearest = f"{below} and {above}" if below else f"{above}"
+            raise InputError(f"--image_size {side}: must be a multiple of {multiple} for this model, such as {nearest}")
+    scaled: dict[float | str, None] = {}  # each once, in order
+    for given in (
+        args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
+    ):
+        ends = walk_ends(given)
+        for factor in ends:
+            check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
+            if upscale * factor < latent:
+                raise InputError(
+                    f"--downsample_factor must be at least {latent / upscale:g} for this model: one latent covers "
+                    f"{latent}×{latent} pixels"
+                )
+        first, last = (upscale * factor for factor in ends)
+        scaled[float(first) if first == last else ":".join(f"{end}".removesuffix(".0") for end in (first, last))] = None
+    is_larger = args["keep_aspect"] or max(shape) > config.image_size
+    return {"image_size": shape, "is_larger": is_larger, "size_multiple": multiple, "downsample_factor": tuple(scaled)}
+
+
+def _resolve_values(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return what the values of references and samples mean, and which of their channels are shown."""
+    channels, show = config.image_channels, args["show_channels"]
+    if args["channels_first"] and args["channels_last"]:
+        raise InputError("--channels_first contradicts --channels_last: give one of them")
+    if args["save_as"] == "png16" and channels != 1:
+        raise InputError(f"--save_as png16 is for grey, not for images of {channels} channels: choose npy")
+    if show is not None and (len(show) > 3 or max(show) >= channels):
+        raise InputError(f"--show_channels must be one to three of 0 … {channels - 1}, not {' '.join(map(str, show))}")
+    value_range = check_value_range(args["value_range"] or config.value_range, "--value_range")
+    channels_first = args["channels_first"] if args["channels_first"] or args["channels_last"] else None
+    return {"value_range": value_range, "channels_first": channels_first}
+
+
+def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
+    """Open the weights, and find the config that they go with.
+
+    Raises:
+        InputError: weights or a config that cannot be found or used.
+    """
+    given = {}
+    for pair in args.get("set") or ():
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise InputError(f"--set {pair!r} must be NAME=VALUE")
+        given[name] = parse_yaml(value.encode("utf-8", "surrogateescape"), f"--set {name}")
+    config = config_for(None, args["config"], given) if "config" in args else None
+    weights = args.get("weights") or (config and config.weights)
+    if not weights:
+        raise InputError(f"{args['config']}: names no weights: give them with --weights")
+    checkpoint = open_checkpoint(weights, args.get("raw_weights", False))
+    return checkpoint, config or config_for(checkpoint, None, given)
