@@ -2,10 +2,10 @@
 
     python -m benchmarks.demo        # prints a table, writes assets/regions.png
 
-paper: every one of 50 steps refined; range: but the last 20 % of them; bare: the command without arguments, by regions
-in 10 steps, the last 20 % free; 50 steps: the same in as many. Patch distance (1 is real), contrast of the details
-(1 is real) and fidelity at N = 8, 16, 32 (grey levels) are those of benchmarks/measures.py; seconds are of the whole
-command.
+paper: N = 8, every one of 50 steps refined; range: but the last 20 % of them; bare: the command without arguments, by
+regions at N = 4 in 10 steps, the last 20 % free; 50 steps: the same in as many. Patch distance (1 is real), contrast of
+the details (1 is real) and fidelity at N = 8, 16, 32 (grey levels) are those of benchmarks/measures.py; seconds are of
+the whole command.
 """
 
 import tempfile

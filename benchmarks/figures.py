@@ -33,8 +33,8 @@ MIXED = (
 FEW = ("openpeeps-589", "personas-grace", "micah-edsger", "photo-astronaut")
 SCRIBBLED = ("paint-redhead", "scribble-blue-hair")
 FOREIGN = ("adventurer-*", "bigEars-*", "micah-*", "personas-*", "photo-*", "toonHead-*", "paint-*", "scribble-*")
-BOUND = ("--downsample_factor", 4)
-PAPER = ("--refine", "sample", "--range_t", 0, "--respace_steps", 50)  # the figures show the paper's method
+# the figures show the paper's method
+PAPER = ("--refine", "sample", "--range_t", 0, "--respace_steps", 50, "--downsample_factor", 8)
 LAST_FIFTH, LAST_TENTH = 10, 5  # of 50 steps
 STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2)
 
@@ -99,7 +99,7 @@ def masks(work: Path, save_dir: Path) -> None:
     rows = []
     for name, args in (("redhead", ("--mask_dir", files["hair"])), ("scribble", ("--transparent", "free"))):
         whole = ("--input_dir", files[name], "--n_samples", 5)
-        out = run(work, (), *whole, *args, save_dir=name, method=BOUND)
+        out = run(work, (), *whole, *args, save_dir=name, method=())
         pictures = [out / "index_files" / f"{name}.png", next((out / "index_files").glob(f"N*/{name}.png"))]
         rows.append([read_pixels(path) for path in (*pictures, *(out / f"{name}_{i}.png" for i in range(5)))])
     save_png(make_labelled_grid(rows, ["reference", "what binds", "samples", *[""] * 4]), save_dir / "masks.png")

@@ -24,7 +24,7 @@ from tests import families
 from utils.files import PROJECT
 from utils.images import read_pixels
 
-QUICK = ("--n_samples", "2", "--respace_steps", "4")
+QUICK = ("--n_samples", "2", "--respace_steps", "4", "--downsample_factor", "8")  # the default of 0.1.0
 CASES: dict[str, Sequence[str]] = {
     "bare command": (),
     "sweep": ("--downsample_factor", "4", "8", "--range_t", "0", "2"),

@@ -26,7 +26,7 @@ class LeftHalf(Guide):
         """Change the prediction before the step, [B, C, H, W] → [B, C, H, W]."""
         if transition.index < self.range_t:
             return pred_x0
-        correction = self.low_pass(self.reference - pred_x0)
+        correction = self.bind(self.reference - pred_x0, transition)
         correction[..., correction.shape[-1] // 2 :] = 0
         return pred_x0 + correction
 

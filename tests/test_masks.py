@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from statistics import NormalDist
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from diffusions.low_pass import LowPass
 from diffusions.sampler import MAX_FILTERS
 from tests.commands import launch, read_images, run_here
 from utils.images import read_png_text
+from utils.run.job import make_guide
+from utils.run.samples import Binding
 
 HALF = np.repeat([[255, 0]], 8, axis=1).repeat(16, 0).astype(np.uint8)  # white on the left
 
@@ -158,6 +161,15 @@ def test_filters_keep_constants_and_at_n_1_everything(low_pass, factor):
     image = normal(1, 3, 13, 20)
     if factor == 1:
         torch.testing.assert_close(LowPass(image, 1, low_pass=low_pass)(image), image)
+
+
+def test_latents_take_the_mean_of_the_pixels_mask():
+    mask = mask_of(2, 1, 16, 24)
+    model = SimpleNamespace(factor=4, encode=lambda images: images[..., ::4, ::4])
+    settings = SimpleNamespace(refine="sample", interp_method="cubic", low_pass="resize", refine_weight=0.5)
+    guide = make_guide(model, normal(2, 3, 16, 24), mask, Binding("12:8", 1), settings)
+    np.testing.assert_allclose(guide.share, 0.5 * mask.numpy().reshape(2, 1, 4, 4, 6, 4).mean((3, 5)))
+    assert guide.factors == (3, 2)
 
 
 # ---------------------------------------------------------------- the command

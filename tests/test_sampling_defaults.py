@@ -30,7 +30,7 @@ def with_sampling(folder: Path, **sampling: object) -> Path:
 
 def test_the_bare_command_takes_ten_calls_by_regions():
     found = settings()
-    assert (found.refine, found.walk_steps, found.range_t, found.downsample_factor) == ("regions", 10, (2,), (8.0,))
+    assert (found.refine, found.walk_steps, found.range_t, found.downsample_factor) == ("regions", 10, (2,), (4.0,))
     assert found.identity["refine"] == "regions"
 
 

@@ -85,7 +85,7 @@ def all_settings() -> list[Setting]:
         *(replace(way, weight=weight) for way in (base, regions) for weight in (0.8, 0.5)),
         *(replace(way, factor=factors) for way in (base, regions) for factors in ((32, 4), (16, 4), (8, 2))),
         *(replace(way, low_pass=name) for way in (base, regions) for name in ("projection", "gaussian", "dft")),
-        *(replace(regions, factor=factor, range_t=2) for factor in (2, 3, 4, 6, (32, 4), (16, 4), (8, 2))),
+        *(replace(regions, factor=factor, range_t=2) for factor in (2, 3, 4, 6, (8, 2))),
     ]
 
 

@@ -20,6 +20,7 @@ Row = dict[str, str]
 CURVES = {  # label: what its rows have in common, and the knob that turns
     "every step refined but the last range_t, N = 8": ({"refine": "sample", "factor": "8", "steps": "10"}, "range_t"),
     "by regions, N": ({"refine": "regions", "range_t": "0", "steps": "10"}, "factor"),
+    "by regions, the last 2 steps free, N": ({"refine": "regions", "range_t": "2", "steps": "10"}, "factor"),
     "by regions, N = 8, range_t": ({"refine": "regions", "factor": "8", "steps": "10"}, "range_t"),
     "50 steps, N = 8, range_t": ({"refine": "sample", "factor": "8", "steps": "50"}, "range_t"),
 }
@@ -29,11 +30,13 @@ def plot(table: Path, picture: Path) -> None:
     """Read a translation.csv, write the picture."""
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    foreign = [row for row in rows if row["references"] == "foreign" and row["candidates"] == "1"]
-    a_fifth_free = [
-        row for row in foreign if row["refine"] == "regions" and int(row["steps"]) == 5 * int(row["range_t"])
-    ]
-    figure = Figure(figsize=(15, 5), layout="constrained")
+    drawn = [row for row in rows if row["references"] == "foreign" and row["candidates"] == "1"]
+    plain = {"weight": "1.0", "low_pass": "resize"}
+    foreign = [row for row in drawn if plain.items() <= row.items() and row["factor"].isdecimal()]
+    others = [row for row in drawn if row not in foreign and row["refine"] == "regions"]
+    a_fifth_free = [row for row in foreign if row["refine"] == "regions" and row["factor"] == "8"]
+    a_fifth_free = [row for row in a_fifth_free if int(row["steps"]) == 5 * int(row["range_t"])]
+    figure = Figure(figsize=(19, 5), layout="constrained")
     axes = figure.subplots(1, len(FIDELITY_FACTORS), sharey=True)
     for ax, factor in zip(axes, FIDELITY_FACTORS, strict=True):
         for label, (common, knob) in CURVES.items():
@@ -42,9 +45,14 @@ def plot(table: Path, picture: Path) -> None:
         for row in foreign:
             if row["refine"] not in ("sample", "regions"):
                 ax.plot(float(row[f"fidelity_{factor}"]), float(row["patch_distance"]), "x", label=row["refine"])
+        for row in others:
+            label = (
+                f"by regions, N = {row['factor']}, range_t {row['range_t']}, weight {row['weight']}, {row['low_pass']}"
+            )
+            ax.plot(float(row[f"fidelity_{factor}"]), float(row["patch_distance"]), "+", label=label)
         ax.set(xlabel=f"distance to the reference at N = {factor}, grey levels")
     axes[0].set(ylabel="patch distance (1 is real)")
-    axes[-1].legend(fontsize="x-small", loc="upper right")
+    figure.legend(*axes[-1].get_legend_handles_labels(), fontsize="x-small", loc="outside right upper")
     figure.savefig(picture, dpi=80)
 
 
