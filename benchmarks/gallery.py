@@ -69,6 +69,7 @@ def write_page(folder: Path, n_samples: int) -> Path:
                 "film": False,
             }
         ],
+        "classes": [],
         "folder": "index_files",
         "pictures": {folder: [(0, count)] for folder in folders},
         "film": None,

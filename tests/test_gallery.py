@@ -75,6 +75,7 @@ def page(names: list[str], n_samples: int, factors=FACTORS, ranges=RANGES, **cha
         "stride": len(names),
         "samples": n_samples,
         "bindings": bindings,
+        "classes": [],
         "folder": PICTURES,
         "pictures": {folder: spans(range(len(names))) for folder in folders},
         "film": None,
