@@ -71,7 +71,11 @@ def test_the_callers_own_error_goes_first():
         raise KeyError
 
 
-VERSION_2 = {"memory.max": "4294967296", "memory.current": "1073741824", "memory.stat": "anon 5\ninactive_file 73741824\n"}
+VERSION_2 = {
+    "memory.max": "4294967296",
+    "memory.current": "1073741824",
+    "memory.stat": "anon 5\ninactive_file 73741824\n",
+}
 VERSION_1 = {
     "memory/memory.limit_in_bytes": "4294967296",
     "memory/memory.usage_in_bytes": "1073741824",

@@ -213,7 +213,10 @@ def test_each_folder_of_a_training_leads_to_the_scheduler_above(pipeline, tmp_pa
     run = copied(pipeline, tmp_path / "run")
     for name in ("unet", "unet_ema"):
         shutil.copytree(pipeline / "unet", run / "checkpoint-500" / name)
-        for path in (run / "checkpoint-500" / name, run / "checkpoint-500" / name / "diffusion_pytorch_model.safetensors"):
+        for path in (
+            run / "checkpoint-500" / name,
+            run / "checkpoint-500" / name / "diffusion_pytorch_model.safetensors",
+        ):
             assert load_model(path).process.alphas_cumprod.equal(load_model(pipeline).process.alphas_cumprod)
 
 

@@ -158,7 +158,10 @@ def test_ranks_of_different_code_are_refused(job, tmp_path):
     shutil.copytree(PROJECT, tmp_path / "node", ignore=rooms)
     with (tmp_path / "node" / "utils" / "noise.py").open("a") as file:
         file.write("# another\n")
-    commands = [[sys.executable, entry, *job, "--save_dir", tmp_path / "out"] for entry in (ENTRY, tmp_path / "node" / ENTRY.name)]
+    commands = [
+        [sys.executable, entry, *job, "--save_dir", tmp_path / "out"]
+        for entry in (ENTRY, tmp_path / "node" / ENTRY.name)
+    ]
     ranks = start_ranks(commands)
     said = said_by(ranks)
     words = r"sample_ilvr: error: rank 1 was started with other code or packages than rank 0 \(code '\w{12}', now '\w{12}'\)"

@@ -59,7 +59,9 @@ def kernel() -> Iterator[Kernel]:
     started.manager.shutdown_kernel(now=True)
 
 
-@pytest.mark.parametrize("way", ["%run -i {entry} {args}", "%run {entry} {args}", "import sample_ilvr; sample_ilvr.main({words})"])
+@pytest.mark.parametrize(
+    "way", ["%run -i {entry} {args}", "%run {entry} {args}", "import sample_ilvr; sample_ilvr.main({words})"]
+)
 def test_a_kernel_outlives_an_interrupted_run(tmp_path, input_dir, tiny_model, kernel, way):
     words = ["--weights", tiny_model, "--input_dir", input_dir, "--save_dir", tmp_path / "out"]
     words = [str(word) for word in (*words, "--downsample_factor", 4, "--respace_steps", 30, "--n_samples")]

@@ -64,7 +64,7 @@ def test_pictures_that_cannot_be_read_are_counted(tmp_path):
 
 
 def test_files_of_other_fields_are_counted_too(tmp_path):
-    names = "a.npy b.dcm c.nii.gz d.mat e.h5 f.fits g.pcx h.sgi i".split()
+    names = ["a.npy", "b.dcm", "c.nii.gz", "d.mat", "e.h5", "f.fits", "g.pcx", "h.sgi", "i"]
     for name in ("z.png", *names, *(f"{i}.{i}" for i in range(10))):
         put(tmp_path / name)
     (note,) = find_references(tmp_path)[1]

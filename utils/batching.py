@@ -132,7 +132,9 @@ def available_memory(device: torch.device) -> int:
     free = psutil.virtual_memory().available
     for limit, used, cached in CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # there is none: no such file, or the word "max"
-            (reclaimable,) = re.findall(rf"^{cached} (\d+)$", (CGROUP / limit).with_name("memory.stat").read_text(), re.M)
+            (reclaimable,) = re.findall(
+                rf"^{cached} (\d+)$", (CGROUP / limit).with_name("memory.stat").read_text(), re.M
+            )
             taken = int((CGROUP / used).read_text()) - int(reclaimable)
             free = min(free, int((CGROUP / limit).read_text()) - taken)
     return max(free, 0)

@@ -1,13 +1,18 @@
 """Files on disk: written whole or not at all, and read only if they are regular and small enough."""
 
 import errno
+import hashlib
 import json
+import math
 import os
 import re
 import secrets
 import shlex
 import stat
+import struct
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
@@ -18,6 +23,7 @@ import yaml
 from utils.errors import InputError, RunError
 
 PROJECT = Path(__file__).resolve().parent.parent  # the checkout that the project runs from
+BLOCK = 2**20  # bytes read at a time
 MAX_JSON_BYTES = 2**25  # the index of many shards has some millions
 MAX_YAML_BYTES = 2**17  # PyYAML takes about a second for them; no config has a tenth
 
@@ -127,6 +133,38 @@ def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
     if max_bytes is not None and stat.S_ISREG(status.st_mode):
         raise OSError(errno.EFBIG, f"is larger than {max_bytes // 1024} KB")
     raise OSError(errno.EINVAL, "is not a file")
+
+
+def sha256_of(file: BufferedReader) -> bytes:
+    """Return a file's SHA-256, having compared a zip's records with their checksums on the way.
+
+    Raises:
+        zipfile.BadZipFile, struct.error: a record that was changed since it was saved.
+    """
+    digest = hashlib.sha256()
+
+    def take(count: float) -> tuple[bytes, int]:
+        """Read so many bytes; return the last of them, and the checksum of all."""
+        block, checksum = b"", 0
+        while count > 0 and (block := file.read(int(min(count, BLOCK)))):
+            digest.update(block)
+            checksum, count = zlib.crc32(block, checksum), count - len(block)
+        return block, checksum
+
+    records = zipfile.ZipFile(file).infolist() if file.read(4) == b"PK\3\4" else []
+    file.seek(0)
+    for record in sorted(records, key=lambda record: record.header_offset):
+        if (
+            not record.CRC or record.compress_type != zipfile.ZIP_STORED
+        ):  # PyTorch leaves checksums out if it is told to
+            continue
+        take(record.header_offset - file.tell())
+        header, _ = take(30)  # which ends with the lengths of what follows it
+        take(sum(struct.unpack("<HH", header[-4:])))
+        if take(record.file_size)[1] != record.CRC:
+            raise zipfile.BadZipFile(f"its record {record.filename} is not what was saved")
+    take(math.inf)
+    return digest.digest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

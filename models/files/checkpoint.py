@@ -1,13 +1,11 @@
 """A checkpoint, opened once: what its files hold, and the config that goes with it."""
 
 import hashlib
-import math
 import os
 import re
 import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -33,12 +31,13 @@ from models.files.diffusers_folder import (
 from models.files.edm import read_edm_config
 from models.files.hub import fetch, is_hub_id
 from utils.errors import InputError
-from utils.files import PROJECT, check_access, open_regular
+from utils.files import PROJECT, check_access, open_regular, sha256_of
 
-BLOCK = 2**20  # bytes read at a time
 MAX_PACKING = 4  # times a file's size
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 BARE_PICKLES = (b"\x80\x03", b"\x80\x04", b"\x80\x05")  # of Python 3; PyTorch's own have an older protocol
+OTHER_KINDS = {".onnx": "an ONNX program", ".eqx": "of Equinox, for JAX", ".msgpack": "of Flax, for JAX"}
+OTHER_KINDS |= {".h5": "of Keras", ".engine": "a TensorRT program", ".gguf": "of llama.cpp"}
 FIRST_STAGE = "first_stage_model."  # before the names of CompVis's autoencoders
 FROM_TRAINING = (f"{FIRST_STAGE}loss.", f"{FIRST_STAGE}model_ema.")  # left from the autoencoder's own training
 SCALE = "scale_factor"
@@ -82,42 +81,12 @@ class Checkpoint:
         try:
             for path in self.files:
                 with open_regular(path) as file:
-                    digest.update(_sha256_of(file))
+                    digest.update(sha256_of(file))
         except (zipfile.BadZipFile, struct.error) as error:
             raise InputError(f"weights {self.path}: is damaged: {error}; copy or download it again") from None
         except OSError as error:
             raise InputError(f"weights {self.path}: cannot be read: {error.strerror or error}") from None
         return digest.hexdigest()
-
-
-def _sha256_of(file: BufferedReader) -> bytes:
-    """Return a file's SHA-256, having compared a zip's records with their checksums on the way.
-
-    Raises:
-        zipfile.BadZipFile: a record that was changed since it was saved.
-    """
-    digest = hashlib.sha256()
-
-    def take(count: float) -> tuple[bytes, int]:
-        """Read so many bytes; return the last of them, and the checksum of all."""
-        block, checksum = b"", 0
-        while count > 0 and (block := file.read(int(min(count, BLOCK)))):
-            digest.update(block)
-            checksum, count = zlib.crc32(block, checksum), count - len(block)
-        return block, checksum
-
-    records = zipfile.ZipFile(file).infolist() if file.read(4) == b"PK\3\4" else []
-    file.seek(0)
-    for record in sorted(records, key=lambda record: record.header_offset):
-        if not record.CRC or record.compress_type != zipfile.ZIP_STORED:  # PyTorch leaves checksums out if it is told to
-            continue
-        take(record.header_offset - file.tell())
-        header, _ = take(30)  # which ends with the lengths of what follows it
-        take(sum(struct.unpack("<HH", header[-4:])))
-        if take(record.file_size)[1] != record.CRC:
-            raise zipfile.BadZipFile(f"its record {record.filename} is not what was saved")
-    take(math.inf)
-    return digest.digest()
 
 
 def find_weights(weights: str | Path) -> Path:
@@ -242,9 +211,16 @@ def _read(path: Path, files: list[Path], key: str, raw_weights: bool) -> tuple[C
     content: Any = contents if len(contents) > 1 else next(iter(contents.values()))
     shards = [each for each in contents.values() if isinstance(each, dict)]
     if len(shards) == len(contents) and all(isinstance(value, Tensor) for each in shards for value in each.values()):
-        content = {name: tensor for shard in shards for name, tensor in shard.items()}
+        content = {
+            name: each for shard in shards for name, each in shard.items() if not str(name).endswith("_extra_state")
+        }
         if prefixes(content, key) == [""]:
             return Copy("", content), "", None
+    if isinstance(content, Mapping) and content.keys() == {"net", "optimizer_state"}:
+        raise InputError(
+            f"weights {path}: hold the state of an EDM training, whose weights are no average: give the network-snapshot "
+            "of the same training"
+        )
     try:
         copies = find_copies(content, key)
     except Exception as error:  # pickled modules are put together here, and a damaged one may fail in any way
@@ -283,6 +259,8 @@ def _read_file(file: Path) -> object:
                 "safetensors.torch.save_file"
             ) from None
         except Exception:  # a damaged file can make torch.load raise anything
+            if kind := OTHER_KINDS.get(file.suffix.lower()):
+                raise InputError(f"weights {file}: is {kind}; only checkpoints of PyTorch can be read") from None
             raise InputError(
                 f"weights {file}: is no checkpoint, or is damaged or cut short (it begins with {begin!r})"
             ) from None
@@ -294,6 +272,8 @@ def _read_pickles(file: Path, stream: BufferedReader, begin: bytes) -> object:
     if zipped:
         with zipfile.ZipFile(stream) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
+            if not any(name.endswith("data.pkl") for name in archive.namelist()):
+                raise InputError(f"weights {file}: is a zip archive, but none of PyTorch's: unpack it")
         if unpacked > MAX_PACKING * file.stat().st_size:
             raise InputError(f"weights {file}: is not opened, because it would unpack to {unpacked / 1e9:.1f} GB")
         if "constants.pkl" in torch._C.PyTorchFileReader(str(file)).get_all_records():  # torch.load would run it

@@ -131,8 +131,11 @@ def _entries(content: object) -> list[tuple[str, object]]:
     if isinstance(content, Inert):
         content = dict(content.parameters()) or content.state or dict(content)
     if isinstance(content, Mapping):
-        items = [(str(key), value) for key, value in content.items()]
-        if {"averaging_state", "current_model_state"} <= content.keys():  # Lightning's WeightAveraging: what is trained is
+        items = [(str(key), value) for key, value in content.items() if not str(key).endswith("_extra_state")]
+        if {
+            "averaging_state",
+            "current_model_state",
+        } <= content.keys():  # Lightning's WeightAveraging: what is trained is
             names = {"state_dict": "state_dict_averaged", "current_model_state": "current_model_state_raw"}  # put aside
             items = [(names.get(key, key), value) for key, value in items]
         return [(key, value.take() if isinstance(value, PickledTensor) else value) for key, value in items]

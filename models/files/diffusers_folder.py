@@ -155,7 +155,9 @@ def read_diffusers_folder(
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:  # height and width
         size = size[0]
     if not isinstance(size, int):
-        raise InputError(f"{folder}: sample_size in config.json must be one number, for squares, not {size!r}; or give image_size")
+        raise InputError(
+            f"{folder}: sample_size in config.json must be one number, for squares, not {size!r}; or give image_size"
+        )
     places = [folder.absolute()]
     while re.fullmatch(r"checkpoint-\d+|unet|unet_ema", places[-1].name):  # the pipeline is above it
         places.append(places[-1].parent)

@@ -47,7 +47,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         processes = stack.enter_context(closing(Processes()))
         given = {"arguments": {name: value for name, value in args.items() if name != "command"}}
         if processes.count > 1:
-            paths = (path for room in ("diffusions", "models", "utils") for path in sorted((PROJECT / room).rglob("*.py")))
+            paths = (
+                path for room in ("diffusions", "models", "utils") for path in sorted((PROJECT / room).rglob("*.py"))
+            )
             code = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
             given["code or packages"] = {"code": code} | {name: version(name) for name in PACKAGES}
         everyones = processes.gather(given)
