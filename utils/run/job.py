@@ -124,8 +124,8 @@ def _compile(network: Network, model: Model, sampler: Sampler, plan: Plan, devic
     """Compile the network for the largest of the run's micro-batches; for larger images, of windows.
 
     Raises:
-        RunError: the machine cannot compile, or a micro-batch does not fit into memory. Halving it later would not help:
-            the compiled network takes whole ones.
+        RunError: the machine cannot compile, or a micro-batch does not fit into memory. Halving it later would not
+            help: the compiled network takes whole ones.
     """
     settings, (channels, *window) = plan.settings, model.latent_shape
     batch = largest_batch(plan.samples, settings.micro_batch, plan.num_processes)
