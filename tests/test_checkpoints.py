@@ -148,7 +148,7 @@ def test_the_state_of_an_edm_training_leads_to_its_snapshot(tmp_path, state):
         {"net": state, "optimizer_state": {"state": {}, "param_groups": []}}, tmp_path / "training-state-000010.pt"
     )
     with pytest.raises(
-        InputError, match="the state of an EDM training, .* give the network-snapshot of the same training"
+        InputError, match=r"the state of an EDM training, .* give the network-snapshot of the same training"
     ):
         read_state(tmp_path / "training-state-000010.pt")
 

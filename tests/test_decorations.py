@@ -1,4 +1,4 @@
-"""Grid, page and film are drawn of images that are there: what cannot be drawn is said in a line, and the run is done."""
+"""Grid, page and film are drawn of finished images: what cannot be drawn is said in a line, and the run is done."""
 
 import errno
 import io

@@ -164,7 +164,8 @@ def test_ranks_of_different_code_are_refused(job, tmp_path):
     ]
     ranks = start_ranks(commands)
     said = said_by(ranks)
-    words = r"sample_ilvr: error: rank 1 was started with other code or packages than rank 0 \(code '\w{12}', now '\w{12}'\)"
+    words = "sample_ilvr: error: rank 1 was started with other code or packages than rank 0 "
+    words += r"\(code '\w{12}', now '\w{12}'\)"
     assert re.fullmatch(words, said[0]) and said[1] == ""
     assert [rank.returncode for rank in ranks] == [2, 2]
 

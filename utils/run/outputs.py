@@ -124,8 +124,12 @@ class Outputs:
         """
         path, wanted = self.path(image), self.text(image)
         found = read_png_text(path)
-        is_this = found and found.is_whole and found.text.get("fingerprint") == wanted["fingerprint"]
-        if is_this and found.shape == self.settings.shapes[image.reference.name]:
+        shape = self.settings.shapes[image.reference.name]
+        if found and (found.is_whole, found.shape, found.text.get("fingerprint")) == (
+            True,
+            shape,
+            wanted["fingerprint"],
+        ):
             return True
         if not found or self.settings.overwrite:
             return False
