@@ -218,8 +218,8 @@ def _read(path: Path, files: list[Path], key: str, raw_weights: bool) -> tuple[C
             return Copy("", content), "", None
     if isinstance(content, Mapping) and content.keys() == {"net", "optimizer_state"}:
         raise InputError(
-            f"weights {path}: hold the state of an EDM training, whose weights are no average: give the network-snapshot "
-            "of the same training"
+            f"weights {path}: hold the state of an EDM training, whose weights are no average: give the "
+            "network-snapshot of the same training"
         )
     try:
         copies = find_copies(content, key)

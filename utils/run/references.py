@@ -20,15 +20,8 @@ EXTENSIONS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
     *(".gif", ".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".pgm", ".ppm", ".pnm", ".pbm"),
 }
-SYSTEM_NAMES = {
-    "thumbs.db",
-    "desktop.ini",
-    "@eadir",
-    "__macosx",
-    "#recycle",
-    "$recycle.bin",
-    "lost+found",
-}  # previews, deleted files
+# previews and deleted files
+SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found"}
 HASH_DIGITS = 12  # two of ten thousand paths share one once in millions of runs
 HASHED = re.compile(rf"-[0-9a-f]{{{HASH_DIGITS}}}$", re.IGNORECASE)
 MAX_NAME_BYTES = 200  # leaves room for a variation, an ending and a temporary name within 255
