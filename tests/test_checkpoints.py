@@ -1,6 +1,7 @@
 """Checkpoint files, whole and broken: what they are wrapped in, and what is said of those that do not fit."""
 
 import os
+import tarfile
 import zipfile
 from hashlib import sha256
 from pathlib import Path
@@ -110,6 +111,60 @@ def test_a_pickle_that_would_run_code_is_not_opened(tmp_path, state, zipped):
     assert not (tmp_path / "marker").exists()
     torch.load(tmp_path / "weights.pt", weights_only=False)
     assert (tmp_path / "marker").exists(), "the file was as hostile as it should be"
+
+
+def packed(tmp_path: Path, state: dict, pack) -> Path:
+    torch.save(state, tmp_path / "model.pt")
+    pack(tmp_path / "packed.pt", tmp_path / "model.pt")
+    return tmp_path / "packed.pt"
+
+
+def test_archives_around_a_checkpoint_are_said_to_be_archives(tmp_path, state):
+    def tar(target: Path, file: Path) -> None:
+        with tarfile.open(target, "w") as archive:
+            archive.add(file)
+
+    def zipped(target: Path, file: Path) -> None:
+        with zipfile.ZipFile(target, "w") as archive:
+            archive.write(file)
+
+    for pack, words in (
+        (tar, "is a tar archive: unpack it"),
+        (zipped, "is a zip archive, but none of PyTorch's: unpack"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_state(packed(tmp_path, state, pack))
+
+
+@pytest.mark.parametrize(("ending", "words"), [("onnx", "an ONNX program"), ("eqx", "of Equinox, for JAX")])
+def test_files_of_other_frameworks_are_said_to_be_theirs(tmp_path, ending, words):
+    (tmp_path / f"model.{ending}").write_bytes(b"\x08\x08\x12\x07pytorch")  # as torch.onnx.export begins
+    with pytest.raises(InputError, match=f"is {words}; only checkpoints of PyTorch can be read"):
+        read_state(tmp_path / f"model.{ending}")
+
+
+def test_the_state_of_an_edm_training_leads_to_its_snapshot(tmp_path, state):
+    torch.save(
+        {"net": state, "optimizer_state": {"state": {}, "param_groups": []}}, tmp_path / "training-state-000010.pt"
+    )
+    with pytest.raises(
+        InputError, match=r"the state of an EDM training, .* give the network-snapshot of the same training"
+    ):
+        read_state(tmp_path / "training-state-000010.pt")
+
+
+def test_a_modules_extra_state_is_left_out(tmp_path, state):
+    """As torch.nn.Module.get_extra_state adds it to a state_dict."""
+
+    class Extra(torch.nn.Linear):
+        def get_extra_state(self):
+            return torch.zeros(3, dtype=torch.uint8)
+
+    module = torch.nn.ModuleDict({"temb": torch.nn.ModuleDict({"extra": Extra(2, 2)})})
+    extra = {name: value for name, value in module.state_dict().items() if "_extra_state" in name}
+    assert extra
+    torch.save(state | extra, tmp_path / "weights.pt")
+    assert read_state(tmp_path / "weights.pt").keys() == state.keys()
 
 
 def truncated(file: Path, share: float) -> bytes:

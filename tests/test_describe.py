@@ -96,7 +96,7 @@ def save(folder, name) -> Path:
     ("name", "given"),
     [
         ("improved_cosine4000_rescaled", IMPROVED),
-        ("pytorch_ddpm", {key: value for key, value in PLAIN.items() if key != "total_steps"}),
+        ("pytorch_ddpm", {"image_size": PLAIN["image_size"]}),
         ("xyf_unet", PLAIN | {"n_heads": 1}),
     ],
 )

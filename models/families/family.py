@@ -38,6 +38,7 @@ class Family:
         ignored_params: arguments of their constructor without meaning for inference.
         newer_names: parts of names in older files, and what they are called now.
         unused: a regular expression, found in the names of tensors that the network has no use for.
+        diffusion: what its code trains in one way only, under a config's keys.
         read_diffusion: what a file's tensors say about the diffusion, under a config's keys.
         diffusion_words: its words for noise schedules and for what is predicted, where they are not a config's.
         adapt: converts one of their tensors, given its name, for our module.
@@ -57,6 +58,7 @@ class Family:
     ignored_params: tuple[str, ...] = ()
     newer_names: Mapping[str, str] = field(default_factory=dict)
     unused: str = r"(?!)"  # in none
+    diffusion: Mapping[str, Any] = field(default_factory=dict)
     read_diffusion: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda tensors: {}
     diffusion_words: Mapping[str, str] = field(default_factory=dict)
     adapt: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor

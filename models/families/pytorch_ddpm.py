@@ -93,5 +93,6 @@ FAMILY = Family(
     ignored_params=("T", "dropout"),
     unused=r"^time_embedding\.timembedding\.0\.",
     adapt=adapt,
+    diffusion={"beta_schedule": "linear", "objective": "pred_eps"},
     read_diffusion=read_diffusion,
 )

@@ -188,6 +188,7 @@ DDPM = Family(
     ignored_params=("dropout",),
     newer_names=_NEWER,
     unused="^sigmas$",
+    diffusion={"total_steps": 1000, "beta_schedule": "linear", "objective": "pred_eps"},  # of its VP process
     adapt=adapt,
 )
 

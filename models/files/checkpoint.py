@@ -37,6 +37,8 @@ from utils.files import PROJECT, open_regular
 MAX_PACKING = 4  # times a file's size
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 BARE_PICKLES = (b"\x80\x03", b"\x80\x04", b"\x80\x05")  # of Python 3; PyTorch's own have an older protocol
+OTHER_KINDS = {".onnx": "an ONNX program", ".eqx": "of Equinox, for JAX", ".msgpack": "of Flax, for JAX"}
+OTHER_KINDS |= {".h5": "of Keras", ".engine": "a TensorRT program", ".gguf": "of llama.cpp"}
 FIRST_STAGE = "first_stage_model."  # before the names of CompVis's autoencoders
 FROM_TRAINING = (f"{FIRST_STAGE}loss.", f"{FIRST_STAGE}model_ema.")  # left from the autoencoder's own training
 SCALE = "scale_factor"
@@ -215,9 +217,16 @@ def _read(path: Path, files: list[Path], key: str, raw_weights: bool) -> tuple[C
     content: Any = contents if len(contents) > 1 else next(iter(contents.values()))
     shards = [each for each in contents.values() if isinstance(each, dict)]
     if len(shards) == len(contents) and all(isinstance(value, Tensor) for each in shards for value in each.values()):
-        content = {name: tensor for shard in shards for name, tensor in shard.items()}
+        content = {
+            name: each for shard in shards for name, each in shard.items() if not str(name).endswith("_extra_state")
+        }
         if prefixes(content, key) == [""]:
             return Copy("", content), "", None
+    if isinstance(content, Mapping) and content.keys() == {"net", "optimizer_state"}:
+        raise InputError(
+            f"weights {path}: hold the state of an EDM training, whose weights are no average: give the "
+            "network-snapshot of the same training"
+        )
     try:
         copies = find_copies(content, key)
     except Exception as error:  # pickled modules are put together here, and a damaged one may fail in any way
@@ -256,6 +265,8 @@ def _read_file(file: Path) -> object:
                 "safetensors.torch.save_file"
             ) from None
         except Exception:  # a damaged file can make torch.load raise anything
+            if kind := OTHER_KINDS.get(file.suffix.lower()):
+                raise InputError(f"weights {file}: is {kind}; only checkpoints of PyTorch can be read") from None
             raise InputError(
                 f"weights {file}: is no checkpoint, or is damaged or cut short (it begins with {begin!r})"
             ) from None
@@ -267,6 +278,8 @@ def _read_pickles(file: Path, stream: BufferedReader, begin: bytes) -> object:
     if zipped:
         with zipfile.ZipFile(stream) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
+            if not any(name.endswith("data.pkl") for name in archive.namelist()):
+                raise InputError(f"weights {file}: is a zip archive, but none of PyTorch's: unpack it")
         if unpacked > MAX_PACKING * file.stat().st_size:
             raise InputError(f"weights {file}: is not opened, because it would unpack to {unpacked / 1e9:.1f} GB")
         if "constants.pkl" in torch._C.PyTorchFileReader(str(file)).get_all_records():  # torch.load would run it

@@ -131,7 +131,7 @@ def _entries(content: object) -> list[tuple[str, object]]:
     if isinstance(content, Inert):
         content = dict(content.parameters()) or content.state or dict(content)
     if isinstance(content, Mapping):
-        items = [(str(key), value) for key, value in content.items()]
+        items = [(str(key), value) for key, value in content.items() if not str(key).endswith("_extra_state")]
         if {
             "averaging_state",
             "current_model_state",

@@ -91,7 +91,7 @@ def _put_together(checkpoint: Checkpoint, name: str, shapes: Shapes, values: _Va
         params |= values.take("model.params.", [key for key in options if key in values.given] or options, said)
     channels = next((params[key] for key in ("in_channels", "channels", "num_channels") if key in params), 3)
     learned_variance = 2 * channels in (params.get(key) for key in ("out_channels", "out_ch", "out_dim"))
-    diffusion = _diffusion(values, learned_variance)
+    diffusion = _diffusion(values, family, learned_variance)
     hidden = chain.from_iterable(key.split("|") for key in family.hidden_params)
     dropped = values.take("", ["p_uncond"] if family.null_class else [], [])
     settings = ["image_size", *hidden, *(["p_uncond"] if family.null_class else []), *_diffusion_keys(diffusion)]
@@ -129,11 +129,13 @@ def _derive(family: Family, shapes: Shapes, image_size: object, source: str) -> 
         raise InputError(f"weights {source}: lack parameters of the family {name}: {error}") from None
 
 
-def _diffusion(values: _Values, learned_variance: bool) -> dict[str, Any]:
+def _diffusion(values: _Values, family: Family, learned_variance: bool) -> dict[str, Any]:
     """Return what can be found of the diffusion."""
     known = [config.diffusion for config in values.alike]
     diffusion = values.take("diffusion.", ["preconditioning"], known)
     diffusion |= values.take("diffusion.", _diffusion_keys(diffusion), known)
+    for key in family.diffusion.keys() - diffusion.keys():
+        diffusion[key], values.sources[f"diffusion.{key}"] = family.diffusion[key], "as its code trains"
     if "var_type" not in diffusion:
         diffusion["var_type"] = "learned_range" if learned_variance else "fixed_small"
         values.sources["diffusion.var_type"] = "follows from the output's channels"

@@ -114,7 +114,7 @@ def _finish(job: Job, page: Page) -> None:
     settings, samples = job.plan.settings, job.plan.samples
     save_missing_previews(job)
     figures: dict[str, Callable[[], None]] = {GRID: partial(draw_grid, job.plan)}
-    for shown in samples.numbered(settings.progress_grid):
+    for shown in samples.numbered(settings.progress_grid) if settings.progress_grid is not None else ():
         figures[f"{shown.binding.folder}/{FILM}".strip("/")] = partial(draw_progress, job, shown)
     figures["index.html"] = partial(page.write, running=False)
     done = f"{len(samples)} images and index.html"

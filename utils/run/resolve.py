@@ -67,7 +67,7 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         "masks": find_masks(args["mask_dir"], args["input_dir"], references) if args["mask_dir"] else {},
         "n_samples": n_samples,
         "mixed_precision": precision,
-        "class_id": _resolve_classes(args["class_id"] or [], config),
+        "class_id": _resolve_classes(args["class_id"], config) if args["class_id"] else (),
         "input_notes": input_notes,
         "skipped": {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable},
         "limits": PictureLimits(args["max_megapixels"], args["allow_truncated"]),
