@@ -97,6 +97,7 @@ def save(folder, name) -> Path:
     [
         ("improved_cosine4000_rescaled", IMPROVED),
         ("pytorch_ddpm", {"image_size": PLAIN["image_size"]}),
+        ("score_sde_ddpm", {"image_size": PLAIN["image_size"]}),
         ("xyf_unet", PLAIN | {"n_heads": 1}),
     ],
 )

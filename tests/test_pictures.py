@@ -528,6 +528,14 @@ def test_portable_pixmaps(tmp_path, kind, white):
     assert abs(pixels - numbers * (255 / white)).max() < 1 and notes == []
 
 
+def test_a_file_larger_than_a_webp_can_be_is_not_read(tmp_path):
+    """Pillow would read all of it into memory."""
+    (tmp_path / "a").write_bytes(encoded(IMAGE, "WEBP"))
+    os.truncate(tmp_path / "a", 3 * 2**30)  # a hole, which takes no space
+    with pytest.raises(InputError, match="is larger than any WebP, 1024 MB"):
+        decode(tmp_path / "a")
+
+
 def test_a_file_far_larger_than_its_pixels_may_be_is_not_read(tmp_path):
     (tmp_path / "a").write_bytes(encoded(IMAGE, "PNG"))
     os.truncate(tmp_path / "a", 2**26 + 2**20)  # a hole, which takes no space

@@ -23,6 +23,7 @@ FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"]  # few: some of P
 FORMATS += [name for name, codec in (("JPEG2000", "jpg_2000"), ("AVIF", "avif")) if codec in features.get_supported()]
 HUGE = 64  # megapixels: a larger JPEG is decoded no finer than is needed
 FINEST = 4  # pixels of the shorter side for each that it is resized to
+MAX_WEBP_BYTES = 4 * 2**28  # four bytes for each of the most pixels that the format has, 2^14 on a side
 MAX_PIXEL_BYTES, MAX_OTHER_BYTES = 8, 2**26  # of a file: for each pixel allowed (four channels of 16 bits), and beside
 
 DEEP_GREYS = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # modes of more than 8 bits
@@ -74,6 +75,9 @@ class PictureFile:
         self.file, self.limits, self.notes, self.orientation = file, limits, list[str](), 1
         self.value_range = value_range
         self._status = os.fstat(file.fileno())
+        if file.read(12)[8:] == b"WEBP" and self._status.st_size > MAX_WEBP_BYTES:
+            raise OSError(f"is larger than any WebP, {MAX_WEBP_BYTES >> 20} MB")  # Pillow would read all of it
+        file.seek(0)
         self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         image: Any = Image.open(file, formats=FORMATS)
