@@ -169,6 +169,19 @@ def test_an_image_is_enlarged_beside_its_reference_at_a_whole_multiple(browser, 
     assert browser.said() == []
 
 
+def test_a_picture_that_is_gone_leaves_a_quiet_tile_and_a_line(browser, tmp_path):
+    path = write(tmp_path, page(["anna", "bert"], 4, (8.0,), (0,)))
+    browser.open(path)
+    assert not browser.one("#lost").is_displayed()
+    (tmp_path / "N8" / "anna_1.png").unlink(missing_ok=True)
+    for gone in tmp_path.rglob("anna_1.png"):
+        gone.unlink()
+    browser.open(path)
+    browser.wait("document.querySelectorAll('.lost').length == 1")
+    assert browser.one("#lost").is_displayed()
+    browser.said()
+
+
 def test_the_divider_is_moved_by_mouse_and_keyboard(browser, sweep):
     browser.open(sweep)
     browser.one("button.tile").click()

@@ -65,6 +65,11 @@ def test_the_page_of_a_sweep(tmp_path, job):
     assert page["command"].startswith("python sample_ilvr.py --weights ") and "--range_t 0 1" in page["command"]
 
 
+def test_one_step_is_singular(tmp_path, job):
+    assert run_here(*job[:-1], 1, "--n_samples", 1) == (0, "")
+    assert "1\N{NO-BREAK SPACE}step " in told(tmp_path / "out")["about"]
+
+
 def test_pictures_show_the_reference_and_what_binds(tmp_path, job, input_dir):
     args = (*job, "--downsample_factor", 16, "--n_samples", 3)
     assert run_here(*args) == (0, "")

@@ -107,6 +107,13 @@ function refresh() {
 
 // ---------------------------------------------------------------- what the user does
 
+/** Mark a tile whose file is gone or broken, as in a folder that was copied in part. Errors do not bubble. */
+function lose({ target, type }) {
+  const tile = target.closest?.(".tile");
+  tile?.classList.toggle("lost", type === "error");
+  if (tile && type === "error") $("#lost").hidden = false;
+}
+
 function listen() {
   $("#rows").addEventListener("click", (event) => {
     const tile = event.target.closest("button.tile");
@@ -184,6 +191,7 @@ function begin() {
   tellNews();
   addSliders();
   sliders.forEach((update) => update());
+  for (const type of ["error", "load"]) $("#rows").addEventListener(type, lose, true);
   layOut();
   rebuild(kept.count);
   scrollTo({ top: kept.scroll, behavior: "instant" });
