@@ -178,7 +178,11 @@ def _words(plan: Plan) -> dict[str, Any]:
     factors, ranges = (
         ", ".join(f"{n}".removesuffix(".0") for n in sweep) for sweep in (settings.downsample_factor, settings.range_t)
     )
-    parts = [settings.sampler.upper(), f"{settings.walk_steps} step{'s' * (settings.walk_steps != 1)}", f"N = {factors}"]
+    parts = [
+        settings.sampler.upper(),
+        f"{settings.walk_steps} step{'s' * (settings.walk_steps != 1)}",
+        f"N = {factors}",
+    ]
     parts += [f"range {ranges}"] if any(settings.range_t) else []
     parts += [f"weight {settings.refine_weight:g}"] if settings.refine_weight < 1 else []
     parts += ["masked"] if settings.masks or settings.transparent == "free" else []
