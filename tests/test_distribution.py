@@ -180,6 +180,15 @@ def test_a_rank_that_dies_is_named():
     assert play(killed, "run.gather(None)") == ["", ended.format("rank 0, the main process,")]
 
 
+@pytest.mark.parametrize("step", ["accelerate.PartialState._prepare_backend", "torch.distributed.new_group"])
+def test_a_main_process_that_dies_while_others_join_is_named(step):
+    dies = f"import accelerate, os, torch.distributed\n{step} = lambda *_, **__: os._exit(9)\ntry:"
+    script = PLAY.format(play="run.gather(None)", notice=60)
+    said = said_by(start_ranks([[sys.executable, "-c", each] for each in (script.replace("try:", dies, 1), script)]))
+    ended = "rank 0, the main process, did not start or has ended: see what it said, and start all again"
+    assert said[0] == "" and said[1].splitlines()[0] == ended  # torch may log below that it tried to connect
+
+
 def test_a_node_that_never_comes_is_waited_for_aloud_and_named():
     (said,) = play("run.gather(None)", notice=0.5)
     assert said.splitlines() == [

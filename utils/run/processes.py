@@ -35,6 +35,10 @@ class Processes:
             state = PartialState(cpu=not torch.accelerator.is_available(), timeout=MAX_WAIT)
             torch.empty(0, device=state.device)  # Accelerate does not ask whether there is one
             self._group = dist.new_group(backend="gloo", timeout=MAX_WAIT) if self.count > 1 else None
+        except dist.DistNetworkError:  # the main process came, and has ended since
+            self.close()
+            with self._waiting_for(0):
+                raise
         except (AssertionError, ImportError, RuntimeError, ValueError) as error:
             self.close()
             raise RunError(f"rank {self.rank} cannot start: {str(error).splitlines()[0]}") from None
@@ -102,7 +106,8 @@ class Processes:
             notice.start()
         try:
             yield
-        except RuntimeError:
+        except RuntimeError as error:
+            rank = 0 if isinstance(error, dist.DistNetworkError) else rank  # rank 0 serves the store
             name = f"rank {rank} of {self.count}" if rank else "rank 0, the main process,"
             raise RunError(f"{name} did not start or has ended: see what it said, and start all again") from None
         finally:
