@@ -13,14 +13,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 import yaml
-from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel, VQModel
+from diffusers import VQModel
 from safetensors.torch import save_file
 
 from tests import families
+from tests.latent import save_pipeline
 from utils.files import PROJECT
 from utils.images import read_pixels
 
@@ -67,25 +66,7 @@ def families_in(folder: Path) -> dict[str, Sequence[str]]:
 
 def latent_in(folder: Path) -> dict[str, Sequence[str]]:
     """Write a latent diffusion model of random weights to a folder, and return the arguments that name it."""
-    torch.manual_seed(0)
-    autoencoder = VQModel(
-        block_out_channels=(16, 16, 24),
-        down_block_types=["DownEncoderBlock2D"] * 3,
-        up_block_types=["UpDecoderBlock2D"] * 3,
-        norm_num_groups=8,
-        num_vq_embeddings=60,
-    )
-    unet = UNet2DModel(
-        sample_size=8,
-        block_out_channels=(16, 24),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=8,
-    )
-    scheduler = DDIMScheduler(beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False)
-    pipeline: Any = LDMPipeline(autoencoder, unet, scheduler)
-    pipeline.save_pretrained(folder / "latent")
+    save_pipeline(folder / "latent", VQModel)
     return {"latent diffusion": ("--weights", str(folder / "latent"))}
 
 

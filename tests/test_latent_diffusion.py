@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusers import AutoencoderKL, DDIMScheduler, LDMPipeline, UNet2DModel, VQModel
+from diffusers import AutoencoderKL, VQModel
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from PIL import Image
 from torch import Tensor
@@ -23,42 +23,12 @@ from models.files.describe import describe
 from models.files.diffusers_folder import read_diffusers_folder
 from models.files.hub import needed_files
 from tests.commands import contains, launch, read_images, run_here, sample_ilvr
+from tests.latent import KINDS, save_pipeline
 from utils.errors import InputError
 from utils.files import PROJECT
 from utils.images import TILE, read_reference, to_pixels
 
-KINDS = {VQModel: {"num_vq_embeddings": 60}, AutoencoderKL: {"latent_channels": 3}}
 SIZE = 32  # of the images; the latents are 8×8
-
-
-def save_pipeline(folder: Path, kind: type) -> LDMPipeline:
-    """With parameters that all matter."""
-    torch.manual_seed(0)
-    autoencoder = kind(
-        block_out_channels=(16, 16, 24),
-        down_block_types=["DownEncoderBlock2D"] * 3,
-        up_block_types=["UpDecoderBlock2D"] * 3,
-        norm_num_groups=8,
-        scaling_factor=0.7,
-        **KINDS[kind],
-    )
-    unet = UNet2DModel(
-        sample_size=8,
-        block_out_channels=(16, 24),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=8,
-    )
-    for parameter in (*autoencoder.parameters(), *unet.parameters()):
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    if kind is VQModel:
-        autoencoder.quantize.embedding.weight.data.normal_()
-    scheduler = DDIMScheduler(beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False)
-    pipeline = LDMPipeline(autoencoder.eval(), unet.eval(), scheduler)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.save_pretrained(folder)
-    return pipeline
 
 
 @pytest.fixture(scope="module")
