@@ -63,19 +63,26 @@ class Plan:
         Raises:
             RunError: one has been replaced since then, or can no longer be read.
         """
-        settings, outputs, name = self.settings, self.outputs, reference.name
+        settings, name = self.settings, reference.name
         shape, canvas, channels = settings.shapes[name], settings.canvases[name], settings.config.image_channels
         values, is_free = (settings.value_range, settings.channels_first), settings.transparent == "free"
-        limits, sha256 = settings.limits, outputs.reference_sha256s[name]
+        limits, sha256 = settings.limits, self.outputs.reference_sha256s[name]
         try:
             picture = read_reference(reference.path, shape, channels, limits, sha256, canvas, *values, is_free)
-            masks = [picture[channels:]] if is_free else []
-            if settings.masks:
-                masks.append(read_reference(settings.masks[name], shape, 1, limits, outputs.mask_sha256s[name], canvas))
         except InputError as error:
             raise RunError(str(error)) from None
-        levels = [((mask + 1) * 127.5).round() / 255 for mask in masks]
+        levels = [_levels(picture[channels:])] if is_free else []
+        levels += [self.read_mask(reference)] if settings.masks else []
         return picture[:channels], torch.stack(levels).prod(0) if levels else None
+
+    def read_mask(self, reference: Reference) -> Tensor:
+        """Read a reference's mask alone, [1, H, W] in 0 … 1; raises as `read`."""
+        settings, sha256s, name = self.settings, self.outputs.mask_sha256s, reference.name
+        shape, canvas = settings.shapes[name], settings.canvases[name]
+        try:
+            return _levels(read_reference(settings.masks[name], shape, 1, settings.limits, sha256s[name], canvas))
+        except InputError as error:
+            raise RunError(str(error)) from None
 
     def is_complete(self) -> bool:
         """Return whether every sample has its file.
@@ -135,6 +142,11 @@ class Plan:
         except OSError as error:
             raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
         outputs.write_record(self.num_processes)
+
+
+def _levels(mask: Tensor) -> Tensor:
+    """Map a mask from [-1, 1] to 0 … 1, rounded as in a file."""
+    return ((mask + 1) * 127.5).round() / 255
 
 
 def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) -> Plan:
@@ -233,9 +245,14 @@ def check_masks(plan: Plan, references: Sequence[Reference]) -> None:
         InputError: each of them, in a line.
     """
     faults = []
+
+    def binds(reference: Reference) -> bool:
+        mask = plan.read(reference)[1] if plan.settings.transparent == "free" else plan.read_mask(reference)
+        return mask is None or bool(mask.any())
+
     with ThreadPoolExecutor(THREADS) as pool:
-        for reference, (_, mask) in zip(references, pool.map(plan.read, references), strict=True):
-            if mask is not None and not mask.any():
+        for reference, is_bound in zip(references, pool.map(binds, references), strict=True):
+            if not is_bound:
                 path = plan.settings.masks.get(reference.name)
                 why = f"--mask_dir: {path} is black" if path else f"--transparent free: {reference.path} is transparent"
                 faults.append(f"{why} where the image is, so that nothing of {reference.name} binds")
