@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
 from utils.errors import InputError
-from utils.files import open_regular, write_atomically
+from utils.files import check_unchanged, open_regular, write_atomically
 from utils.pictures import (
     BITS,
     MAX_OTHER_BYTES,
@@ -98,9 +98,7 @@ class ArrayFile:
         content = read(length := math.prod(shape) * dtype.itemsize)
         if len(content) < length:
             raise ValueError(f"is cut short: {len(content)} of {length} bytes are there")
-        status = os.fstat(self._file.fileno())
-        if (status.st_size, status.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
-            raise ValueError("was changed while it was read")
+        check_unchanged(self._file, self._status)
         values = np.frombuffer(content, dtype).reshape(shape, order=order).astype(np.float64)
         values = values[..., None] if self.axes == "HW" else values
         values = values.transpose(1, 2, 0) if self.axes == "CHW" else values

@@ -74,6 +74,17 @@ def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
     raise OSError(errno.EINVAL, "Is a directory" if stat.S_ISDIR(status.st_mode) else "is not a file")
 
 
+def check_unchanged(file: BufferedReader, before: os.stat_result) -> None:
+    """Check that an open file has not been written to since an earlier `os.fstat`.
+
+    Raises:
+        OSError: its size or its time is another.
+    """
+    now = os.fstat(file.fileno())
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise OSError("was changed while it was read")
+
+
 def file_sha256(path: Path) -> str | None:
     """Return a file's SHA-256, 64 hexadecimal digits; None if it cannot be read."""
     try:

@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageErro
 from utils.batching import return_freed_memory
 from utils.colours import adobe_rgb_profile, declared_profile, srgb_transform
 from utils.errors import InputError
-from utils.files import open_regular
+from utils.files import check_unchanged, open_regular
 
 FORMATS = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"]  # few: some of Pillow's readers start programs
 FORMATS += [name for name, codec in (("JPEG2000", "jpg_2000"), ("AVIF", "avif")) if codec in features.get_supported()]
@@ -131,9 +131,7 @@ class PictureFile:
             if not self.limits.allow_truncated or self.image.getbbox(alpha_only=False) is None:
                 raise
             self.notes.append("pixels cut short; the missing ones are black")
-        status = os.fstat(self.file.fileno())
-        if (status.st_size, status.st_mtime_ns) != (self._status.st_size, self._status.st_mtime_ns):
-            raise OSError("was changed while it was read")
+        check_unchanged(self.file, self._status)
         low = high = 0
         if self.image.mode in DEEP_GREYS:
             for top in range(0, self.image.height, 256):  # in bands, for the picture may be huge

@@ -95,6 +95,11 @@ def walk_ends(downsample_factor: float | str) -> tuple[float, float]:
     return first, last
 
 
+def factor_words(downsample_factor: float | str) -> str:
+    """Return a downsample factor as people write it: 8, 2.5 or 32:4."""
+    return f"{downsample_factor}".removesuffix(".0")
+
+
 def check_bounds(value: Any, low: float | None, high: float | None, where: str) -> None:
     """Raise InputError if a number is outside of low … high, or no number; None is no bound."""
     inside = (low is None or low <= value) and (high is None or value <= high)

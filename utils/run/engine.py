@@ -60,14 +60,12 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
                 )
                 raise fault if processes.is_main else ReportedByOtherRankError(fault.exit_code)
         if args.get("write_config"):
-            processes.each((lambda: write_config(args)) if processes.is_main else lambda: None)
+            processes.in_main(lambda: write_config(args))
             return
         if args.get("check_model"):
-            processes.each(
-                (lambda: check_model(*resolve(args), processes.device)) if processes.is_main else lambda: None
-            )
+            processes.in_main(lambda: check_model(*resolve(args), processes.device))
             return
-        prepared = processes.each(lambda: _prepare(args, processes.count, stack) if processes.is_main else None)
+        prepared = processes.in_main(lambda: _prepare(args, processes.count, stack))
         plan: Plan = processes.gather(prepared and prepared[0])[0]
         job = processes.each(lambda: make_job(plan, prepared and prepared[1], processes.device))
         if processes.is_main:
@@ -78,7 +76,7 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
             )
         if plan.settings.dry_run:
             return
-        processes.each(plan.begin if processes.is_main else lambda: None)
+        processes.in_main(plan.begin)
         page = Page(plan, live=processes.is_main)
         page.refresh()
         processes.close()

@@ -11,6 +11,7 @@ from PIL import Image
 from diffusions import Step
 from utils.files import write_atomically
 from utils.images import crop, make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
+from utils.run.arguments import factor_words
 from utils.run.job import Job, make_guide
 from utils.run.outputs import FIGURE_EXIF, FILM, GRID, Preview, check_figure, signed
 from utils.run.plan import Plan
@@ -64,12 +65,12 @@ def draw_grid(plan: Plan) -> None:
     labels = ["reference"]
     if len(bindings) == 1:
         factor = bindings[0].downsample_factor
-        labels.append(f"what binds at N = {factor}".removesuffix(".0"))
+        labels.append(f"what binds at N = {factor_words(factor)}")
         for reference, row in shown.items():
             row.append(read(Preview(reference, factor)))
     variations = 1 + samples[-1].variation
     for binding in bindings:
-        names = [f"N = {binding.downsample_factor}".removesuffix(".0")] if len(settings.downsample_factor) > 1 else []
+        names = [f"N = {factor_words(binding.downsample_factor)}"] if len(settings.downsample_factor) > 1 else []
         names += [f"range {binding.range_t}"] if len(settings.range_t) > 1 else []
         labels += [", ".join(names) or "samples"] + [""] * (min(variations, GRID_VARIATIONS) - 1)
         for each in samples.variations(binding, GRID_VARIATIONS):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from utils.errors import InputError
+from utils.run.arguments import factor_words
 from utils.run.settings import Settings
 
 PREVIEWS = "index_files"  # the folder beside index.html
@@ -18,9 +19,14 @@ PREVIEWS = "index_files"  # the folder beside index.html
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]+\.tmp", re.DOTALL)
 
 
+def factor_folder(downsample_factor: float | str) -> str:
+    """Return the folder of a factor's images, where there are several factors: N8, N2.5 or N32-4."""
+    return f"N{factor_words(downsample_factor)}".replace(":", "-")
+
+
 def binds_folder(downsample_factor: float | str) -> str:
     """Return the folder of the previews of what binds at a factor."""
-    return f"{PREVIEWS}/N{downsample_factor}".removesuffix(".0").replace(":", "-")
+    return f"{PREVIEWS}/{factor_folder(downsample_factor)}"
 
 
 def output_folders(settings: Settings) -> list[str]:

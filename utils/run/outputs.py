@@ -86,7 +86,7 @@ class Outputs:
             values |= {**self.record, "downsample_factor": image.downsample_factor, "range_t": None}
         if self.settings.keep_aspect:
             values["shape"] = self.settings.shapes[reference.name]
-        return signed({name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()})
+        return signed(as_text(values))
 
     def existing(self) -> list[int]:
         """Return the indices of the samples that have a file in their place, whatever it contains.
@@ -125,8 +125,7 @@ class Outputs:
         if not is_ours(found):
             raise not_ours(path)
         if isinstance(image, Sample) and found.is_whole:
-            omitted = {name: value if isinstance(value, str) else json.dumps(value) for name, value in OMITTED.items()}
-            before, now = ({**omitted, **text} for text in (found.text, wanted))
+            before, now = ({**as_text(OMITTED), **text} for text in (found.text, wanted))
             differences = name_differences(before, {k: v for k, v in now.items() if k not in OF_THE_REFERENCE})
             if differences:
                 raise InputError(
@@ -232,6 +231,11 @@ class Outputs:
         }
         content = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
         write_atomically(settings.save_dir / "run.yaml", content.encode())
+
+
+def as_text(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return values as the text of a PNG has them: JSON, but for what is text already."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
 
 
 def signed(text: Mapping[str, str]) -> dict[str, str]:

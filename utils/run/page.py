@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from utils.errors import one_line
 from utils.files import write_atomically
+from utils.run.arguments import factor_words
 from utils.run.folders import PREVIEWS, binds_folder, output_folders
 from utils.run.outputs import FILM, check_page
 from utils.run.plan import Plan
@@ -175,9 +176,8 @@ def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
 def _words(plan: Plan) -> dict[str, Any]:
     """Return the run in a line, and the settings that the page lists; run.yaml has all of them."""
     settings = plan.settings
-    factors, ranges = (
-        ", ".join(f"{n}".removesuffix(".0") for n in sweep) for sweep in (settings.downsample_factor, settings.range_t)
-    )
+    factors = ", ".join(map(factor_words, settings.downsample_factor))
+    ranges = ", ".join(map(str, settings.range_t))
     parts = [
         settings.sampler.upper(),
         f"{settings.walk_steps} step{'s' * (settings.walk_steps != 1)}",

@@ -81,6 +81,10 @@ class Processes:
             raise error if error and failed[0] == self.rank else ReportedByOtherRankError(exit_codes[failed[0]])
         return made
 
+    def in_main(self, make: Callable[[], Any]) -> Any:
+        """Return what `make` returns in the main process, and None in the others; if it raises, each ends."""
+        return self.each(make if self.is_main else lambda: None)
+
     def _meet(self) -> None:
         """Wait until every process has come; what torch does next would wait without naming the missing one."""
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

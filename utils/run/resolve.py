@@ -12,7 +12,8 @@ from models import Checkpoint, Config, build_network, check_value_range, config_
 from utils.errors import InputError
 from utils.files import parse_yaml
 from utils.pictures import PictureLimits
-from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, check_bounds, walk_ends
+from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, check_bounds, factor_words, walk_ends
+from utils.run.folders import factor_folder
 from utils.run.references import find_masks, find_references
 from utils.run.samples import Binding
 from utils.run.settings import Settings
@@ -78,7 +79,7 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
     factors, ranges = resolved["downsample_factor"], resolved["range_t"]
     bindings = []
     for factor, range_t in product(factors, ranges):  # where there are several, each has a folder named after it
-        names = [f"N{factor}".removesuffix(".0").replace(":", "-")] if len(factors) > 1 else []
+        names = [factor_folder(factor)] if len(factors) > 1 else []
         names += [f"range{range_t}"] if len(ranges) > 1 else []
         bindings.append(Binding(factor, range_t, "/".join(names)))
     resolved["bindings"] = tuple(bindings)
@@ -169,7 +170,7 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
                     f"{latent}×{latent} pixels"
                 )
         first, last = (upscale * factor for factor in ends)
-        scaled[float(first) if first == last else ":".join(f"{end}".removesuffix(".0") for end in (first, last))] = None
+        scaled[float(first) if first == last else ":".join(map(factor_words, (first, last)))] = None
     is_larger = args["keep_aspect"] or max(shape) > config.image_size
     return {"image_size": shape, "is_larger": is_larger, "size_multiple": multiple, "downsample_factor": tuple(scaled)}
 
