@@ -101,12 +101,13 @@ def letter() -> None:
 def word() -> None:
     """Draw the word of the first figure, three times as wide as high, with an island for a full stop."""
     canvas = Canvas(aspect=3)
-    canvas.text((1.22, 0.5), "ILVR", 0.86, LAND)
-    canvas.line([(0.62, 0.3), (0.62, 0.74), (0.9, 0.76)], 0.055, ROCK)
-    canvas.line([(1.28, 0.3), (1.45, 0.72)], 0.055, ROCK)
-    canvas.blob((2.55, 0.52), 0.22, LAND, seed=3)
-    canvas.blob((2.55, 0.5), 0.09, ROCK, seed=4)
-    canvas.blob((2.78, 0.84), 0.06, LAND, seed=5)
+    for x, letter in zip((0.26, 0.66, 1.2, 1.82), "ILVR", strict=True):
+        canvas.text((x, 0.5), letter, 0.86, LAND)
+    canvas.line([(0.52, 0.28), (0.52, 0.74), (0.77, 0.76)], 0.06, ROCK)
+    canvas.line([(1.01, 0.28), (1.2, 0.76)], 0.06, ROCK)
+    canvas.blob((2.55, 0.5), 0.21, LAND, seed=3)
+    canvas.blob((2.55, 0.48), 0.09, ROCK, seed=4)
+    canvas.blob((2.8, 0.84), 0.06, LAND, seed=5)
     canvas.save("word.png")
 
 
