@@ -1,4 +1,4 @@
-"""The figures of the README and the docs, made by the command itself on the embedded model and the demo references.
+"""The figures of the README and the docs, made by the command itself on the embedded models and their references.
 
 python -m benchmarks.figures                      # all of them, into assets/
 python -m benchmarks.figures sweep strength       # some of them
@@ -33,8 +33,20 @@ MIXED = (
 FEW = ("openpeeps-589", "personas-grace", "micah-edsger", "photo-astronaut")
 SCRIBBLED = ("paint-redhead", "scribble-blue-hair")
 FOREIGN = ("adventurer-*", "bigEars-*", "micah-*", "personas-*", "photo-*", "toonHead-*", "paint-*", "scribble-*")
-# the figures show the paper's method
-PAPER = ("--refine", "sample", "--range_t", 0, "--respace_steps", 50, "--downsample_factor", 8)
+LANDFORMS, PORTRAITS = (("-c", f"configs/{name}64.yaml") for name in ("atlas", "openpeeps"))
+# the figures of portraits show the paper's method
+PAPER = (
+    "-c",
+    "configs/openpeeps64.yaml",
+    "--refine",
+    "sample",
+    "--range_t",
+    0,
+    "--respace_steps",
+    50,
+    "--downsample_factor",
+    8,
+)
 LAST_FIFTH, LAST_TENTH = 10, 5  # of 50 steps
 STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2)
 
@@ -48,6 +60,30 @@ def main() -> None:
     for name in args.names or FIGURES:
         with tempfile.TemporaryDirectory() as work:
             FIGURES[name](Path(work), args.save_dir)
+
+
+def word(work: Path, save_dir: Path) -> None:
+    """Show a drawn word, and the archipelago that the model of landforms makes of it, 768×256."""
+    drawing = PROJECT / "assets" / "word.png"
+    wide = ("--input_dir", drawing, "--image_size", SIZE, 3 * SIZE, "--upscale", 4)
+    out = run(work, (), *wide, method=LANDFORMS)
+    save_png(
+        make_grid([[np.asarray(Image.open(drawing).convert("RGB"))], [read_pixels(out / "word_0.png")]]),
+        save_dir / "word_map.png",
+    )
+
+
+def maps(work: Path, save_dir: Path) -> None:
+    """Show the model of landforms at N = 4, 8 and 16, on drawings, a photograph and a painting."""
+    out = run(work, (), "--input_dir", PROJECT / "assets" / "maps", "--downsample_factor", 4, 8, 16, method=LANDFORMS)
+    shutil.copy(out / "index_files" / "grid.png", save_dir / "maps.png")
+
+
+def coast(work: Path, save_dir: Path) -> None:
+    """Show a coast of 512×512 pixels; as JPEG, because relief is as good as noise to PNG."""
+    drawing = PROJECT / "assets" / "maps" / "coast.png"
+    out = run(work, (), "--input_dir", drawing, "--upscale", 8, method=LANDFORMS)
+    Image.open(out / "coast_0.png").convert("RGB").save(save_dir / "coast.jpg", quality=85)
 
 
 def sweep(work: Path, save_dir: Path) -> None:
@@ -99,7 +135,7 @@ def masks(work: Path, save_dir: Path) -> None:
     rows = []
     for name, args in (("redhead", ("--mask_dir", files["hair"])), ("scribble", ("--transparent", "free"))):
         whole = ("--input_dir", files[name], "--n_samples", 5)
-        out = run(work, (), *whole, *args, save_dir=name, method=())
+        out = run(work, (), *whole, *args, save_dir=name, method=PORTRAITS)
         pictures = [out / "index_files" / f"{name}.png", next((out / "index_files").glob(f"N*/{name}.png"))]
         rows.append([read_pixels(path) for path in (*pictures, *(out / f"{name}_{i}.png" for i in range(5)))])
     save_png(make_labelled_grid(rows, ["reference", "what binds", "samples", *[""] * 4]), save_dir / "masks.png")
@@ -107,8 +143,8 @@ def masks(work: Path, save_dir: Path) -> None:
 
 def schedule(work: Path, save_dir: Path) -> None:
     """Show columns of N that is the same at every step, and of N that falls along the walk."""
-    run(work, FEW, "--downsample_factor", 32, "32:4", "16:4", "8:2", 4, "--n_samples", 2 * len(FEW), method=())
-    shutil.copy(work / "out" / "grid.png", save_dir / "schedule.png")
+    run(work, FEW, "--downsample_factor", 32, "32:4", "16:4", "8:2", 4, "--n_samples", 2 * len(FEW), method=PORTRAITS)
+    shutil.copy(work / "out" / "index_files" / "grid.png", save_dir / "schedule.png")
 
 
 def progress(work: Path, save_dir: Path) -> None:
@@ -161,6 +197,9 @@ def chosen(names: Sequence[str]) -> list[Path]:
 
 
 FIGURES: dict[str, Callable[[Path, Path], None]] = {
+    "word": word,
+    "maps": maps,
+    "coast": coast,
     "sweep": sweep,
     "demo": demo,
     "range": range_t,
