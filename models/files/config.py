@@ -121,6 +121,7 @@ class Config(Architecture):
             "image_channels": self.image_channels,
             **({"value_range": list(self.value_range)} if self.value_range else {}),
             **({"weights": self.weights} if self.weights else {}),
+            **({"references": self.references} if self.references else {}),
             "model": self.words(),
             **({"autoencoder": self.autoencoder.words()} if self.autoencoder else {}),
             "diffusion": dict(self.diffusion),
