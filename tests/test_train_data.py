@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.commands import PROJECT, run_command, sample_ilvr
 from tests.commands import read_images as samples_of
-from tests.commands import run_command, sample_ilvr
 from utils.errors import InputError
 from weights.data import read_images
+from weights.train import main
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(256, size=(16, 16, 3), dtype=np.uint8)
@@ -73,9 +74,26 @@ def test_broken_pictures_are_named_before_training_starts(folder: Path, tmp_path
     errors = [line for line in done.stderr.splitlines() if "error" in line]
     assert done.returncode == 2 and len(errors) == 1 and "Traceback" not in done.stderr
     assert errors[0].startswith(f"train: error: {folder}/broken.png: cannot be read as an image")
-    assert not (tmp_path / "run/log.csv").exists()
-    done = train("--data", tmp_path / "nowhere", "--out", tmp_path / "run")
-    assert done.returncode == 2 and done.stderr.endswith("nowhere: no such folder or file\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "fault"),
+    [
+        (["--data", "no/such/folder"], "--data no/such/folder: no such folder or file"),
+        (["--data", "assets/references", "--config", "configs/p2_ffhq_256.yaml"], "only a UNet of diffusers"),
+        (
+            ["--data", "assets/references", "--batch", "4000"],
+            "--data assets/references: 16 images are fewer than a --batch of 4000",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(args: list[str], fault: str, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    assert main([*args, "--out", str(tmp_path / "run")]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("train: error: ") and fault in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

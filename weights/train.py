@@ -231,33 +231,37 @@ def start(args: argparse.Namespace) -> tuple[Config, Network]:
     """
     checkpoint = open_checkpoint(args.init or EMBEDDED) if args.init or not args.config else None
     config = config_for(checkpoint, args.config)
-    network = load_network(checkpoint, config) if checkpoint else new_network(config)
-    if config.family != "diffusers" or config.autoencoder or network.out_channels != config.image_channels:
+    draws_pixels = not config.autoencoder and config.params.get("out_channels", 3) == config.image_channels
+    if config.family != "diffusers" or not draws_pixels:
         raise InputError(f"{config.source}: only a UNet of diffusers, of pixels and fixed variance, can be trained")
-    return config, network
+    return config, load_network(checkpoint, config) if checkpoint else new_network(config)
 
 
 def run(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     config, network = start(args)
+    form = config.image_size, config.image_channels, args.crops, args.seed
+    images = read_images(args.data, *form)
+    held_out = read_images(args.held_out, *form, "--held_out") if args.held_out else None
+    if len(images) < args.batch:
+        found = f"{len(images)} images are fewer than a --batch of {args.batch}"
+        raise InputError(f"--data {args.data}: {found}; lower it, or cut more out of each picture with --crops")
+    keep_freed_memory()
     accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not torch.cuda.is_available())
+    device, world = accelerator.device, accelerator.num_processes
     trainer = Trainer(args, config, network, accelerator)
     args.out.mkdir(parents=True, exist_ok=True)
-    if (args.out / "state.pt").exists():
-        trainer.load_state_dict(torch.load(args.out / "state.pt", map_location=accelerator.device, weights_only=True))
+    state, log = args.out / "state.pt", args.out / "log.csv"
+    if state.exists():
+        trainer.load_state_dict(torch.load(state, map_location=device, weights_only=True))
         accelerator.print(f"{args.out}: going on from step {trainer.step}")
-    log = args.out / "log.csv"
     if accelerator.is_main_process and log.exists():  # after a kill, with steps that will be taken again
         log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[: trainer.step]))
-    form = config.image_size, config.image_channels, args.crops, args.seed
-    images = read_images(args.data, *form).to(accelerator.device)
-    held_out = read_images(args.held_out, *form, "--held_out").to(accelerator.device) if args.held_out else None
-    if len(images) < args.batch:
-        raise InputError(f"--data {args.data}: {len(images)} images are no --batch of {args.batch}; give --crops")
-    keep_freed_memory()
-    world = accelerator.num_processes
-    batches = Batches(images, args.batch // world, config.total_steps, args.seed, accelerator.process_index, world)
-    train(trainer, batches, config, held_out)
+    batches = Batches(
+        images.to(device), args.batch // world, config.total_steps, args.seed, accelerator.process_index, world
+    )
+    train(trainer, batches, config, None if held_out is None else held_out.to(device))
+    accelerator.print(f"\nTo draw with it: python sample_ilvr.py --weights {args.out / 'model'}")
 
 
 def main(argv: list[str] | None = None) -> int:
