@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.sheet import SIZE, read_sheet, write_sheet
-from weights.openpeeps64.batches import read_images
+from weights.data import read_images
 
 SHEET = Path(__file__).with_suffix(".webp")
 ROWS, COLUMNS, STRIDE = 16, 21, 5

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from benchmarks.sliced_wasserstein import sliced_wasserstein
 from models import load_model, make_ready
 from utils.images import from_pixels, make_grid
-from weights.openpeeps64.batches import read_images
-from weights.openpeeps64.unconditional import draw
+from weights.data import read_images
+from weights.unconditional import draw
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,5 +1,9 @@
-"""The recipe of the embedded model, on a tiny network."""
+"""Training, on a tiny network."""
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +15,11 @@ from accelerate.state import AcceleratorState
 
 from diffusions import DDIM, Process
 from models import load_network
-from weights.openpeeps64.batches import Batches
-from weights.openpeeps64.train import main
-from weights.openpeeps64.weighting import P2, Balanced
+from tests.commands import ENVIRONMENT, PROJECT
+from weights.batches import Batches
+from weights.held_out import held_out_loss
+from weights.train import main
+from weights.weighting import P2, Balanced
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +44,13 @@ CONFIG = {
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator() -> Iterator[None]:
-    """Accelerate remembers a process's precision, that of the tests before too."""
+    """Accelerate remembers a process's precision, that of the tests before too; and training takes the signals."""
     AcceleratorState._reset_state(reset_partial_state=True)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -62,6 +71,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(recipe: list[str], tmp_path: Pat
 
     whole, parts = (torch.load(tmp_path / run / "state.pt") for run in ("whole", "parts"))
     assert whole["step"] == parts["step"] == 6
+    assert whole.keys() == {"step", "seconds", "unet", "ema", "optimizers", "weighting"}  # as in files of old runs
     for network in ("unet", "ema"):
         for name, weight in whole[network].items():
             assert torch.equal(weight, parts[network][name]), name
@@ -70,6 +80,48 @@ def test_a_stopped_run_goes_on_to_the_same_bits(recipe: list[str], tmp_path: Pat
     ]
     assert written[0] == written[1] != halfway
     assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "parts/log.csv").read_text()
+
+
+def test_a_run_killed_and_then_interrupted_goes_on_to_the_same_bits(recipe: list[str], tmp_path: Path) -> None:
+    recipe[recipe.index("--steps") + 1] = "200"
+    command = [sys.executable, "-m", "weights.train", *recipe, "--save_every", "40", "--out"]
+
+    def start(out: Path) -> subprocess.Popen:
+        return subprocess.Popen([*command, str(out)], cwd=PROJECT, env=ENVIRONMENT)
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert start(whole).wait(300) == 0
+    step = 0
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 0)):
+        process = start(parts)
+        while not (parts / "state.pt").exists() or torch.load(parts / "state.pt")["step"] == step:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.1)  # between two saves
+        process.send_signal(number)
+        assert process.wait(60) == code
+        step = torch.load(parts / "state.pt")["step"]
+    assert 40 < step < 200 and len((parts / "log.csv").read_text().splitlines()) == step  # it saved before it left
+    assert start(parts).wait(300) == 0
+    for name in ("model/diffusion_pytorch_model.safetensors", "log.csv"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_the_loss_of_held_out_images_is_logged_with_each_save(recipe: list[str], tmp_path: Path) -> None:
+    args = [*recipe, "--out", str(tmp_path / "run"), "--held_out", str(tmp_path / "train.bin"), "--save_every", "2"]
+    assert main([*args, "--mixed_precision", "no"]) == 0
+    rows = [line.split(",") for line in (tmp_path / "run/held_out.csv").read_text().splitlines()]
+    assert [int(step) for step, _ in rows] == [2, 4, 6]
+    assert 0.5 < float(rows[-1][1]) < float(rows[0][1]) < 2  # v has a variance of about 1
+
+
+@pytest.mark.parametrize("count", [5, 2000])
+def test_the_loss_of_a_network_that_says_nothing_is_the_variance_of_the_noise(count: int) -> None:
+    images = torch.zeros(count, 16, 16, 3, dtype=torch.uint8)
+    loss = held_out_loss(lambda x, t: torch.zeros_like(x), Process(), images)
+    assert loss == pytest.approx(1, abs=0.01)
+    torch.randn(3)
+    assert held_out_loss(lambda x, t: torch.zeros_like(x), Process(), images) == loss
 
 
 def test_the_model_it_writes_samples_and_starts_another_run(recipe: list[str], tmp_path: Path) -> None:

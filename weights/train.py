@@ -1,12 +1,13 @@
-"""Train a model of a config on images of render.mjs, on CPU or GPU, and write it as a diffusers folder.
+"""Train a model on your own pictures, on CPU or GPU, and write it as a diffusers folder.
 
-    python -m weights.openpeeps64.train --data data/train.bin --out results/train --steps 100000 --batch 256
-    accelerate launch -m weights.openpeeps64.train ...                                       # on several devices
+    python -m weights.train --data MY_PICTURES --out my_model          # ten minutes from the portraits' weights
+    python sample_ilvr.py --weights my_model/model
+    accelerate launch -m weights.train ...                             # on several devices
 
 Run the same command again to resume a stopped run: it ends in the same bits as an uninterrupted one, if the device's
 kernels are deterministic. With --minutes rather than --steps, for shared machines, the learning rate falls by the
-clock, and runs differ. --out receives state.pt, log.csv (step, images, loss, learning rate), sheets of samples, and
-the model: the mean of the weights along the run (EMA), float16.
+clock, and runs differ. --out receives state.pt, log.csv (step, images, loss, learning rate), held_out.csv (step, loss),
+sheets of samples, and the model: the mean of the weights along the run (EMA), float16.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import csv
 import math
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -25,15 +27,19 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models import Model, Network, load_network, new_network, save_diffusers
-from models.files.checkpoint import config_for
+from models import Model, Network, config_for, load_network, new_network, open_checkpoint, save_diffusers
 from models.files.config import Config
+from utils.batching import keep_freed_memory
+from utils.errors import InputError
 from utils.images import make_grid
-from weights.openpeeps64.batches import Batches, read_images
-from weights.openpeeps64.muon import Muon
-from weights.openpeeps64.unconditional import draw
-from weights.openpeeps64.weighting import P2, Balanced, Weighting
+from weights.batches import Batch, Batches
+from weights.data import read_images
+from weights.held_out import held_out_loss, losses
+from weights.muon import Muon
+from weights.unconditional import draw
+from weights.weighting import P2, Balanced, Weighting
 
+EMBEDDED = "weights/openpeeps64"  # the portraits
 ADAM_BETAS = (0.9, 0.99)
 MAX_GRAD_NORM = 1.0
 MUON_MOMENTUM = 0.95
@@ -42,13 +48,15 @@ MUON_MOMENTUM = 0.95
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", type=Path, required=True, help="images of render.mjs")
+    add("--data", type=Path, required=True, help="folder of pictures, or raw bytes, uint8 [N, size, size, channels]")
+    add("--crops", type=int, default=0, help="random squares to cut out of each picture; 0: its middle square")
+    add("--held_out", type=Path, help="other such pictures: their loss is logged whenever the model is saved")
     add("--out", type=Path, required=True, help="folder of the run")
-    add("--config", default="configs/openpeeps64.yaml", help="the YAML that sampling reads")
-    add("--init", type=Path, help="diffusers folder to start from; without it, from random weights")
-    length = parser.add_mutually_exclusive_group(required=True)
+    add("--init", help="weights to start from; without it and --config, those of the portraits")
+    add("--config", help="the YAML of the network; without --init, it begins with random weights")
+    length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="optimiser steps, over which the learning rate falls to zero")
-    length.add_argument("--minutes", type=float, help="time of training, over which it does")
+    length.add_argument("--minutes", type=float, default=10, help="time of training, over which it does")
     add("--stop_at", type=int, help="save at this step and leave the rest to a later call")
     add("--batch", type=int, default=32, help="images per step, on all devices together")
     add("--lr", type=float, default=4e-4, help="AdamW's learning rate")
@@ -62,19 +70,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--compile", action="store_true", help="torch.compile the network")
     add("--save_every", type=int, default=200, help="steps")
     add("--sheet_every", type=int, default=1000, help="steps")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    duration = args.minutes if args.steps is None else args.steps
+    if min(duration, args.batch, args.warmup, args.save_every, args.sheet_every, args.crops + 1) <= 0:
+        parser.error("the numbers of images, steps and minutes must be above 0")
+    return args
 
 
 class Trainer:
     """A network in training with all that changes with it: its mean, its optimisers, the step."""
 
-    def __init__(self, args: argparse.Namespace, config: Config, accelerator: Accelerator) -> None:
+    def __init__(self, args: argparse.Namespace, config: Config, network: Network, accelerator: Accelerator) -> None:
         device = accelerator.device
-        torch.manual_seed(args.seed)
         self.args = args
         self.accelerator = accelerator
         self.process = config.make_process()
-        self.unet = (load_network(args.init, config) if args.init else new_network(config)).to(device).train()
+        self.unet = network.to(device).train()
         self.ema = copy.deepcopy(self.unet).eval().requires_grad_(False)
         self.optimizers = make_optimizers(self.unet, args.lr, args.muon_lr)
         self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
@@ -83,28 +94,22 @@ class Trainer:
             if args.weighting == "p2"
             else Balanced(config.total_steps, device)
         )
-        network = torch.compile(self.unet) if args.compile else self.unet
-        self.network = accelerator.prepare_model(network)
+        self.network = accelerator.prepare_model(torch.compile(self.unet) if args.compile else self.unet)
         self.step = 0
         self.seconds = 0.0
 
-    def train_step(self, x0: Tensor, t: Tensor, noise: Tensor) -> float:
-        """Take one step of Ho et al. 2020, algorithm 1, with weights and any objective.
-
-        Args:
-            x0, noise: [B, C, H, W], this process's; t: int64 [B].
+    def train_step(self, batch: Batch) -> float:
+        """Take one step of Ho et al. 2020, algorithm 1, with weights and any objective, on this process's batch.
 
         Returns:
             The mean loss of all processes' images, unweighted.
         """
-        noisy = self.process.q_sample(x0, t, noise)
         with self.accelerator.autocast():
-            output = self.network(noisy.contiguous(memory_format=torch.channels_last), t)
-        losses = (output.float() - self.process.target(x0, t, noise)).square().mean(dim=(1, 2, 3))
-        everywhere = self.accelerator.gather((t, losses.detach()))
+            each = losses(self.network, self.process, batch)
+        everywhere = self.accelerator.gather((batch.t, each.detach()))
         weights = self.weighting(*everywhere).chunk(self.accelerator.num_processes)[self.accelerator.process_index]
         self.unet.zero_grad()
-        self.accelerator.backward((weights * losses).mean())
+        self.accelerator.backward((weights * each).mean())
         nn.utils.clip_grad_norm_(self.unet.parameters(), MAX_GRAD_NORM)
         for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * self.lr_share
@@ -170,40 +175,44 @@ def save_sheet(path: Path, trainer: Trainer, config: Config) -> None:
     Image.fromarray(make_grid([list(pictures[i : i + 8]) for i in range(0, len(pictures), 8)])).save(path)
 
 
-def save(trainer: Trainer, config: Config) -> None:
-    """Save the state to resume from, replaced atomically, and the model as it would be published."""
+def save(trainer: Trainer, config: Config, held_out: Tensor | None) -> None:
+    """Save the state to resume from, replaced atomically, and the model as it would be published; log its loss."""
     out: Path = trainer.args.out
     torch.save(trainer.state_dict(), out / "state.pt.new")
     os.replace(out / "state.pt.new", out / "state.pt")
     save_diffusers(trainer.ema, config, out / "model")
+    if held_out is not None:
+        with trainer.accelerator.autocast(), open(out / "held_out.csv", "a", encoding="utf-8") as log:
+            log.write(f"{trainer.step},{held_out_loss(trainer.ema, trainer.process, held_out):.6f}\n")
 
 
-def train(trainer: Trainer, batches: Batches, config: Config) -> None:
+def train(trainer: Trainer, batches: Batches, config: Config, held_out: Tensor | None) -> None:
     """Step until the end, `--stop_at`, or a signal to stop."""
     args, main = trainer.args, trainer.accelerator.is_main_process
-    begun = time.monotonic() - trainer.seconds
+    begun, first = time.monotonic() - trainer.seconds, trainer.step
     stopped: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
-    args.out.mkdir(parents=True, exist_ok=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stopped.append(number))
     with (
         open(args.out / "log.csv", "a", newline="", encoding="utf-8") as log,
         tqdm(total=args.steps, initial=trainer.step, disable=not main, unit="step", mininterval=5) as bar,
     ):
-        while not agreed_stop(trainer, time.monotonic() - begun, bool(stopped)):
+        while True:
+            stop = agreed_stop(trainer, time.monotonic() - begun, bool(stopped))
+            if main and (stop or (trainer.step > first and trainer.step % args.save_every == 0)):
+                log.flush()
+                save(trainer, config, held_out)
+            if stop:
+                break
             lr_share = trainer.lr_share
-            loss = trainer.train_step(*batches[trainer.step])
+            loss = trainer.train_step(batches[trainer.step])
             bar.update()
             if not main:
                 continue
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             csv.writer(log).writerow([trainer.step, trainer.step * args.batch, f"{loss:.6f}", f"{lr_share:.5f}"])
-            if trainer.step % args.save_every == 0:
-                log.flush()
-                save(trainer, config)
             if trainer.step % args.sheet_every == 0:
                 save_sheet(args.out / f"sheet_{trainer.step:07d}.png", trainer, config)
-    if main:
-        save(trainer, config)
 
 
 def agreed_stop(trainer: Trainer, seconds: float, stopped: bool) -> bool:
@@ -214,18 +223,56 @@ def agreed_stop(trainer: Trainer, seconds: float, stopped: bool) -> bool:
     return stopped or trainer.progress == 1 or trainer.step == trainer.args.stop_at
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    config = config_for(None, args.config)
+def start(args: argparse.Namespace) -> tuple[Config, Network]:
+    """Return the network to train, on the CPU, and its config.
+
+    Raises:
+        InputError: they cannot be read, or not be written as a diffusers folder.
+    """
+    checkpoint = open_checkpoint(args.init or EMBEDDED) if args.init or not args.config else None
+    config = config_for(checkpoint, args.config)
+    draws_pixels = not config.autoencoder and config.params.get("out_channels", 3) == config.image_channels
+    if config.family != "diffusers" or not draws_pixels:
+        raise InputError(f"{config.source}: only a UNet of diffusers, of pixels and fixed variance, can be trained")
+    return config, load_network(checkpoint, config) if checkpoint else new_network(config)
+
+
+def run(args: argparse.Namespace) -> None:
+    torch.manual_seed(args.seed)
+    config, network = start(args)
+    form = config.image_size, config.image_channels, args.crops, args.seed
+    images = read_images(args.data, *form)
+    held_out = read_images(args.held_out, *form, "--held_out") if args.held_out else None
+    if len(images) < args.batch:
+        found = f"{len(images)} images are fewer than a --batch of {args.batch}"
+        raise InputError(f"--data {args.data}: {found}; lower it, or cut more out of each picture with --crops")
+    keep_freed_memory()
     accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=not torch.cuda.is_available())
-    trainer = Trainer(args, config, accelerator)
-    if (args.out / "state.pt").exists():
-        trainer.load_state_dict(torch.load(args.out / "state.pt", map_location=accelerator.device, weights_only=True))
-    images = read_images(args.data, config.image_size, config.image_channels).to(accelerator.device)
-    world = accelerator.num_processes
-    batches = Batches(images, args.batch // world, config.total_steps, args.seed, accelerator.process_index, world)
-    train(trainer, batches, config)
+    device, world = accelerator.device, accelerator.num_processes
+    trainer = Trainer(args, config, network, accelerator)
+    args.out.mkdir(parents=True, exist_ok=True)
+    state, log = args.out / "state.pt", args.out / "log.csv"
+    if state.exists():
+        trainer.load_state_dict(torch.load(state, map_location=device, weights_only=True))
+        accelerator.print(f"{args.out}: going on from step {trainer.step}")
+    if accelerator.is_main_process and log.exists():  # after a kill, with steps that will be taken again
+        log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[: trainer.step]))
+    batches = Batches(
+        images.to(device), args.batch // world, config.total_steps, args.seed, accelerator.process_index, world
+    )
+    train(trainer, batches, config, None if held_out is None else held_out.to(device))
+    accelerator.print(f"\nTo draw with it: python sample_ilvr.py --weights {args.out / 'model'}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train as the command line says, and return the exit code."""
+    try:
+        run(parse_args(argv))
+    except (InputError, OSError) as error:
+        print(f"train: error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,5 @@
 """The data of a training step. All of it follows from the seed and the step, so that a run resumes exactly."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -67,8 +66,3 @@ class Batches:
 def mixed(*numbers: int) -> int:
     """Make a seed of 63 bits from several whole numbers, the same with every version of NumPy."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def read_images(path: Path, size: int, channels: int) -> Tensor:
-    """Read images as render.mjs writes them: uint8 [N, size, size, channels]."""
-    return torch.from_numpy(np.fromfile(path, np.uint8).reshape(-1, size, size, channels))
