@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from tests.picture_files import decode
-from utils.errors import InputError
+from utils.errors import InputError, one_line
 from utils.images import PngText, from_pixels, make_grid, read_png_text, read_reference, save_png, to_pixels
 from utils.resize_right import resize
 from utils.run.references import find_references
@@ -177,3 +177,13 @@ def test_the_text_of_a_png_and_whether_it_is_whole(tmp_path):
         path.write_bytes(other)
         found = read_png_text(path)
         assert found is not None and not found.is_whole
+
+
+def test_letters_and_emoji_that_are_joined_are_shown_as_they_are(tmp_path):
+    """A family, and Kannada and Persian whose letters a joiner shapes; what could mislead is escaped."""
+    names = ["\U0001f468\u200d\U0001f469\u200d\U0001f467", "\u0ca8\u0ccd\u200d", "\u0645\u06cc\u200c\u0634\u0648\u062f"]
+    for name in names:
+        assert one_line(name) == name
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    assert {reference.name for reference in find_references(tmp_path)[0]} == set(names)
+    assert one_line("a\nb\x1b[2J\u202ec\u2066\u2028\u200e") == r"a\nb\x1b[2J\u202ec\u2066\u2028\u200e"

@@ -4,7 +4,6 @@ import hashlib
 import io
 import math
 import os
-import textwrap
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from utils.pictures import (
     PictureLimits,
     ValueRange,
     open_picture,
+    refusal,
 )
 
 NPY, NPZ, TIFF = b"\x93NUMPY", b"PK\3\4", (b"II*\0", b"MM\0*")
@@ -88,25 +88,19 @@ class ArrayFile:
         Raises:
             InputError: they are cut short, or one of them is not finite, or the file has been changed meanwhile.
         """
-        with _refusing(self._path):
-            self._values = self._read()
-        self.extremes = float(self._values.min()), float(self._values.max())
-
-    def _read(self) -> np.ndarray:
-        """Return the numbers, [H, W, C] float64."""
         dtype, shape, order, _, read = self._numbers
-        content = read(length := math.prod(shape) * dtype.itemsize)
-        if len(content) < length:
-            raise ValueError(f"is cut short: {len(content)} of {length} bytes are there")
-        check_unchanged(self._file, self._status)
-        values = np.frombuffer(content, dtype).reshape(shape, order=order).astype(np.float64)
-        values = values[..., None] if self.axes == "HW" else values
-        values = values.transpose(1, 2, 0) if self.axes == "CHW" else values
-        if not np.isfinite(values).all():
-            row, column, channel = np.argwhere(~np.isfinite(values))[0].tolist()
-            value = values[row, column, channel]
-            raise ValueError(f"contains {value} in row {row}, column {column}, channel {channel}, counted from 0")
-        return values
+        with _refusing(self._path):
+            content = read(length := math.prod(shape) * dtype.itemsize)
+            if len(content) < length:
+                raise ValueError(f"is cut short: {len(content)} of {length} bytes are there")
+            check_unchanged(self._file, self._status)
+            values = np.frombuffer(content, dtype).reshape(shape, order=order).astype(np.float64)
+            values = values[..., None] if self.axes == "HW" else values
+            values = values.transpose(1, 2, 0) if self.axes == "CHW" else values
+            for row, column, channel in np.argwhere(~np.isfinite(values))[:1].tolist():
+                value = values[row, column, channel]
+                raise ValueError(f"contains {value} in row {row}, column {column}, channel {channel}, counted from 0")
+        self._values, self.extremes = values, (float(values.min()), float(values.max()))
 
     def pixels(self, rows: slice, columns: slice, channels: int) -> np.ndarray:
         """Return a part of it, [h, w, channels] float64."""
@@ -164,10 +158,7 @@ def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        problem = getattr(error, "strerror", None) or textwrap.shorten(str(error), 300) or repr(error)
-        if not isinstance(error, (OSError, ValueError)):
-            problem = f"is damaged ({problem})"
-        raise InputError(f"{path}: cannot be read as an image: {problem}") from None
+        raise refusal(path, error) from None
 
 
 def _find_numbers(file: BufferedReader, value_range: ValueRange | None) -> Stored | None:

@@ -14,9 +14,6 @@ class InputError(ValueError):
 
     exit_code = 2
 
-    def __init__(self, *faults: str) -> None:
-        super().__init__(*faults)
-
     def __str__(self) -> str:
         lines = [one_line(fault) for fault in self.args]
         if len(lines) > MAX_LINES:
@@ -43,11 +40,7 @@ class NotFiniteError(RunError):
 
 
 class ReportedByOtherRankError(Exception):
-    """The run ends because of a fault that another of its processes has already reported.
-
-    Args:
-        exit_code: the one for that fault.
-    """
+    """The run ends because of a fault that another of its processes has already reported, with its exit code."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
@@ -55,5 +48,13 @@ class ReportedByOtherRankError(Exception):
 
 
 def one_line(text: object) -> str:
-    """Return `text` with whatever does not print, such as a newline in a file's name, written as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    """Return `text` with whatever does not print, such as a newline in a file's name, written as its escape.
+
+    What joins letters or parts of an emoji, or keeps them apart (U+200D, U+200C), stays.
+    """
+    return "".join(c if is_shown(c) else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def is_shown(character: str) -> bool:
+    """Return whether a character can stand in a line that is shown: it prints, or joins what prints."""
+    return character.isprintable() or character in "\u200c\u200d"

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,8 +185,7 @@ class PictureFile:
             channels: 3 for colour, 1 for grey.
 
         Returns:
-            [h, w, channels] uint8, sRGB, on white where it is transparent; of greys of more than 8 bits, their numbers
-            as float64.
+            [h, w, channels] uint8, sRGB, on white where transparent; of greys of more than 8 bits, numbers as float64.
 
         Raises:
             OSError: fewer pixels were decoded than the file says.
@@ -247,9 +247,14 @@ def open_picture(
         modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
         if not isinstance(error, OSError) and not any(name.startswith("PIL.") for name in modules):
             raise  # a fault of the program
-        problem = getattr(error, "strerror", None) or " ".join(str(error).split()) or repr(error)
-        if isinstance(error, UnidentifiedImageError):
-            problem = f"is damaged, of a kind that Pillow does not read, or not one of {', '.join(FORMATS)}"
-        elif not isinstance(error, (OSError, ValueError)):
-            problem = f"is damaged ({problem})"
-        raise InputError(f"{path}: cannot be read as an image: {problem}") from None
+        raise refusal(path, error) from None
+
+
+def refusal(path: Path, error: Exception) -> InputError:
+    """Return what stands in a reader's way, in a line."""
+    problem = getattr(error, "strerror", None) or textwrap.shorten(str(error), 300) or repr(error)
+    if isinstance(error, UnidentifiedImageError):
+        problem = f"is damaged, of a kind that Pillow does not read, or not one of {', '.join(FORMATS)}"
+    elif not isinstance(error, (OSError, ValueError)):
+        problem = f"is damaged ({problem})"
+    return InputError(f"{path}: cannot be read as an image: {problem}")

@@ -29,14 +29,6 @@ def _lanczos(x: Tensor, lobes: int) -> Tensor:
     return torch.where(x.abs() < lobes, torch.sinc(x) * torch.sinc(x / lobes), 0)
 
 
-def _linear(x: Tensor) -> Tensor:
-    return (1 - x.abs()).clamp(min=0)
-
-
-def _box(x: Tensor) -> Tensor:
-    return (x.abs() <= 1).to(x.dtype)
-
-
 # whose precision a caller may have lowered
 MATMULS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
 RAISED = Lock()  # held while it is raised: what another thread finds then is not the caller's
@@ -46,8 +38,8 @@ KERNELS: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
     "cubic": (_cubic, 4),
     "lanczos2": (lambda x: _lanczos(x, 2), 4),
     "lanczos3": (lambda x: _lanczos(x, 3), 6),
-    "linear": (_linear, 2),
-    "box": (_box, 1),
+    "linear": (lambda x: (1 - x.abs()).clamp(min=0), 2),
+    "box": (lambda x: (x.abs() <= 1).to(x.dtype), 1),
 }
 
 # name: where an index outside of 0 … n-1 finds its pixel; "constant" finds none and reads zero

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from utils.arrays import ArrayForm, open_reference
-from utils.errors import InputError
+from utils.errors import InputError, is_shown
 from utils.pictures import HUGE, PictureLimits, ValueRange
 
 EXTENSIONS = {
@@ -91,7 +91,7 @@ def find_references(
     paths.sort(key=lambda path: path.relative_to(root).parts)
     stems = []
     for path in paths:  # without what a shell or a file system would stumble over, and not too long for any
-        stem = "".join(c if c.isprintable() and c not in '\\/:*?"<>|' else "_" for c in path.stem)
+        stem = "".join(c if is_shown(c) and c not in '\\/:*?"<>|' else "_" for c in path.stem)
         stem += "_" * (stem.casefold() == "grid")  # index_files/grid.png is the grid
         stems.append(stem.encode("utf-8", "replace")[: MAX_NAME_BYTES - HASH_DIGITS - 1].decode("utf-8", "ignore"))
     count, references = Counter(map(folded, stems)), []
