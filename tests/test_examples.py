@@ -1,4 +1,5 @@
-"""The examples run as their docstrings say, and draw what they say; that of a pipeline is in `test_pipelines`."""
+"""The examples run as their docstrings say, and draw what they say; that of a pipeline is in `test_pipelines`, the sketch pad in
+`test_draw`."""
 
 import sys
 
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "name", sorted(path.stem for path in (PROJECT / "examples").glob("*.py") if path.stem != "pipeline")
+    "name", sorted(path.stem for path in (PROJECT / "examples").glob("*.py") if path.stem not in ("draw", "pipeline"))
 )
 def test_it_draws_a_picture(tmp_path, name):
     done = run_command(sys.executable, "-m", f"examples.{name}", tmp_path / "out.png")
