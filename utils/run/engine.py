@@ -91,15 +91,9 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
 
 
 def prepare(args: Mapping[str, Any], num_processes: int, stack: ExitStack) -> tuple[Plan, Checkpoint]:
-    """Resolve the arguments, see that all folders can be written to, and plan the run.
+    """Resolve the arguments, see that all folders can be written to, and plan the run; the stack keeps the lock.
 
-    Args:
-        args: those that were given.
-        num_processes: those that share the work.
-        stack: keeps the folder's lock until it is closed.
-
-    Raises:
-        InputError: something given cannot be used.
+    Raises InputError if something given cannot be used.
     """
     settings, checkpoint = resolve(args)
     for name in settings.folders:

@@ -52,11 +52,6 @@ class Job:
 def make_job(plan: Plan, checkpoint: Checkpoint | None, device: torch.device) -> Job:
     """Load the model and make the sampler that the settings name, and see that they fit each other.
 
-    Args:
-        plan: the run's.
-        checkpoint: the one that the settings name, where this process has it open.
-        device: to compute on.
-
     Raises:
         InputError: they do not fit, or cannot be loaded.
         RunError: there is no memory for them.

@@ -28,12 +28,7 @@ TOO_LONG = ("model", "autoencoder", "diffusion")  # settings that the page leave
 
 @dataclass
 class Page:
-    """The page of one run.
-
-    Attributes:
-        plan: the run's.
-        live: whether this process keeps the page up to date while the run goes on: one of them does.
-    """
+    """The page of one run; `live` in the process that keeps it up to date while the run goes on."""
 
     plan: Plan
     live: bool = True
@@ -41,12 +36,7 @@ class Page:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, running: bool) -> None:
-        """Write the page of what is there now.
-
-        Raises:
-            RunError: it cannot be written.
-            InputError, OSError: a file of somebody else has come into its place, or one that cannot be read.
-        """
+        """Write the page of what is there now; raise RunError, InputError or OSError if something is in the way."""
         with self._lock:
             begun = time.monotonic()
             try:
@@ -76,15 +66,9 @@ class Page:
 def page_data(plan: Plan, running: bool) -> dict[str, Any]:
     """Return what the page says of a run now, as its script reads it.
 
-    Args:
-        plan: the run's.
-        running: whether images are still being made.
-
-    Returns:
-        size: height and width that hold any of the images; references: those that have samples, {} for one that cannot
-        be read; stride: sample i follows reference i mod stride; samples: how many per binding; classes: those that the
-        variations draw in turn; made and pictures: the numbers of samples made, and of references in each folder of
-        previews, as spans; film: the animated sample's.
+    size: height and width that hold any of the images; references: those that have samples, {} for one that cannot
+    be read; stride: sample i follows reference i mod stride; samples: how many per binding; made and pictures: the
+    numbers of samples made, and of references in each folder of previews, as spans; film: the animated sample's.
     """
     settings, samples = plan.settings, plan.samples
     files = dict.fromkeys(settings.folders, frozenset[str]())

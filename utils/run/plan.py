@@ -121,11 +121,6 @@ def _levels(mask: Tensor) -> Tensor:
 def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) -> Plan:
     """Check the references and the output folder, and see what is finished. Nothing is written.
 
-    Args:
-        settings: what is asked for.
-        checkpoint: the one that the settings name.
-        num_processes: the processes that share the work.
-
     Raises:
         InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that contains
             images of other settings (unless `overwrite`).
@@ -179,15 +174,7 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
 
 
 def examine_masks(settings: Settings, found: Examination, notes: list[str]) -> dict[str, str]:
-    """Decode every mask once.
-
-    Args:
-        settings: the run's.
-        found: what was found of the references.
-        notes: to which is added what there is to say of the masks.
-
-    Returns:
-        The SHA-256 of each reference's mask, by the reference's name.
+    """Decode every mask once, and add to the notes; return the SHA-256 of each reference's, by the reference's name.
 
     Raises:
         InputError: masks that cannot be read, or are of another shape than their references and the images.
@@ -208,11 +195,7 @@ def examine_masks(settings: Settings, found: Examination, notes: list[str]) -> d
 
 
 def check_masks(plan: Plan, references: Sequence[Reference]) -> None:
-    """Raise if a reference binds nowhere.
-
-    Raises:
-        InputError: each of them, in a line.
-    """
+    """Raise InputError if a reference binds nowhere, a line for each."""
     faults = []
 
     def binds(reference: Reference) -> bool:

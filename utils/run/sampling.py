@@ -36,7 +36,7 @@ def make_guide(model: Model, reference: Tensor, mask: Tensor | None, binding: Bi
         model: encodes the references.
         reference: [B, C, H, W] in [-1, 1], one image per sample, on the device to sample on.
         mask: [B, 1, H, W] in 0 … 1, where each binds; None for everywhere.
-        binding: how much of it binds, its N in pixels of the image.
+        binding: its N are in pixels of the image.
         settings: the run's.
     """
     return GUIDES[settings.refine](
@@ -97,9 +97,7 @@ def sample(
 def sample_share(job: Job, page: Page, rank: int) -> None:
     """Make and write this process's share of the samples: reading, sampling and writing at the same time.
 
-    Raises:
-        NotFiniteError: the network returned values that are not finite.
-        RunError: the machine gave out.
+    Raises NotFiniteError if the network returned values that are not finite, RunError if the machine gave out.
     """
     plan, settings = job.plan, job.plan.settings
     batches = make_batches(plan.samples, plan.todo, settings.micro_batch, plan.num_processes, settings.shapes)

@@ -22,17 +22,13 @@ class Settings:
     """Everything a run is told. The fields are the arguments of their names, but for these.
 
     Attributes:
-        config: the model's.
         class_id: the classes to draw, in turn; a range for all of them, none for none.
-        weights: the file or folder of the checkpoint.
-        references: the reference pictures.
         masks: of each reference, by its name; empty where all of every reference binds.
         limits: what a reference may cost and lack.
         image_size: height and width of the images, enlarged by `upscale`.
         is_larger: whether there may be images larger than the model's own.
         size_multiple: heights and widths of images are multiples of it.
         diffusion: the config's, with the command line's values in place of its own, `respace_steps` among them.
-        sampler_options: those that the sampler alone takes.
         downsample_factor: each N, or "A:B", in pixels of the (enlarged) image.
         range_t: each range, in steps.
         bindings: every factor with every range.
