@@ -254,17 +254,16 @@ def not_ours(path: Path) -> InputError:
 def check_figure(path: Path, overwrite: bool) -> None:
     """Raise InputError if something else than ours is in the place of a figure or the page, unless it may go."""
     check_replaceable(path)
-    if overwrite or not path.is_file():
-        return
+    is_own = True
     if path.suffix == ".png":
         found = read_png_text(path)
         is_own = found is None or is_ours(found)
-    else:
+    elif path.is_file():
         with open_regular(path) as file:
             content = file.read()
         begin, mark = MARKS[path.suffix]
         is_own = not content or (content.startswith(begin) and mark in content)
-    if not is_own:
+    if not (is_own or overwrite):
         raise not_ours(path)
 
 
