@@ -14,9 +14,9 @@ from benchmarks.draw import BATCH, SEED
 from benchmarks.foreign import load_foreign
 from benchmarks.held_out import REAL, load_held_out
 from benchmarks.networks import WEIGHTS
-from diffusions import DDPM, ILVR
+from diffusions import DDPM, ILVR, noised_start
 from models import Model, load_model
-from utils.run.job import sample_batch
+from utils.noise import SampleNoise
 from utils.run.sampling import VEILED, clear_timestep, veil
 
 STEPS = 20
@@ -32,7 +32,9 @@ def veils(model: Model, references: Tensor, factor: float) -> Tensor:
     found = []
     for numbers in torch.arange(len(references)).split(BATCH):
         guide = ILVR(references[numbers], factor)
-        for step in sample_batch(model, sampler, guide, SEED, numbers.tolist(), STEPS):
+        noise = SampleNoise(SEED, numbers.tolist())
+        x = noised_start(sampler, guide.low_frequencies, noise.randn(*references.shape[1:]), STEPS)
+        for step in sampler.sample_loop(model, x, guide, noise.randn_like, STEPS):
             if step.t == clear:
                 found.append(veil(guide.low_pass, guide.reference, step.pred_x0))
                 break
