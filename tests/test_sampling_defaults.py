@@ -1,5 +1,6 @@
 """Defaults of a run: the config's own, the command line's in their place, the paper's where neither speaks."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from utils.run.arguments import ARGUMENTS, parse_args
 from utils.run.resolve import resolve
 from utils.run.settings import Settings
 
-OPENPEEPS = PROJECT / "configs" / "openpeeps64.yaml"
+ATLAS, OPENPEEPS = (PROJECT / "configs" / f"{name}64.yaml" for name in ("atlas", "openpeeps"))
 
 
 def settings(*args: object) -> Settings:
@@ -28,10 +29,18 @@ def with_sampling(folder: Path, **sampling: object) -> Path:
     return path
 
 
-def test_the_bare_command_takes_ten_calls_by_regions():
-    found = settings()
-    assert (found.refine, found.walk_steps, found.range_t, found.downsample_factor) == ("regions", 10, (2,), (4.0,))
-    assert found.identity["refine"] == "regions"
+def test_each_embedded_model_has_its_own_references_and_defaults():
+    maps, portraits = settings(), settings("-c", OPENPEEPS)
+    assert [found.input_dir.name for found in (maps, portraits)] == ["maps", "references"]
+    assert (maps.refine, maps.walk_steps, maps.range_t, maps.downsample_factor) == ("sample", 15, (3,), (4.0,))
+    assert (portraits.refine, portraits.walk_steps, portraits.range_t) == ("regions", 10, (2,))
+    assert portraits.identity["refine"] == "regions"
+
+
+def test_references_that_are_given_replace_the_configs_own(tmp_path):
+    shutil.copy(PROJECT / "assets" / "word.png", tmp_path)
+    assert settings("--input_dir", tmp_path).input_dir == tmp_path
+    assert settings("--set", "clip_denoised=true").input_dir == PROJECT / "assets" / "maps"
 
 
 def test_the_command_line_has_the_last_word():
@@ -42,7 +51,7 @@ def test_the_command_line_has_the_last_word():
 
 def test_where_a_config_says_nothing_the_papers_defaults_hold():
     for path in sorted((PROJECT / "configs").glob("*.yaml")):
-        if path != OPENPEEPS:
+        if path not in (ATLAS, OPENPEEPS):
             assert not read_config(path).sampling, path
     found = settings("--weights", PROJECT / "weights" / "openpeeps64")
     assert (found.refine, found.walk_steps, found.range_t, found.strength) == ("sample", 1000, (0,), 1)
@@ -56,6 +65,7 @@ def test_a_config_may_have_sweeps_and_each_argument_of_its_keys(tmp_path):
         "low_pass": "projection",
         "strength": 0.5,
         "refine_weight": 0.7,
+        "detail": 0.5,
     }
     path = with_sampling(
         tmp_path, downsample_factor=[4, 16], range_t=[0, "50%"], respace_steps=8, refine="sample", **values
@@ -112,8 +122,8 @@ def test_a_range_may_be_a_share_of_the_steps_walked(given, strength, steps):
         ("0.2", "--range_t must be a number of steps or a share like 20%, not '0.2'"),
         ("1e99999999%", "--range_t must be a number of steps or a share like 20%, not '1e99999999%'"),
         ("1/0%", "--range_t must be a number of steps or a share like 20%, not '1/0%'"),
-        ("120%", "--range_t must be 0 … 10, not 12"),
-        ("-1%", "--range_t must be 0 … 10, not -1"),
+        ("120%", "--range_t must be 0 … 15, not 18"),
+        ("-1%", "--range_t must be 0 … 15, not -1"),
     ],
 )
 def test_what_a_range_cannot_be(given, message):

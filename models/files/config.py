@@ -32,6 +32,7 @@ TOP_KEYS: Schema = {
     "autoencoder": ((dict,), False),
     "diffusion": ((dict,), True),
     "sampling": ((dict,), False),
+    "references": ((str,), False),
     "p_uncond": ((int, float), False),
 }
 NETWORK_KEYS: Schema = {"dialect": ((str,), True), "params": ((dict,), True)}
@@ -92,6 +93,7 @@ class Config(Architecture):
         autoencoder: between images and the latents that the network works on; None where it works on pixels.
         value_range: the values of references that training mapped to -1 and 1; None for a picture's black and white.
         sampling: defaults for arguments of a run.
+        references: the folder in the project that shows what it does.
         sources: the origin of values that are not the config's own, by key: `image_size`, `diffusion.objective`.
         note: what was assumed, for the user to know.
     """
@@ -103,6 +105,7 @@ class Config(Architecture):
     weights: str | None = None
     value_range: tuple[float, float] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    references: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     note: str = field(default="", compare=False)
 
@@ -118,6 +121,7 @@ class Config(Architecture):
             "image_channels": self.image_channels,
             **({"value_range": list(self.value_range)} if self.value_range else {}),
             **({"weights": self.weights} if self.weights else {}),
+            **({"references": self.references} if self.references else {}),
             "model": self.words(),
             **({"autoencoder": self.autoencoder.words()} if self.autoencoder else {}),
             "diffusion": dict(self.diffusion),
@@ -199,6 +203,7 @@ def parse_config(content: object, source: str) -> Config:
         autoencoder=networks.get("autoencoder"),
         weights=top.get("weights"),
         value_range=check_value_range(top.get("value_range"), f"{source}: value_range"),
+        references=top.get("references"),
         sampling=top.get("sampling", {}),  # a run checks it: these are its arguments
         source=source,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from utils.errors import InputError
 from utils.files import PROJECT
 
-DEMO_CONFIG, DEMO_INPUTS = PROJECT / "configs" / "openpeeps64.yaml", PROJECT / "assets" / "references"
+DEMO_CONFIG, DEMO_INPUTS = PROJECT / "configs" / "atlas64.yaml", PROJECT / "assets" / "references"
 ONE_OFF_FLAGS = {"--open", "--overwrite", "--dry_run"}  # not recorded in the command that reproduces a run
 NEVER = object()
 # what a config may write for values of a type, or for an argument that reads words of its own
@@ -139,7 +139,7 @@ ARGUMENTS = {
                  omitted_at=False),
         Argument("upscale", IMAGES, "this many times as large, and N with it", int, 1, bounds=(1, None)),
         Argument("detail", IMAGES, "last steps of larger images, in windows", float, 0.02,
-                 bounds=(0, 1), omitted_at=None),
+                 bounds=(0, 1), in_config=True, omitted_at=None),
         Argument("tile_overlap", IMAGES, "of windows, as a share of one", float, 0.25, bounds=(0, 0.9),
                  omitted_at=None),
         Argument("progress_grid", IMAGES, "show this image over its steps: a strip, an animation", int, nargs="?",

@@ -13,7 +13,7 @@ from typing import Any
 
 from models import Checkpoint, Config, build_network, check_value_range, config_for, open_checkpoint
 from utils.errors import InputError
-from utils.files import parse_yaml
+from utils.files import PROJECT, parse_yaml
 from utils.pictures import PictureLimits
 from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, check_bounds
 from utils.run.references import find_masks, find_references
@@ -44,7 +44,8 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         if name not in known:
             raise InputError(f"{config.source}: unknown key sampling.{name}; it must be one of {', '.join(known)}")
         ARGUMENTS[name].check(value, f"{config.source}: sampling.{name}")
-    args = {**DEFAULTS, **config.sampling, **args}
+    shown = {"input_dir": PROJECT / config.references} if config.references else {}
+    args = {**DEFAULTS, **shown, **config.sampling, **args}
     # Accelerate's launcher passes its own setting on in the environment.
     precision = args["mixed_precision"] or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
     ARGUMENTS["mixed_precision"].check(precision, "ACCELERATE_MIXED_PRECISION")
