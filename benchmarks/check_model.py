@@ -1,28 +1,29 @@
-"""How far `--check_model` can be trusted: for which wrong settings of the embedded model it names the right one.
+"""How far `--check_model` can be trusted: for which wrong settings of a model it names the right one.
 
-    python -m benchmarks.check_model
+    python -m benchmarks.check_model        # --domain for another model of the same network
 
-It is run with held-out portraits of the model's domain, and with the demo references, most of which are of other
-kinds. "rescaling" is the same diffusion in four times as many steps. The order of queries, keys and values cannot be
-wrong here, because the model has one head.
+It is run with held-out images of the model's domain, and with foreign references, most of which are of other kinds.
+"rescaling" is the same diffusion in four times as many steps. The order of queries, keys and values cannot be wrong
+here, because the model has one head.
 """
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.held_out import load_held_out
+from benchmarks.domain import add_domain, read_domain, read_folder
+from benchmarks.networks import WEIGHTS
 from models.files.checkpoint import config_for, open_checkpoint
 from models.files.config import Config
 from utils.files import PROJECT
-from utils.images import read_reference
 from utils.run.check import MAX_PICTURES, Checker
-from utils.run.references import find_references
 
-WEIGHTS = PROJECT / "weights" / "openpeeps64"
+DEMO = PROJECT / "assets" / "references"
 FOUR_TIMES = {"total_steps": 4000, "beta_start": 2.5e-5, "beta_end": 0.005}
 # what is wrong in the network, in the diffusion, and what should be named
 WRONG: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], str]] = {
@@ -38,32 +39,35 @@ WRONG: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], str]] = {
 }
 
 
-def wrong_config(name: str) -> Config:
-    """Make the embedded model's config with one thing wrong."""
+def wrong_config(name: str, weights: Path = WEIGHTS) -> Config:
+    """Make the config of a model with one thing wrong."""
     params, diffusion, _ = WRONG[name]
-    config = config_for(open_checkpoint(WEIGHTS))
+    config = config_for(open_checkpoint(weights))
     return replace(config, params={**config.params, **params}, diffusion={**config.diffusion, **diffusion})
 
 
-def named(name: str, pictures: Tensor) -> tuple[str, float]:
+def named(name: str, weights: Path, pictures: Tensor) -> tuple[str, float]:
     """Return what the check names as clearly better ("" if nothing), and its loss over that of the config as it is."""
-    _, comparisons = Checker(open_checkpoint(WEIGHTS), None, pictures, torch.device("cpu")).compare(wrong_config(name))
+    checker = Checker(open_checkpoint(weights), None, pictures, torch.device("cpu"))
+    _, comparisons = checker.compare(wrong_config(name, weights))
     best = comparisons[0]
     return (best.name if best.is_clearly_better else ""), best.ratio
 
 
 def main() -> None:
-    demo, _ = find_references(PROJECT / "assets" / "references")
+    parser = argparse.ArgumentParser(description="For which wrong settings --check_model names the right one")
+    add_domain(parser)
+    args = parser.parse_args()
+    weights, held_out, _ = read_domain(args.domain)
+    foreign = read_folder(args.domain[2] if args.domain else DEMO)
     sets = {
-        "pictures of its domain": load_held_out()[:MAX_PICTURES],
-        "demo references": torch.stack(
-            [read_reference(each.path, 64, 3) for each in demo[:: len(demo) // MAX_PICTURES]]
-        ),
+        "pictures of its domain": held_out[:MAX_PICTURES],
+        "foreign references": foreign[:: len(foreign) // MAX_PICTURES],
     }
     for title, pictures in sets.items():
         print(f"\n{title}\n")
         for name, (_, _, right) in WRONG.items():
-            found, ratio = named(name, pictures)
+            found, ratio = named(name, weights, pictures)
             verdict = "right" if found == right else "WRONG"
             print(f"{name:20} {verdict}: {found or 'nothing'} is clearly better (loss × {ratio:.3g})", flush=True)
 

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffusions import Guide, Sampler
+from diffusions import Guide, Sampler, noised_start
 from diffusions.process import Denoiser
 from utils.noise import SampleNoise
-from utils.run.job import sample_batch
 
 SEED = 2022
 BATCH = 16
@@ -34,11 +33,10 @@ def draw(
     """
     drawn = []
     for numbers in torch.arange(len(references)).split(BATCH):
-        if make_guide is None:
-            noise = SampleNoise(seed, numbers.tolist())
-            drawn.append(sampler.sample(model, noise.randn(*references.shape[1:]), randn_like=noise.randn_like))
-            continue
-        walked = walk_steps or len(sampler.transitions)
-        *_, last = sample_batch(model, sampler, make_guide(references[numbers]), seed, numbers.tolist(), walked)
-        drawn.append(last.sample)
+        noise = SampleNoise(seed, numbers.tolist())
+        guide = make_guide(references[numbers]) if make_guide else None
+        x = noise.randn(*references.shape[1:])
+        if guide:
+            x = noised_start(sampler, guide.low_frequencies, x, walk_steps or len(sampler.transitions))
+        drawn.append(sampler.sample(model, x, guide, noise.randn_like, walk_steps))
     return torch.cat(drawn)

@@ -1,5 +1,7 @@
 """The networks that most benchmarks measure: the embedded model, and a published architecture of random weights."""
 
+from pathlib import Path
+
 import torch
 
 from models import Model, Network, load_model, make_ready, new_network
@@ -10,9 +12,9 @@ WEIGHTS = PROJECT / "weights" / "openpeeps64"
 LARGE = PROJECT / "configs" / "google_ddpm_celebahq_256.yaml"
 
 
-def load_embedded(precision: str = "no") -> Model:
-    """Load the embedded model, 64×64, ready on the CPU."""
-    model = load_model(WEIGHTS)
+def load_embedded(precision: str = "no", weights: Path = WEIGHTS) -> Model:
+    """Load the embedded portraits' model or another, 64×64, ready on the CPU."""
+    model = load_model(weights)
     make_ready(model.network, "cpu", precision)
     return model
 

@@ -3,9 +3,9 @@
     python -m benchmarks.quality --mixed_precision bf16   # the whole table and its plot: assets/quality.csv and .png
     python -m benchmarks.quality --quick                  # few of everything, into results/: a smoke test
 
-Every setting draws the same variations of the same held-out references from the same noise on the embedded model. The
-95% intervals are from a bootstrap over references, the same resamplings for every setting, so that the difference of
-two settings is judged reference by reference.
+Every setting draws the same variations of the same held-out references from the same noise. The 95% intervals are
+from a bootstrap over references, the same resamplings for every setting, so that the difference of two settings is
+judged reference by reference. --domain measures another model than the embedded portraits'.
 
 * fidelity: RMSE of D(sample) against D(reference), D being the downsampler, in grey levels (of 255); for the 8-bit
   images, and raw, before clipping and rounding. within_1 is the share of samples whose raw fidelity is at most one
@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.domain import read_domain
 from benchmarks.draw import SEED, draw
-from benchmarks.held_out import load_held_out
 from benchmarks.measures import Measures, measure_diversity, measure_fidelity, measure_realism, resample
 from benchmarks.networks import load_embedded
 from benchmarks.quality_plot import plot
 from benchmarks.realism import Realism
-from benchmarks.table import Row, row, table_folder, table_parser, write_csv
+from benchmarks.table import Row, chosen, row, table_folder, table_parser, write_csv
 from diffusions import ILVR, Guide, Process, make_sampler
 from diffusions.process import Denoiser
 
@@ -97,9 +97,11 @@ def draw_setting(model: Denoiser, process: Process, setting: Setting, references
     return draw(model, sampler, references, guide if setting.factor is not None else None, setting.calls)
 
 
-def rows(model: Denoiser, process: Process, settings: Sequence[Setting], count: int, variations: int) -> Iterator[Row]:
+def rows(
+    model: Denoiser, process: Process, held_out: Tensor, settings: Sequence[Setting], count: int, variations: int
+) -> Iterator[Row]:
     """Yield the floor (the scores of as many real images, and of the references), then the settings."""
-    real, references, others = load_held_out().tensor_split([REAL, REAL + count])
+    real, references, others = held_out.tensor_split([REAL, REAL + count])
     realism, weights = Realism(real), resample(count, SEED)
     references = references.repeat(variations, 1, 1, 1)
     yield row("real images", {}, measure_realism(others[: len(references)], weights, realism))
@@ -137,26 +139,27 @@ def markdown(table: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    parser = table_parser("Fidelity, diversity and realism of ILVR on the embedded model")
+    parser = table_parser("Fidelity, diversity and realism of ILVR")
     parser.add_argument("--references", type=int, default=48)
     parser.add_argument("--variations", type=int, default=2)
     args = parser.parse_args()
     count, variations = (2, 2) if args.quick else (args.references, args.variations)
-    if count * (1 + variations) > len(load_held_out()) - REAL:
+    weights, held_out, _ = read_domain(args.domain)
+    if count * (1 + variations) > len(held_out) - REAL:
         parser.error("there are not that many held-out images")  # references, and as many for the floor as samples
-    settings = quick_settings() if args.quick else all_settings()
+    settings = quick_settings() if args.quick else chosen(all_settings(), args.only)
     folder = table_folder(args)
 
     calls = sum(setting.calls for setting in settings) * count * variations
     print(f"{len(settings)} settings × {count} references × {variations} variations: {calls} network calls")
-    model = load_embedded(args.mixed_precision)
+    model = load_embedded(args.mixed_precision, weights)
     with tqdm(total=calls, unit="call") as bar:
 
         def counted(x: Tensor, t: Tensor) -> Tensor:
             bar.update(len(x))
             return model(x, t)
 
-        table = list(rows(counted, model.process, settings, count, variations))
+        table = list(rows(counted, model.process, held_out, settings, count, variations))
     write_csv(table, folder / "quality.csv")
     plot(folder / "quality.csv", folder / "quality.png")
     print(markdown(table))

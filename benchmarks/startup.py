@@ -2,10 +2,12 @@
 
     python -m benchmarks.startup [--rounds 9]
 
-Each is a Python process, in turn; seconds of wall clock, and of processor time, which other work affects less.
+Each is a Python process, in turn; seconds of wall clock, and of processor time, which other work affects less, least
+with one thread (OMP_NUM_THREADS=1): threads that wait for each other count as working.
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -25,12 +27,18 @@ from diffusions import DDPM
 DDPM.sample_loop = lambda *_: os._exit(0)
 sample_ilvr.main(["--save_dir", sys.argv[1]])
 """
+ONE_STEP = """
+import sys, sample_ilvr
+sample_ilvr.main(["--n_samples", "1", "--respace_steps", "1", "--save_dir", sys.argv[1] + "/one", "--overwrite"])
+"""
 WAYS = {
     "python": "",
     "import torch": "import torch",
     "import torch, weights read": f"import torch; from safetensors.torch import load_file; load_file({str(WEIGHTS)!r})",
     "import accelerate": "import accelerate",
     "sample_ilvr.py -h": "import sample_ilvr; sample_ilvr.main(['-h'])",
+    "sample_ilvr.py --dry_run": "import sys, sample_ilvr; sample_ilvr.main(['--dry_run', '--save_dir', sys.argv[1]])",
+    "sample_ilvr.py, one image in one step": ONE_STEP,
     "sample_ilvr.py up to the first step": FIRST_STEP,
 }
 FLOOR = "import torch, weights read"
@@ -71,7 +79,9 @@ def main() -> None:
 def run(code: str, folder: str) -> tuple[float, float]:
     """Wall-clock and processor seconds of a Python process."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-c", code + LEAVE, folder], cwd=PROJECT, capture_output=True, check=True)
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}  # else this project is compiled at every start
+    command = [sys.executable, "-c", code + LEAVE, folder]
+    subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, check=True)
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

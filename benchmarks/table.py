@@ -3,12 +3,16 @@
 import argparse
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
+from benchmarks.domain import add_domain
 from benchmarks.measures import Measures, interval
 from utils.files import PROJECT
 
 Row = dict[str, str]
+Setting = TypeVar("Setting", bound=Any)
 
 
 def table_parser(description: str) -> argparse.ArgumentParser:
@@ -16,6 +20,8 @@ def table_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a smoke test, not for reading")
     parser.add_argument("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
+    add_domain(parser)
+    parser.add_argument("--only", nargs="+", metavar="COLUMN=VALUES", help="settings alone that have one of the values")
     parser.add_argument("--save_dir", type=Path, help="assets/, or results/ with --quick, if left out")
     return parser
 
@@ -25,6 +31,15 @@ def table_folder(args: argparse.Namespace) -> Path:
     folder: Path = args.save_dir or PROJECT / ("results" if args.quick else "assets")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def chosen(settings: Sequence[Setting], only: Sequence[str] | None) -> list[Setting]:
+    """Choose the settings that `--only` names, such as "steps=10,25"; others are compared with the first left."""
+    wanted = {column: values.split(",") for column, _, values in (each.partition("=") for each in only or ())}
+    left = [each for each in settings if all(str(asdict(each).get(name)) in wanted[name] for name in wanted)]
+    if not left:
+        raise SystemExit(f"there is no setting with {' '.join(only or ())}")
+    return left
 
 
 def row(name: str, settings: Mapping[str, object], measures: Measures) -> Row:

@@ -1,26 +1,27 @@
 """How far the binding colours are from those that the model expects, for in-domain and foreign references.
 
-    python -m benchmarks.veil
+    python -m benchmarks.veil        # --domain for another model
 
 It prints the RMS of φ_N(y_0 - x̂0) in grey levels, halfway through 20 DDPM steps that are all refined by the paper's
-method: quantiles over 48 held-out portraits, and over 108 foreign references. A run advises a range above
+method: quantiles over 48 held-out images, and over all foreign references. A run advises a range above
 `utils.run.sampling.VEILED`.
 """
+
+import argparse
 
 import torch
 from torch import Tensor
 
+from benchmarks.domain import add_domain, read_domain
 from benchmarks.draw import BATCH, SEED
-from benchmarks.foreign import load_foreign
-from benchmarks.held_out import REAL, load_held_out
-from benchmarks.networks import WEIGHTS
-from diffusions import DDPM, ILVR
+from benchmarks.held_out import REAL
+from diffusions import DDPM, ILVR, noised_start
 from models import Model, load_model
-from utils.run.job import sample_batch
+from utils.noise import SampleNoise
 from utils.run.sampling import VEILED, clear_timestep, veil
 
 STEPS = 20
-PORTRAITS = 48
+HELD_OUT = 48
 FACTORS = (2, 4, 8, 16, 32)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -32,7 +33,9 @@ def veils(model: Model, references: Tensor, factor: float) -> Tensor:
     found = []
     for numbers in torch.arange(len(references)).split(BATCH):
         guide = ILVR(references[numbers], factor)
-        for step in sample_batch(model, sampler, guide, SEED, numbers.tolist(), STEPS):
+        noise = SampleNoise(SEED, numbers.tolist())
+        x = noised_start(sampler, guide.low_frequencies, noise.randn(*references.shape[1:]), STEPS)
+        for step in sampler.sample_loop(model, x, guide, noise.randn_like, STEPS):
             if step.t == clear:
                 found.append(veil(guide.low_pass, guide.reference, step.pred_x0))
                 break
@@ -40,8 +43,11 @@ def veils(model: Model, references: Tensor, factor: float) -> Tensor:
 
 
 def main() -> None:
-    model = load_model(WEIGHTS)
-    references = {"held-out portraits": load_held_out()[REAL : REAL + PORTRAITS], "foreign": load_foreign()}
+    parser = argparse.ArgumentParser(description="How far the binding colours are from those that the model expects")
+    add_domain(parser)
+    weights, held_out, foreign = read_domain(parser.parse_args().domain)
+    model = load_model(weights)
+    references = {"held-out": held_out[REAL : REAL + HELD_OUT], "foreign": foreign}
     print(f"| N | references | {' | '.join(f'{q:.0%}' for q in QUANTILES)} | above {VEILED} |")
     print("|---" * (len(QUANTILES) + 3) + "|")
     for factor in FACTORS:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import platform
+import random
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+RESAMPLES = 2000
 
 
 class Worker:
@@ -66,6 +69,14 @@ def _serve(pipe: Connection, threads: int, build: Callable[..., object], args: t
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """Return the median of the rounds' ratios: what disturbs a round disturbs both of its sides."""
     return statistics.median(n / d for n, d in zip(numerators, denominators, strict=True))
+
+
+def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, float, float]:
+    """Return `ratio` and its 95 % interval, by bootstrap over the rounds."""
+    ratios = [n / d for n, d in zip(numerators, denominators, strict=True)]
+    draws = random.Random(0)
+    medians = sorted(statistics.median(draws.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
+    return statistics.median(ratios), medians[RESAMPLES // 40], medians[-1 - RESAMPLES // 40]
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

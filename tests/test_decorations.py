@@ -26,8 +26,8 @@ def job(tmp_path, input_dir, tiny_model) -> tuple:
 
 def at_the_end(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Act when all images are there, and nothing has been drawn of them."""
-    finish = engine._finish
-    monkeypatch.setattr(engine, "_finish", lambda *args: (act(), finish(*args)))
+    finish = engine.finish
+    monkeypatch.setattr(engine, "finish", lambda *args: (act(), finish(*args)))
 
 
 def lines_of(said: str) -> list[str]:

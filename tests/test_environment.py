@@ -61,16 +61,6 @@ def test_a_plan_in_another_encoding(job):
     assert "samples      3, of which 0 are finished" in done.stdout and "Gr\\xf6\\xdfe" in done.stdout
 
 
-def test_a_working_folder_that_was_removed(tmp_path, monkeypatch, input_dir, tiny_model):
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    args = ("--weights", tiny_model, "--input_dir", input_dir, "--respace_steps", 1)
-    code, error = run_here(*args, "--save_dir", "out")
-    assert code == 2 and error == "--save_dir out: the working directory, which it is in, was removed"
-    assert run_here(*args, "--save_dir", tmp_path / "out") == (0, "")
-
-
 def test_windows_is_told_in_a_line(tmp_path):
     code = "import runpy, sys; sys.platform = 'win32'; sys.modules['fcntl'] = None; "
     code += f"runpy.run_path({str(ENTRY)!r}, run_name='__main__')"
@@ -132,12 +122,6 @@ def test_too_few_threads(args, monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", start)
     assert run_here(*args) == (1, "the system allows no more threads (ulimit -u)")
-
-
-@pytest.mark.parametrize("word", ["--local-rank=0", "--local_rank=1"])
-def test_the_argument_of_torchs_old_launcher(word):
-    code, error = run_here(word)
-    assert code == 2 and error.startswith("--local-rank: start the processes with torchrun")
 
 
 @pytest.mark.parametrize(

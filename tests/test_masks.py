@@ -17,8 +17,8 @@ from diffusions.low_pass import LowPass
 from diffusions.sampler import MAX_FILTERS
 from tests.commands import launch, read_images, run_here
 from utils.images import read_png_text
-from utils.run.job import make_guide
 from utils.run.samples import Binding
+from utils.run.sampling import make_guide
 
 HALF = np.repeat([[255, 0]], 8, axis=1).repeat(16, 0).astype(np.uint8)  # white on the left
 
@@ -167,7 +167,7 @@ def test_latents_take_the_mean_of_the_pixels_mask():
     mask = mask_of(2, 1, 16, 24)
     model = SimpleNamespace(factor=4, encode=lambda images: images[..., ::4, ::4])
     settings = SimpleNamespace(refine="sample", interp_method="cubic", low_pass="resize", refine_weight=0.5)
-    guide = make_guide(model, normal(2, 3, 16, 24), mask, Binding("12:8", 1), settings)
+    guide = make_guide(model, normal(2, 3, 16, 24), mask, Binding("12:8", 1, (12, 8)), settings)
     np.testing.assert_allclose(guide.share, 0.5 * mask.numpy().reshape(2, 1, 4, 4, 6, 4).mean((3, 5)))
     assert guide.factors == (3, 2)
 

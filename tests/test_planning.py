@@ -1,6 +1,6 @@
 """A plan lists nothing: samples and batches follow from numbers, and are those of the lists that they stand for."""
 
-from itertools import chain, groupby, islice, zip_longest
+from itertools import chain, groupby, islice, product, zip_longest
 from operator import attrgetter
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from utils.run.references import Reference
 from utils.run.samples import Binding, Sample, Samples, make_batches
 
 NAMES = ("a", "B_1", "é", "a_0", "e\u0301")  # the last, of a second form, may lie beside the third
-BINDINGS = (Binding(4.0, 0, "N4"), Binding(8.0, 0, "N8"))
+BINDINGS = (Binding(4.0, 0), Binding(8.0, 0))
 
 
 def samples_of(n_samples: int, skipped: set[str], num_bindings: int) -> Samples:
@@ -25,11 +25,10 @@ def samples_of(n_samples: int, skipped: set[str], num_bindings: int) -> Samples:
 def listed(n_samples: int, skipped: set[str], num_bindings: int) -> list[Sample]:
     """By the words of the rule: sample i follows reference i mod R and is its variation i div R."""
     count = len(NAMES)
+    numbers = [i for i in range(n_samples) if NAMES[i % count] not in skipped]
     return [
-        Sample(i, Reference(Path(f"{NAMES[i % count]}.png"), NAMES[i % count]), i // count, binding)
-        for binding in BINDINGS[:num_bindings]
-        for i in range(n_samples)
-        if NAMES[i % count] not in skipped
+        Sample(i, Reference(Path(f"{NAMES[i % count]}.png"), NAMES[i % count]), i // count, binding, index)
+        for index, (binding, i) in enumerate(product(BINDINGS[:num_bindings], numbers))
     ]
 
 
@@ -57,7 +56,6 @@ def test_samples_and_batches_are_those_of_the_lists(n_samples, skipped, num_bind
     expected = listed(n_samples, skipped, num_bindings)
     samples = samples_of(n_samples, skipped, num_bindings)
     assert list(samples) == expected and len(samples) == len(expected)
-    assert [samples.position(sample) for sample in expected] == list(range(len(expected)))
     assert samples.numbered(4) == [sample for sample in expected if sample.number == 4]
     assert samples.variations(BINDINGS[0], 2) == [s for s in expected if s.binding == BINDINGS[0] and s.variation < 2]
     rng = np.random.default_rng(n_samples)
@@ -67,11 +65,11 @@ def test_samples_and_batches_are_those_of_the_lists(n_samples, skipped, num_bind
         batches = listed_batches(samples, todo, size, num_processes)
         its = batches_of(expected, wanted, size, num_processes)
         assert batches == its
-        shapes = np.array([0, 1, 0, 2, 1])  # of the references
-        alike = listed_batches(samples, todo, size, num_processes, np.zeros(len(NAMES), dtype=int))
+        shapes = dict(zip(NAMES, [(8, 8), (8, 12), (8, 8), (12, 8), (8, 12)], strict=True))
+        alike = listed_batches(samples, todo, size, num_processes, dict.fromkeys(NAMES, (8, 8)))
         assert alike == its
         of_shapes = listed_batches(samples, todo, size, num_processes, shapes)
-        assert all(len({shapes[sample.number % len(NAMES)] for sample in batch}) == 1 for batch in of_shapes)
+        assert all(len({shapes[sample.reference.name] for sample in batch}) == 1 for batch in of_shapes)
         assert wanted <= set(chain.from_iterable(of_shapes)) <= set(expected)
 
 

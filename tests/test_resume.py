@@ -175,7 +175,7 @@ def test_finished_images_are_kept_and_others_made_again(tmp_path, job, input_dir
     (out / "a_0.png").unlink()
     (out / "b_0.png").write_bytes(first["b_0.png"][:-100])  # cut short by a machine that lost its power
     (out / "c_0.png").write_bytes(b"")
-    (out / ".c_1.png.123.tmp").write_bytes(b"left by a dead run")
+    (out / ".c_1.png.0123456789abcdef.tmp").write_bytes(b"left by a dead run")
     run("--micro_batch", 3)
     tell_the_micro_batch = {"run.yaml", "index.html"}
     assert {k: v for k, v in contents(out).items() if k not in tell_the_micro_batch} == {

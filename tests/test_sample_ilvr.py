@@ -122,9 +122,7 @@ def test_an_empty_input_folder_is_named(tmp_path):
     assert "contains no picture" in error
 
 
-@pytest.mark.parametrize(
-    "args", [["-h"], ["--unknown"], ["--downsample_factor", "eight"], ["--sampler", "dpm"], ["--seed", "-1"]]
-)
+@pytest.mark.parametrize("args", [["-h"], ["--unknown"], ["--refine", "eight"], ["--sampler", "dpm"], ["--seed", "-1"]])
 def test_mistakes_are_told_before_torch_is_imported(args):
     code = "import sys; sys.modules['torch'] = None; import sample_ilvr; sys.exit(sample_ilvr.main())"
     done = subprocess.run([sys.executable, "-c", code, *args], cwd=PROJECT, capture_output=True, text=True)

@@ -83,10 +83,7 @@ def test_a_config_may_have_sweeps_and_each_argument_of_its_keys(tmp_path):
         ({"refine": 3}, "sampling.refine must be of type str, not 3"),
         ({"refine": "region"}, "sampling.refine must be one of sample, regions, not 'region'"),
         ({"range_t": 0.2}, "sampling.range_t must be of type str, not 0.2"),
-        (
-            {"downsample_factor": [8, "eight"]},
-            "sampling.downsample_factor must be a number, or two like 32:4, not 'eight'",
-        ),
+        ({"downsample_factor": [8, []]}, "sampling.downsample_factor must be of type str, not []"),
         ({"strength": 2}, "sampling.strength must be 0.001 … 1, not 2"),
         ({"seed": 3}, "unknown key sampling.seed"),
     ],

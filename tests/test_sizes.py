@@ -156,8 +156,8 @@ def test_all_else_works_with_it(tmp_path, tiny):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--image_size", 0), "image_size must be at least 2, not 0"),
-        (("--image_size", -16, 16), "image_size must be at least 2, not -16"),
+        (("--image_size", 0), "image_size 0: must be a multiple of 2 for this model, such as 2"),
+        (("--image_size", -16, 16), "image_size -16: must be a multiple of 2 for this model, such as 2"),
         (("--image_size", 32, 21), "--image_size 21: must be a multiple of 2 for this model, such as 20 and 22"),
         (("--image_size", 1), "--image_size 1: must be a multiple of 2 for this model, such as 2"),
         (("--image_size", 16, 16, 3), "takes a height and a width"),

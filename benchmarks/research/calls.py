@@ -3,8 +3,8 @@
     python -m benchmarks.research.calls --mixed_precision bf16    # assets/calls.csv
     python -m benchmarks.research.calls --quick                   # few of everything, into results/: a smoke test
 
-Each setting draws 48 samples on the embedded model, from the same noise: unconditional; by regions after held-out
-portraits; and by regions after foreign references (N = 8, the last 20 % of the calls free). patch_distance, detail and
+Each setting draws 48 samples from the same noise: unconditional; by regions after held-out images; and by
+regions after foreign references (N = 8, the last 20 % of the calls free). patch_distance, detail and
 fidelity are those of benchmarks/research/translation.py; realism, a sliced Wasserstein distance, is that of
 benchmarks/quality.py. The gaps are the differences to DDPM with 250 steps, with a 95 % interval by a bootstrap over the
 samples. Every solver takes every number of calls at uniform timesteps, and 10, 6 and 4 calls at the others.
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.domain import Domain, read_domain
 from benchmarks.draw import SEED, draw
-from benchmarks.foreign import load_foreign
-from benchmarks.held_out import REAL, load_held_out
+from benchmarks.held_out import REAL
 from benchmarks.measures import (
     FIDELITY_FACTORS,
     Measures,
@@ -34,7 +34,7 @@ from benchmarks.networks import load_embedded
 from benchmarks.patch_distance import PatchDistance
 from benchmarks.realism import Realism
 from benchmarks.research.solvers import DPMSolver, Heun, UniPC
-from benchmarks.table import Row, row, table_folder, table_parser, write_csv
+from benchmarks.table import Row, chosen, row, table_folder, table_parser, write_csv
 from diffusions import DDIM, DDPM, Process, Regions, Sampler, SDEDPMSolver
 from diffusions.schedule import Transition, half_log_snr
 from models import Model
@@ -108,25 +108,27 @@ def settings_after(
 
 
 class Bench:
-    """Draws and measures `count` samples of every kind, against `real_count` real images."""
+    """Draws and measures `count` samples of every kind, if there are as many references, against `real_count` real."""
 
-    def __init__(self, model: Model, count: int, real_count: int = REAL) -> None:
-        held_out, others = load_held_out().tensor_split([REAL])
+    def __init__(self, model: Model, domain: Domain, count: int, real_count: int = REAL) -> None:
+        held_out, others = domain.held_out.tensor_split([REAL])
         real = held_out[:real_count]
-        self.model, self.others, self.weights = model, others, resample(count, SEED)
-        self.references = {"none": others[:count], "in-domain": others[:count], "foreign": load_foreign()[:count]}
+        self.model, self.others = model, others
+        self.references = {"none": others[:count], "in-domain": others[:count], "foreign": domain.foreign[:count]}
         self.distance, self.realism = PatchDistance(real, others), Realism(real)
         self.bases: dict[str, Measures] = {}  # for each kind of references, what the others are compared with
 
     def setting_row(self, setting: Setting) -> Row:
         """Draw and measure a setting, and compare it with the first of its kind of references."""
-        samples = draw_setting(self.model, setting, self.references[setting.references])
-        measures = measure_patches(samples, self.weights, self.distance)
-        measures |= measure_detail(samples, self.weights, self.others)
-        measures |= measure_realism(samples, self.weights, self.realism)
+        references = self.references[setting.references]
+        weights = resample(len(references), SEED)
+        samples = draw_setting(self.model, setting, references)
+        measures = measure_patches(samples, weights, self.distance)
+        measures |= measure_detail(samples, weights, self.others)
+        measures |= measure_realism(samples, weights, self.realism)
         if setting.references != "none":
             for factor in FIDELITY_FACTORS:
-                found = measure_fidelity(samples, self.references[setting.references], factor, self.weights)
+                found = measure_fidelity(samples, references, factor, weights)
                 measures[f"fidelity_{factor}"] = found["fidelity"]
         base = self.bases.setdefault(setting.references, measures)
         gaps = {f"{name}_gap": measures[name] - base[name] for name in ("patch_distance", "realism")}
@@ -137,12 +139,13 @@ def main() -> None:
     args = table_parser("How few calls lose nothing, by sampler and timesteps").parse_args()
     folder = table_folder(args)
 
-    model = load_embedded(args.mixed_precision)
+    domain = read_domain(args.domain)
+    model = load_embedded(args.mixed_precision, domain.weights)
     if args.quick:
-        bench, settings = Bench(model, 2, 10), settings_after("foreign", 2, dict.fromkeys(TIMESTEPS, (2,)))
+        bench, settings = Bench(model, domain, 2, 10), settings_after("foreign", 2, dict.fromkeys(TIMESTEPS, (2,)))
     else:
-        bench = Bench(model, COUNT)
-        settings = [setting for name in bench.references for setting in settings_after(name)]
+        bench = Bench(model, domain, COUNT)
+        settings = chosen([each for name in bench.references for each in settings_after(name)], args.only)
     table = []
     for setting in tqdm(settings, unit="setting"):
         table.append(bench.setting_row(setting))

@@ -4,8 +4,9 @@
     python -m benchmarks.research.translation --quick                  # few of everything, into results/: a smoke test
 
 Every setting draws a sample for each of 108 foreign references (`benchmarks.foreign`) or 48 held-out portraits, from
-the same noise, on the embedded model. The 95 % intervals are from a bootstrap over references, the same resamplings for
-every setting, so that the difference of two settings is judged reference by reference.
+the same noise, on the embedded model; --domain measures another. The 95 % intervals are from a bootstrap over
+references, the same resamplings for every setting, so that the difference of two settings is judged reference by
+reference.
 
 * patch_distance: of the sample's 9×9 patches to the nearest real ones, 1 being real (`benchmarks.patch_distance`).
 * detail: contrast of the finest details over that of real images. Faded lines also shorten the patch distance
@@ -28,9 +29,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.domain import Domain, read_domain
 from benchmarks.draw import SEED, draw
-from benchmarks.foreign import load_foreign
-from benchmarks.held_out import REAL, load_held_out
+from benchmarks.held_out import REAL
 from benchmarks.measures import (
     FIDELITY_FACTORS,
     Measures,
@@ -45,7 +46,7 @@ from benchmarks.patch_distance import PatchDistance
 from benchmarks.research.disturbances import DISTURBANCES
 from benchmarks.research.ideas import IDEAS, best_of, make_ideas
 from benchmarks.research.translation_plot import plot
-from benchmarks.table import Row, row, table_folder, table_parser, write_csv
+from benchmarks.table import Row, chosen, row, table_folder, table_parser, write_csv
 from diffusions import DDPM, GUIDES, Process
 from diffusions.process import Denoiser
 
@@ -101,18 +102,21 @@ class Bench:
 
     Args:
         model: the network; process: what it was trained on.
+        domain: the images.
         base: the setting whose range is the paper's knob.
         count: of the references of each kind, at most.
         real: how many images' patches are the real ones.
     """
 
-    def __init__(self, model: Denoiser, process: Process, base: Setting, count: int, real: int = REAL) -> None:
+    def __init__(
+        self, model: Denoiser, process: Process, domain: Domain, base: Setting, count: int, real: int = REAL
+    ) -> None:
         self.model, self.process, self.base = model, process, base
-        held_out, others = load_held_out().tensor_split([REAL])
+        held_out, others = domain.held_out.tensor_split([REAL])
         self.real = others
         self.distance = PatchDistance(held_out[:real], others[:real])
         self.guides = GUIDES | make_ideas(model, process, others)
-        self.references = {"foreign": load_foreign()[:count], "in-domain": others[: min(count, IN_DOMAIN)]}
+        self.references = {"foreign": domain.foreign[:count], "in-domain": others[: min(count, IN_DOMAIN)]}
         self.weights = {name: resample(len(found), SEED) for name, found in self.references.items()}
         self.front: list[Measures] = []  # of the paper's knob
 
@@ -195,12 +199,13 @@ def markdown(table: Sequence[Row]) -> str:
 
 def main() -> None:
     args = table_parser("Patch distance against fidelity, for references of other styles").parse_args()
-    settings = quick_settings() if args.quick else all_settings()
+    settings = quick_settings() if args.quick else chosen(all_settings(), args.only)
     folder = table_folder(args)
 
-    model = load_embedded(args.mixed_precision)
-    sizes = (2, 10) if args.quick else (len(load_foreign()), REAL)
-    bench = Bench(model, model.process, settings[0], *sizes)
+    domain = read_domain(args.domain)
+    model = load_embedded(args.mixed_precision, domain.weights)
+    sizes = (2, 10) if args.quick else (len(domain.foreign), REAL)
+    bench = Bench(model, model.process, domain, settings[0], *sizes)
     table = list(bench.real_rows())
     for setting in tqdm(settings, unit="setting"):
         table.append(bench.setting_row(setting))

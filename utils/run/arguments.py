@@ -1,10 +1,9 @@
 """Every argument of a run, declared once. This module is read before torch is imported."""
 
 import argparse
-import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,12 @@ class Argument:
         type: of one value.
         default: the value where neither the command line nor the config says another.
         choices: the values it may take; empty for any.
-        parse: reads a value, and raises ValueError with what it must be instead; None where any will do.
         bounds: the least and the greatest value; None where there is no bound.
         nargs: as argparse has it.
         metavar: what stands for the value in the help.
         in_config: whether a config may give its own default, under `sampling`.
-        identity: whether an image depends on it, so that another value makes another image.
-        omitted_at: for an argument added later, the value at which the record leaves it out, so that images made
-            before it existed stay valid.
+        omitted_at: of an argument that images depend on and that was added later: the value at which the record
+            leaves it out, so that images made before stay valid.
     """
 
     name: str
@@ -49,12 +46,10 @@ class Argument:
     type: type = str
     default: Any = None
     choices: Sequence[str] = ()
-    parse: Callable[[Any], object] | None = None
     bounds: tuple[float | None, float | None] = (None, None)
     nargs: str | int | None = None
     metavar: str | None = None
     in_config: bool = False
-    identity: bool = False
     omitted_at: Any = NEVER
 
     def check(self, given: Any, where: str) -> None:
@@ -74,30 +69,7 @@ class Argument:
                 raise InputError(f"{where} must be of type {self.type.__name__}, not {value!r}")
             if self.choices and value not in self.choices:
                 raise InputError(f"{where} must be one of {', '.join(self.choices)}, not {value!r}")
-            try:
-                _ = self.parse and self.parse(value)
-            except ValueError as error:
-                raise InputError(f"{where} must be {error}, not {value!r}") from None
             check_bounds(value, *self.bounds, where)
-
-
-def walk_ends(downsample_factor: float | str) -> tuple[float, float]:
-    """Read N, or "A:B": N at the first refined step of a walk, and at the last.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    try:
-        first, *others = map(float, str(downsample_factor).split(":"))
-        (last,) = others or [first]
-    except ValueError:
-        raise ValueError("a number, or two like 32:4") from None
-    return first, last
-
-
-def factor_words(downsample_factor: float | str) -> str:
-    """Return a downsample factor as people write it: 8, 2.5 or 32:4."""
-    return f"{downsample_factor}".removesuffix(".0")
 
 
 def check_bounds(value: Any, low: float | None, high: float | None, where: str) -> None:
@@ -116,100 +88,81 @@ RESPACINGS += ("diffusers-leading", "diffusers-leading-1", "diffusers-trailing",
 ARGUMENTS = {
     argument.name: argument
     for argument in (
-        Argument("config", MODEL, "YAML of the model; without --weights, the embedded model's", Path),
-        Argument("weights", MODEL, "checkpoint file, diffusers folder or hub id owner/name[@revision]"),
-        Argument(
-            "raw_weights", MODEL, "the last weights of training, not their average", bool, False,
-            identity=True, omitted_at=False,
-        ),
+        Argument("config", MODEL, "the model's YAML; without --weights, the embedded one", Path),
+        Argument("weights", MODEL, "checkpoint, diffusers folder, hub id owner/name[@rev]"),
+        Argument("raw_weights", MODEL, "the last weights of training, not their average", bool, False,
+                 omitted_at=False),
         Argument("set", MODEL, "what the weights don't say, image_size=64 …", nargs="+", metavar="K=V"),
-        Argument("class_id", MODEL, "classes, or all: each variation draws the next one", nargs="+",
-                 metavar="ID", identity=True),
-        Argument("guidance_scale", MODEL, "of classifier-free guidance; 1 is none", float, 1.0,
-                 bounds=(0, 100), identity=True, omitted_at=1.0),
+        Argument("class_id", MODEL, "classes, or all: each variation draws the next one", nargs="+", metavar="ID"),
+        Argument("guidance_scale", MODEL, "of classifier-free guidance; 1 is none", float, 1.0, bounds=(0, 100),
+                 omitted_at=1.0),
         Argument("write_config", MODEL, "write the model's config to this file and stop", Path, metavar="FILE"),
         Argument("check_model", MODEL, "compare the model's settings with others and stop", bool, False),
-        Argument(
-            "input_dir", REFERENCES, "folder of reference pictures, or one picture", Path,
-            DEMO_INPUTS, metavar="DIR",
-        ),
-        Argument(
-            "value_range", REFERENCES, "what means -1 and 1; else the config's or black, white", float,
-            nargs=2, metavar="LOW HIGH", identity=True, omitted_at=None,
-        ),
+        Argument("input_dir", REFERENCES, "folder of pictures, or one", Path, DEMO_INPUTS,
+                 metavar="DIR"),
+        Argument("value_range", REFERENCES, "what means -1 and 1; else config's, or black, white", float, nargs=2,
+                 metavar="LOW HIGH", omitted_at=None),
         Argument("channels_first", REFERENCES, "arrays whose shape can be both are [C, H, W]", bool, False,
-                 identity=True, omitted_at=None),
+                 omitted_at=None),
         Argument("channels_last", REFERENCES, "arrays whose shape can be both are [H, W, C]", bool, False),
         Argument("skip_bad_inputs", REFERENCES, "go on without references that cannot be read", bool, False),
         Argument("allow_truncated", REFERENCES, "read pictures that are cut short; the rest is black", bool, False),
         Argument("max_megapixels", REFERENCES, "the largest reference to read", float, 512, bounds=(0.001, None)),
-        Argument(
-            "downsample_factor", BINDING,
-            "N: 1 copies the reference, more leaves more freedom; 32:4 falls from 32 to 4; several: a sweep",
-            default=8.0, parse=walk_ends, nargs="+", metavar="N", in_config=True, identity=True,
-        ),
-        Argument(
-            "refine", BINDING, "sample, the paper's; regions, cleaner for other styles",
-            default="sample", choices=("sample", "regions"), in_config=True, identity=True, omitted_at="sample",
-        ),
-        Argument(
-            "range_t", BINDING, "last steps, or share (20%) of them, left unrefined",
-            default=0, nargs="+", metavar="STEPS", in_config=True, identity=True,
-        ),
-        Argument(
-            "low_pass", BINDING, "resize, the paper's; projection, exact; a blur; the ideal one",
-            default="resize", choices=("resize", "projection", "gaussian", "dft"), in_config=True, identity=True,
-        ),
-        Argument(
-            "interp_method", BINDING, "the filter's kernel", default="cubic",
-            choices=("cubic", "lanczos2", "lanczos3", "linear", "box"), in_config=True, identity=True,
-        ),
+        Argument("downsample_factor", BINDING,
+                 "N: 1 copies the reference, more leaves more freedom; 32:4 falls from 32 to 4; several: a sweep",
+                 default=8.0, nargs="+", metavar="N", in_config=True),
+        Argument("refine", BINDING, "sample, the paper's; regions, cleaner for other styles", default="sample",
+                 choices=("sample", "regions"), in_config=True, omitted_at="sample"),
+        Argument("range_t", BINDING, "last steps or share (20%) left unrefined", default=0, nargs="+",
+                 metavar="STEPS", in_config=True),
+        Argument("low_pass", BINDING, "resize is the paper's", default="resize",
+                 choices=("resize", "projection", "gaussian", "dft"), in_config=True),
+        Argument("interp_method", BINDING, "the filter's kernel", default="cubic",
+                 choices=("cubic", "lanczos2", "lanczos3", "linear", "box"), in_config=True),
         Argument("refine_weight", BINDING, "how much of its correction a step makes", float, 1.0, bounds=(0, 1),
-                 in_config=True, identity=True, omitted_at=1.0),
-        Argument("mask_dir", BINDING, "masks named as the references, or one picture: white binds, black is free", Path,
+                 in_config=True, omitted_at=1.0),
+        Argument("mask_dir", BINDING, "masks named as references, or one: white binds", Path,
                  metavar="DIR"),
-        Argument("transparent", BINDING, "what is transparent in a reference is white, or free",
-                 default="white", choices=("white", "free"), identity=True, omitted_at="white"),
-        Argument("n_samples", IMAGES, "images in all; else one per reference", int,
-                 bounds=(1, MAX_SAMPLES), metavar="COUNT"),
-        Argument("save_dir", IMAGES, "folder for the images and index.html", Path, Path("results"), metavar="DIR"),
-        Argument("save_as", IMAGES, "npy adds floats in value_range; png16 is for grey",
-                 default="png", choices=("png", "png16", "npy"), identity=True, omitted_at="png"),
-        Argument("show_channels", IMAGES, "up to three that a PNG shows; else the first", int,
-                 nargs="+", bounds=(0, None), metavar="C", identity=True, omitted_at=None),
-        Argument("seed", IMAGES, "noise follows from this and the image's number", int, 2022, bounds=(0, None),
-                 identity=True),
+        Argument("transparent", BINDING, "what is transparent in a reference is white, or free", default="white",
+                 choices=("white", "free"), omitted_at="white"),
+        Argument("n_samples", IMAGES, "images in all; else one per reference", int, bounds=(1, MAX_SAMPLES),
+                 metavar="COUNT"),
+        Argument("save_dir", IMAGES, "for the images and index.html", Path, Path("results"), metavar="DIR"),
+        Argument("save_as", IMAGES, "npy adds floats in value_range; png16 is for grey", default="png",
+                 choices=("png", "png16", "npy"), omitted_at="png"),
+        Argument("show_channels", IMAGES, "up to three that a PNG shows; else the first", int, nargs="+",
+                 bounds=(0, None), metavar="C", omitted_at=None),
+        Argument("seed", IMAGES, "of the noise, with the image's number", int, 2022, bounds=(0, None)),
         Argument("image_size", IMAGES, "height and width, or one for both; else the model's", int, nargs="+",
-                 metavar="PIXELS", identity=True),
+                 metavar="PIXELS"),
         Argument("keep_aspect", IMAGES, "keep each reference's shape; image_size: short side", bool, False,
-                 identity=True, omitted_at=False),
+                 omitted_at=False),
         Argument("upscale", IMAGES, "this many times as large, and N with it", int, 1, bounds=(1, None)),
-        Argument("detail", IMAGES, "share of the steps, the last, that draw larger images in windows", float, 0.02,
-                 bounds=(0, 1), in_config=True, identity=True, omitted_at=None),
-        Argument("tile_overlap", IMAGES, "overlap of the windows, as a share of one", float, 0.25, bounds=(0, 0.9),
-                 identity=True, omitted_at=None),
+        Argument("detail", IMAGES, "last steps of larger images, in windows", float, 0.02,
+                 bounds=(0, 1), in_config=True, omitted_at=None),
+        Argument("tile_overlap", IMAGES, "of windows, as a share of one", float, 0.25, bounds=(0, 0.9),
+                 omitted_at=None),
         Argument("progress_grid", IMAGES, "show this image over its steps: a strip, an animation", int, nargs="?",
                  bounds=(0, None), metavar="NUMBER"),
         Argument("overwrite", IMAGES, "replace images of other settings, and files of others", bool, False),
         Argument("open", IMAGES, "show the images in the browser when done", bool, False),
         Argument("respace_steps", SAMPLING, "network calls per image; else the config's", int, bounds=(1, None),
-                 in_config=True, metavar="S", identity=True),
+                 in_config=True, metavar="S"),
         Argument("respace_type", SAMPLING, "which timesteps; else the config's", choices=RESPACINGS, in_config=True,
-                 metavar="TYPE", identity=True),
+                 metavar="TYPE"),
         Argument("var_type", SAMPLING, "DDPM's variance; else the config's",
-                 choices=("fixed_small", "fixed_large", "learned_range"), identity=True),
+                 choices=("fixed_small", "fixed_large", "learned_range")),
         Argument("sampler", SAMPLING, "else ddpm; dpmpp_2m_sde is best with few, uniform-trailing steps",
-                 choices=("ddpm", "ddim", "dpmpp_2m_sde"), identity=True),
-        Argument("ddim", SAMPLING, "short for --sampler ddim", bool, False, identity=True),
-        Argument("ddim_eta", SAMPLING, "noise of DDIM: 0 for none, 1 for as much as DDPM", float, 0.0,
-                 bounds=(0, 1), identity=True),
-        Argument("strength", SAMPLING, "walk this share of the steps, from the noised reference", float, 1.0,
-                 bounds=(0.001, 1), in_config=True, identity=True),
+                 choices=("ddpm", "ddim", "dpmpp_2m_sde")),
+        Argument("ddim", SAMPLING, "short for --sampler ddim", bool, False),
+        Argument("ddim_eta", SAMPLING, "0 for no noise, 1 for DDPM's", float, 0.0, bounds=(0, 1)),
+        Argument("strength", SAMPLING, "walk this share, from a noised reference", float, 1.0,
+                 bounds=(0.001, 1), in_config=True),
         Argument("micro_batch", RUNNING, "images at a time in each process", int, 8, bounds=(1, None)),
-        Argument("mixed_precision", RUNNING, "precision of the network; else accelerate's setting, else no",
-                 choices=("no", "bf16", "fp16"), identity=True),
+        Argument("mixed_precision", RUNNING, "else accelerate's, else no",
+                 choices=("no", "bf16", "fp16")),
         Argument("compile", RUNNING, "torch.compile the network (about a minute; GPUs only)", bool, False),
-        Argument("dry_run", RUNNING, "check everything, say what would be done, write nothing", bool, False),
+        Argument("dry_run", RUNNING, "check all, say what would be done, write nothing", bool, False),
     )
 }  # fmt: skip
 DEFAULTS = {name: argument.default for name, argument in ARGUMENTS.items()}
@@ -255,24 +208,11 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
         groups[argument.group].add_argument(*names, help=text, **options)
     groups[RUNNING].add_argument("-h", "--help", action="help", help="show this and stop")
     words = sys.argv[1:] if argv is None else argv
-    if any(word.startswith(("--local-rank", "--local_rank")) for word in words):
-        raise InputError("--local-rank: start the processes with torchrun or accelerate launch, which need no argument")
     args = vars(parser.parse_args(words))
     for name, value in args.items():
         if value is not None:
             ARGUMENTS[name].check(value, f"--{name}")
-    args["command"] = command_line(["python", "sample_ilvr.py", *(word for word in words if word not in ONE_OFF_FLAGS)])
+    args["command"] = shlex.join(["python", "sample_ilvr.py", *(word for word in words if word not in ONE_OFF_FLAGS)])
     if "config" not in args and "weights" not in args:
         args["config"] = DEMO_CONFIG
     return args
-
-
-def command_line(words: Iterable[str]) -> str:
-    r"""Join words into one line that people can paste into bash; words that do not print become $'…\xff…'."""
-    plain = {byte: chr(byte) for byte in range(0x20, 0x7F) if chr(byte) not in "'\\"}
-    return " ".join(
-        shlex.quote(word)
-        if word.isprintable()
-        else "$'" + "".join(plain.get(byte, f"\\x{byte:02x}") for byte in os.fsencode(word)) + "'"
-        for word in words
-    )

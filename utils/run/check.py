@@ -192,5 +192,5 @@ def check_model(settings: Settings, checkpoint: Checkpoint, device: torch.device
     read = partial(read_reference, value_range=settings.value_range, channels_first=settings.channels_first)
     images = [read(each.path, model.image_size, model.channels, settings.limits) for each in few]
     pictures = model.encode(torch.stack(images))
-    for line in report(*Checker(checkpoint, settings.class_of(0), pictures, device).compare(settings.config)):
+    for line in report(*Checker(checkpoint, (*settings.class_id, None)[0], pictures, device).compare(settings.config)):
         print(line)

@@ -1,14 +1,15 @@
 """One run: arguments → settings → plan → every process its share of the samples → grid and page."""
 
+import errno
+import fcntl
 import hashlib
-import sys
-import webbrowser
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from functools import partial
 from importlib.metadata import version
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import torch
 
@@ -16,11 +17,10 @@ from models import Checkpoint
 from utils.errors import InputError, ReportedByOtherRankError, RunError, one_line
 from utils.files import PROJECT
 from utils.run.check import check_model, write_config
-from utils.run.figures import draw_grid, draw_progress, save_missing_previews
-from utils.run.folders import make_save_dir, output_folders, take_lock
+from utils.run.figures import finish
 from utils.run.interrupts import Interrupts
-from utils.run.job import Job, make_job
-from utils.run.outputs import FILM, GRID, PACKAGES, name_differences
+from utils.run.job import make_job
+from utils.run.outputs import PACKAGES, name_differences
 from utils.run.page import Page
 from utils.run.plan import Plan, make_plan
 from utils.run.processes import Processes
@@ -65,26 +65,23 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
         if args.get("check_model"):
             processes.in_main(lambda: check_model(*resolve(args), processes.device))
             return
-        prepared = processes.in_main(lambda: _prepare(args, processes.count, stack))
+        prepared = processes.in_main(lambda: prepare(args, processes.count, stack))
         plan: Plan = processes.gather(prepared and prepared[0])[0]
         job = processes.each(lambda: make_job(plan, prepared and prepared[1], processes.device))
         if processes.is_main:
-            print(
-                *map(one_line, (*job.notes, *plan.notes)),
-                *([plan.summary()] if plan.settings.dry_run else []),
-                sep="\n",
-            )
+            notes = map(one_line, (*job.notes, *plan.notes))
+            print(*notes, *([plan.summary()] if plan.settings.dry_run else []), sep="\n")
         if plan.settings.dry_run:
             return
-        processes.in_main(plan.begin)
+        processes.in_main(lambda: plan.outputs.begin(plan.todo, plan.previews, processes.count))
         page = Page(plan, live=processes.is_main)
         page.refresh()
         processes.close()
-        interrupts.last_words = page.last_words if processes.is_main else None
+        interrupts.last_words = page.last_words
         try:
             sample_share(job, page, processes.rank)
             if plan.is_complete():
-                _finish(job, page)
+                finish(job, page)
             elif processes.count == 1:
                 raise RunError(f"images were removed during the run: {plan.progress()}")
         except Exception:
@@ -93,35 +90,48 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
             raise
 
 
-def _prepare(args: Mapping[str, Any], num_processes: int, stack: ExitStack) -> tuple[Plan, Checkpoint]:
-    """Resolve the arguments, and plan the run; the stack keeps the folder's lock."""
+def prepare(args: Mapping[str, Any], num_processes: int, stack: ExitStack) -> tuple[Plan, Checkpoint]:
+    """Resolve the arguments, see that all folders can be written to, and plan the run; the stack keeps the lock.
+
+    Raises InputError if something given cannot be used.
+    """
     settings, checkpoint = resolve(args)
-    for folder in output_folders(settings):
-        make_save_dir(settings.save_dir / folder, settings.dry_run)
+    for name in settings.folders:
+        folder = settings.save_dir / name
+        there = (path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+        try:
+            if not settings.dry_run:
+                folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(next(there), os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise InputError(f"--save_dir {folder}: cannot be written to: {error.strerror or error}") from None
     if not settings.dry_run:
         stack.enter_context(take_lock(settings.save_dir))
     return make_plan(settings, checkpoint, num_processes), checkpoint
 
 
-def _finish(job: Job, page: Page) -> None:
-    """Draw the grid, one sample's progress if that is asked for, and the page of the finished run.
+def take_lock(folder: Path) -> IO[bytes]:
+    """Lock a folder for this run alone; closing the file, or the end of the process, unlocks it.
+
+    The lock is a flock on `.lock`, which holds between machines too where their shared file system has locks; where it
+    has none, nothing keeps two runs apart.
 
     Raises:
-        RunError: a reference has been replaced. What cannot be drawn is said in a line: the images are what counts.
+        InputError: a process of another run has the lock, or its file cannot be opened.
     """
-    settings, samples = job.plan.settings, job.plan.samples
-    save_missing_previews(job)
-    figures: dict[str, Callable[[], None]] = {GRID: partial(draw_grid, job.plan)}
-    for shown in samples.numbered(settings.progress_grid) if settings.progress_grid is not None else ():
-        figures[f"{shown.binding.folder}/{FILM}".strip("/")] = partial(draw_progress, job, shown)
-    figures["index.html"] = partial(page.write, running=False)
-    done = f"{len(samples)} images and index.html"
-    for name, draw in figures.items():
-        try:
-            draw()
-        except Exception as error:  # of any kind: meanwhile, what was finished may have become anything
-            print(f"sample_ilvr: {name} could not be drawn: {one_line(error)}", file=sys.stderr)
-            done = f"{len(samples)} images"
-    print(one_line(f"{done} are in {settings.save_dir}"))
-    if settings.open and not webbrowser.open((settings.save_dir / "index.html").resolve().as_uri()):
-        print("no browser was found to open index.html")
+    path = folder / ".lock"
+    try:  # NFS wants it open for both reading and writing
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+    except OSError as error:
+        reason = "is a link" if error.errno == errno.ELOOP else error.strerror or error
+        raise InputError(f"{path}: cannot be opened: {reason}; remove it or choose another --save_dir") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise InputError(f"--save_dir {folder}: another run is writing to it; wait for it or stop it") from None
+    except OSError:  # this file system has no locks
+        pass
+    return file

@@ -1,7 +1,11 @@
-"""What is drawn of a run's finished images: the grid, and one sample's steps."""
+"""What is drawn of a run's finished images: the grid, one sample's steps, and the page of it all."""
 
 import io
 import os
+import sys
+import webbrowser
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -9,15 +13,16 @@ import torch
 from PIL import Image
 
 from diffusions import Step
+from utils.errors import one_line
 from utils.files import write_atomically
 from utils.images import crop, make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
-from utils.run.arguments import factor_words
-from utils.run.job import Job, make_guide
+from utils.run.job import Job
 from utils.run.outputs import FIGURE_EXIF, FILM, GRID, Preview, check_figure, signed
+from utils.run.page import Page
 from utils.run.plan import Plan
 from utils.run.references import Reference
 from utils.run.samples import Sample
-from utils.run.sampling import sample, save_previews
+from utils.run.sampling import make_guide, sample, save_previews
 
 GRID_ROWS, GRID_VARIATIONS = 64, 8  # what a grid shows of a large run
 MAX_CELL = 256  # pixels of a side; larger images are shrunk into it
@@ -25,20 +30,34 @@ ANIMATION_FRAMES, STRIP_FRAMES = 50, 10
 FRAME_MS, LAST_FRAME_MS = 80, 2000
 
 
-def save_missing_previews(job: Job) -> None:
-    """Write the previews of references whose samples had all been made before.
+def finish(job: Job, page: Page) -> None:
+    """Draw the grid, one sample's progress if that is asked for, and the page of the finished run.
 
     Raises:
-        RunError: a reference has been replaced, or a preview cannot be written.
+        RunError: a reference has been replaced. What cannot be drawn is said in a line: the images are what counts.
     """
-    plan, settings = job.plan, job.plan.settings
-    for binding in settings.bindings:
-        for first in plan.samples.variations(binding, 1):
-            previews = Preview(first.reference), Preview(first.reference, binding.downsample_factor)
+    plan, settings, samples = job.plan, job.plan.settings, job.plan.samples
+    for binding in settings.bindings:  # previews of references whose samples had all been made before
+        for first in samples.variations(binding, 1):
+            previews = Preview(first.reference), Preview(first.reference, binding)
             if not all(os.path.exists(plan.outputs.path(preview)) for preview in previews):
                 reference, mask = plan.read(first.reference)
                 guide = make_guide(job.model, reference[None].to(job.device), None, binding, settings)
                 save_previews(plan, [first], [reference], [mask], job.model.decode(guide.low_frequencies))
+    figures: dict[str, Callable[[], None]] = {GRID: partial(draw_grid, plan)}
+    for shown in samples.numbered(settings.progress_grid) if settings.progress_grid is not None else ():
+        figures[f"{shown.binding.folder}/{FILM}".strip("/")] = partial(draw_progress, job, shown)
+    figures["index.html"] = partial(page.write, running=False)
+    done = f"{len(samples)} images and index.html"
+    for name, draw in figures.items():
+        try:
+            draw()
+        except Exception as error:  # of any kind: meanwhile, what was finished may have become anything
+            print(f"sample_ilvr: {name} could not be drawn: {one_line(error)}", file=sys.stderr)
+            done = f"{len(samples)} images"
+    print(one_line(f"{done} are in {settings.save_dir}"))
+    if settings.open and not webbrowser.open((settings.save_dir / "index.html").resolve().as_uri()):
+        print("no browser was found to open index.html")
 
 
 def draw_grid(plan: Plan) -> None:
@@ -64,13 +83,12 @@ def draw_grid(plan: Plan) -> None:
     shown = {reference: [read(Preview(reference))] for reference in references[:GRID_ROWS]}
     labels = ["reference"]
     if len(bindings) == 1:
-        factor = bindings[0].downsample_factor
-        labels.append(f"what binds at N = {factor_words(factor)}")
+        labels.append(f"what binds at N = {bindings[0].words}")
         for reference, row in shown.items():
-            row.append(read(Preview(reference, factor)))
+            row.append(read(Preview(reference, bindings[0])))
     variations = 1 + samples[-1].variation
     for binding in bindings:
-        names = [f"N = {factor_words(binding.downsample_factor)}"] if len(settings.downsample_factor) > 1 else []
+        names = [f"N = {binding.words}"] if len(settings.downsample_factor) > 1 else []
         names += [f"range {binding.range_t}"] if len(settings.range_t) > 1 else []
         labels += [", ".join(names) or "samples"] + [""] * (min(variations, GRID_VARIATIONS) - 1)
         for each in samples.variations(binding, GRID_VARIATIONS):

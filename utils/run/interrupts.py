@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import NoReturn
 
@@ -29,17 +30,16 @@ class Interrupted(BaseException):
         self.number = number
 
 
+@dataclass
 class Interrupts:
     """What becomes of this process's signals once it is told to `watch`; to be told only where the process is ours.
 
     Attributes:
-        last_words: says how far the run has come, when the process ends; None in processes that leave this to another.
+        last_words: says how far the run has come; the main process asks for it when it ends.
     """
 
-    def __init__(self) -> None:
-        is_main = os.environ.get("RANK", "0") in ("", "0")
-        self.last_words: Callable[[], str] | None = (lambda: "nothing was sampled") if is_main else None
-        self._leaving = threading.Lock()
+    last_words: Callable[[], str] = lambda: "nothing was sampled"
+    _leaving: threading.Lock = field(default_factory=threading.Lock)
 
     def watch(self) -> None:
         """Raise `Interrupted` on each of `SIGNALS` from now on; to be called in the main thread."""
@@ -65,11 +65,10 @@ class Interrupts:
             os._exit(128 + number)
 
     def say_last_words(self) -> None:
-        """Print the last words, on standard error."""
-        words = self.last_words() if self.last_words else None
+        """Print the last words in the main process, on standard error."""
         sys.stdout.flush()
-        if words:
-            print(f"sample_ilvr: interrupted: {words}", file=sys.stderr, flush=True)
+        if os.environ.get("RANK", "0") in ("", "0"):
+            print(f"sample_ilvr: interrupted: {self.last_words()}", file=sys.stderr, flush=True)
 
     def _see_it_through(self, reader: int, parent: int) -> NoReturn:
         """Wait for a signal, or for the launcher's death, which leaves its processes without one."""

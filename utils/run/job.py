@@ -1,15 +1,14 @@
 """What a process needs to draw any of the run's samples: the model and the sampler, ready on its device."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from diffusions import GUIDES, Guide, Overview, Sampler, Step, make_sampler, noised_start
-from diffusions.process import Denoiser
+from diffusions import Overview, Sampler, make_sampler
 from models import (
     Checkpoint,
     Compiled,
@@ -24,11 +23,7 @@ from models import (
 from models.networks.tiles import WHOLE
 from utils.batching import is_out_of_memory
 from utils.errors import InputError, RunError
-from utils.noise import SampleNoise
-from utils.run.arguments import walk_ends
 from utils.run.plan import Plan
-from utils.run.samples import Binding, largest_batch
-from utils.run.settings import Settings
 from utils.run.sizes import check_memory
 
 
@@ -56,11 +51,6 @@ class Job:
 
 def make_job(plan: Plan, checkpoint: Checkpoint | None, device: torch.device) -> Job:
     """Load the model and make the sampler that the settings name, and see that they fit each other.
-
-    Args:
-        plan: the run's.
-        checkpoint: the one that the settings name, where this process has it open.
-        device: to compute on.
 
     Raises:
         InputError: they do not fit, or cannot be loaded.
@@ -112,7 +102,8 @@ def _compile(model: Model, sampler: Sampler, plan: Plan, device: torch.device) -
             the compiled network takes whole ones.
     """
     settings, (channels, *window) = plan.settings, model.latent_shape
-    batch = largest_batch(plan.samples, settings.micro_batch, plan.num_processes)
+    largest = np.bincount(plan.samples.numbers % plan.num_processes).max(initial=1)
+    batch = min(settings.micro_batch, int(largest))
     shape = [side // model.factor for side in settings.image_size]
     if settings.is_larger:
         batch, shape = settings.micro_batch, window
@@ -124,47 +115,3 @@ def _compile(model: Model, sampler: Sampler, plan: Plan, device: torch.device) -
             raise RunError(f"out of memory with {batch} samples at a time; give a smaller --micro_batch") from None
         reason = next(line.strip() for line in [*str(error).splitlines(), repr(error)] if line.strip())
         raise RunError(f"--compile: torch cannot compile the network: {reason}; leave --compile out") from None
-
-
-def make_guide(model: Model, reference: Tensor, mask: Tensor | None, binding: Binding, settings: Settings) -> Guide:
-    """Make the guide that the settings name. It binds what the model works on: pixels, or latents.
-
-    Args:
-        model: encodes the references.
-        reference: [B, C, H, W] in [-1, 1], one image per sample, on the device to sample on.
-        mask: [B, 1, H, W] in 0 … 1, where each binds; None for everywhere.
-        binding: how much of it binds, its N in pixels of the image.
-        settings: the run's.
-    """
-    first, last = walk_ends(binding.downsample_factor)
-    return GUIDES[settings.refine](
-        model.encode(reference),
-        (first / model.factor, last / model.factor),
-        settings.interp_method,
-        range_t=binding.range_t,
-        low_pass=settings.low_pass,
-        mask=None if mask is None else F.avg_pool2d(mask, model.factor),
-        weight=settings.refine_weight,
-    )
-
-
-def sample_batch(
-    model: Denoiser, sampler: Sampler, guide: Guide, seed: int, numbers: Sequence[int], walk_steps: int
-) -> Iterator[Step]:
-    """Walk from noise to images that follow the guide's references; each sample's noise is its own.
-
-    Args:
-        model: the network's call.
-        sampler: how to walk.
-        guide: of one reference per sample, on the device to sample on.
-        seed: of the run.
-        numbers: the samples' own, as many as there are references.
-        walk_steps: how many of the sampler's last steps are walked; all of them begin with pure noise.
-
-    Returns:
-        The steps, as `Sampler.sample_loop` yields them.
-    """
-    reference = guide.reference
-    noise = SampleNoise(seed, numbers, reference.device)
-    x = noised_start(sampler, guide.low_frequencies, noise.randn(*reference.shape[1:]), walk_steps)
-    return sampler.sample_loop(model, x, guide, noise.randn_like, walk_steps)

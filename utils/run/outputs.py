@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,36 +12,38 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
-from utils.errors import InputError, one_line
+from utils.errors import InputError, RunError, one_line
 from utils.files import MAX_YAML_BYTES, check_replaceable, file_sha256, open_regular, parse_yaml, write_atomically
 from utils.images import PngText, read_png_text
-from utils.run.folders import PREVIEWS, binds_folder
 from utils.run.references import Reference
-from utils.run.samples import Sample, Samples
+from utils.run.samples import PREVIEWS, Binding, Sample, Samples
 from utils.run.settings import OMITTED, Settings
 
 SOFTWARE = "ILVR sampler"
-FIGURE_EXIF = {int(ExifTags.Base.Software): SOFTWARE}  # marks an animation as ours, as text chunks mark a PNG
-PAGE_MARK = b'<meta name="generator" content="ILVR sampler">'  # in the first bytes of a page of ours
-PAGE_START = 4096  # bytes
+FIGURE_EXIF = {int(ExifTags.Base.Software): SOFTWARE}
+# how an animation and a page of ours begin, and what else they contain; text chunks mark a PNG
+MARKS = {".webp": (b"RIFF", SOFTWARE.encode()), ".html": (b"<!", b'<meta name="generator" content="ILVR sampler">')}
 GRID = f"{PREVIEWS}/grid.png"
 ARRAY_HASH = "array_sha256"  # the text of a PNG beside which the sample lies as an array; not of its identity
 FILM = "progress_grid"  # a strip and an animation of one sample's steps
 ALWAYS_RECORDED = {"weights_sha256", "num_processes", "versions"}
 PACKAGES = ("torch", "accelerate", "numpy", "pillow")
+# a temporary file of `write_atomically`
+LEFTOVER = re.compile(r"\.(.+\.(png|npy|webp)|index\.html|run\.yaml)\.[0-9a-f]{16}\.tmp", re.DOTALL)
 # a picture edited since its samples were made is not another setting: its samples are made anew
 OF_THE_REFERENCE = {"fingerprint", "reference", "reference_sha256", "mask_sha256", "shape"}
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The picture that the page shows of a reference as the model sees it; or, given a factor, of what of it binds."""
+    """The picture that the page shows of a reference as the model sees it; or, given a binding, of what of it binds."""
 
     reference: Reference
-    downsample_factor: float | str | None = None
+    binding: Binding | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ class Outputs:
         name = image.reference.name
         if isinstance(image, Sample):
             return self.settings.save_dir / image.binding.folder / f"{name}_{image.variation}.png"
-        folder = PREVIEWS if image.downsample_factor is None else binds_folder(image.downsample_factor)
-        return self.settings.save_dir / folder / f"{name}.png"
+        return self.settings.save_dir / (image.binding.previews if image.binding else PREVIEWS) / f"{name}.png"
 
     def text(self, image: Sample | Preview) -> dict[str, str]:
         """Return the text chunks of an image: what it depends on, nothing that it does not, and their fingerprint."""
@@ -81,30 +83,13 @@ class Outputs:
         if isinstance(image, Sample):
             values = {"sample": image.number, **values, "variation": image.variation, **self.record}
             values |= {"downsample_factor": image.binding.downsample_factor, "range_t": image.binding.range_t}
-            values["class_id"] = self.settings.class_of(image.variation)
+            values["class_id"] = image.class_id
         else:
-            values |= {**self.record, "downsample_factor": image.downsample_factor, "range_t": None}
+            factor = image.binding.downsample_factor if image.binding else None
+            values |= {**self.record, "downsample_factor": factor, "range_t": None}
         if self.settings.keep_aspect:
             values["shape"] = self.settings.shapes[reference.name]
-        return signed(as_text(values))
-
-    def existing(self) -> list[int]:
-        """Return the indices of the samples that have a file in their place, whatever it contains.
-
-        Raises:
-            InputError: a folder that cannot be read.
-        """
-        settings = self.settings
-        found: set[int | None] = set()
-        for binding in settings.bindings:
-            folder = settings.save_dir / binding.folder
-            try:
-                found.update(self.samples.find(binding, name) for name in os.listdir(folder))
-            except FileNotFoundError:  # a dry run makes none
-                continue
-            except OSError as error:
-                raise InputError(f"--save_dir {folder}: cannot be read: {error.strerror or error}") from None
-        return sorted(index for index in found if index is not None)
+        return signed(values)
 
     def is_finished(self, image: Sample | Preview) -> bool:
         """Return whether the file in an image's place is this image, whole.
@@ -125,7 +110,7 @@ class Outputs:
         if not is_ours(found):
             raise not_ours(path)
         if isinstance(image, Sample) and found.is_whole:
-            before, now = ({**as_text(OMITTED), **text} for text in (found.text, wanted))
+            before, now = ({**signed(OMITTED), **text} for text in (found.text, wanted))
             differences = name_differences(before, {k: v for k, v in now.items() if k not in OF_THE_REFERENCE})
             if differences:
                 raise InputError(
@@ -143,37 +128,27 @@ class Outputs:
             *(folder / f"{FILM}{ending}" for folder in folders for ending in (".png", ".webp")),
         ]
 
-    def writes(self, path: Path) -> bool:
-        """Return whether the run writes a file of this path."""
-        settings = self.settings
-        if path.name in ("run.yaml", "index.html") or path in self.figures():
-            return True
-        if path.parent in [settings.save_dir / PREVIEWS, *(settings.save_dir / PREVIEWS).glob("N*")]:
-            return path.suffix == ".png"
-        bindings = [binding for binding in settings.bindings if settings.save_dir / binding.folder == path.parent]
-        name = f"{path.stem}.png" if path.suffix == ".npy" and settings.save_as == "npy" else path.name
-        return any(self.samples.find(binding, name) is not None for binding in bindings)
-
     def check(self) -> None:
         """Raise if the run would replace a file of somebody else, or mix its images with those of other settings.
 
         Raises:
             InputError: it would, and may not.
         """
-        folder, overwrite = self.settings.save_dir, self.settings.overwrite
+        settings, folder = self.settings, self.settings.save_dir
         check_replaceable(folder / "run.yaml")
         recorded: Mapping[str, Any] = {}
-        if not overwrite and os.path.lexists(folder / "run.yaml"):
+        if not settings.overwrite and os.path.lexists(folder / "run.yaml"):
             recorded = self._check_record(folder / "run.yaml")
-        if self.settings.save_as == "npy" and not overwrite and recorded.get("save_as") != "npy":
-            for binding in self.settings.bindings:
+        if settings.save_as == "npy" and not settings.overwrite and recorded.get("save_as") != "npy":
+            for binding in settings.bindings:
                 for path in (folder / binding.folder).glob("*.npy"):
-                    beside = read_png_text(path.with_suffix(".png"))
-                    if self.writes(path) and not (beside and ARRAY_HASH in beside.text):
+                    picture = path.with_suffix(".png")
+                    beside = read_png_text(picture)
+                    is_in_place = self.samples.find(binding, picture.name) is not None
+                    if is_in_place and not (beside and ARRAY_HASH in beside.text):
                         raise not_ours(path)
-        for path in self.figures():
-            check_figure(path, overwrite)
-        check_page(folder / "index.html", overwrite)
+        for path in (*self.figures(), folder / "index.html"):
+            check_figure(path, settings.overwrite)
 
     def _check_record(self, path: Path) -> Mapping[str, Any]:
         """Return a run.yaml; raise InputError if it is not ours, or there are images beside it of other settings."""
@@ -204,13 +179,35 @@ class Outputs:
             )
         return found
 
-    def write_record(self, num_processes: int) -> None:
-        """Write run.yaml: every setting, the versions, and the checkpoint's hash.
+    def begin(self, todo: np.ndarray, previews: Iterable[Preview], num_processes: int) -> None:
+        """Make the folder ready: from here on, a sample's file is there if and only if it is finished.
+
+        Temporary files of runs that were killed while writing go, and run.yaml says every setting from now on.
+
+        Args:
+            todo: [N] bool, of each sample, whether it is not finished.
+            previews: those that are not finished.
+            num_processes: those that share the work.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the folder cannot be written to.
         """
         settings = self.settings
+        try:
+            for folder in settings.folders:
+                for path in (settings.save_dir / folder).glob(".*.tmp"):
+                    if LEFTOVER.fullmatch(path.name):
+                        path.unlink(missing_ok=True)
+            for index in self.samples.existing(settings.save_dir):
+                if todo[index]:
+                    path = self.path(self.samples[index])
+                    path.unlink(missing_ok=True)
+                    if settings.save_as == "npy" or settings.overwrite:
+                        path.with_suffix(".npy").unlink(missing_ok=True)  # of another image
+            for preview in previews:
+                self.path(preview).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{settings.save_dir}: cannot be written to: {error.strerror or error}") from None
         record = {
             "config": one_line(settings.config.source),
             "weights": one_line(settings.weights),
@@ -233,14 +230,10 @@ class Outputs:
         write_atomically(settings.save_dir / "run.yaml", content.encode())
 
 
-def as_text(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return values as the text of a PNG has them: JSON, but for what is text already."""
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
-
-
-def signed(text: Mapping[str, str]) -> dict[str, str]:
-    """Return the text of a PNG of ours: it, who made it, and a fingerprint of both."""
-    text = {"Software": SOFTWARE, **text}
+def signed(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return values as the text of a PNG of ours, JSON but for what is text already, with a fingerprint of them all."""
+    text = {"Software": SOFTWARE}
+    text |= {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
     return text | {"fingerprint": hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()}
 
 
@@ -259,26 +252,19 @@ def not_ours(path: Path) -> InputError:
 
 
 def check_figure(path: Path, overwrite: bool) -> None:
-    """Raise InputError if something else than a figure of ours is in a figure's place, unless it may be replaced."""
-    found = read_png_text(path)
-    if found is None or overwrite or is_ours(found):
-        return
-    try:
-        with Image.open(path, formats=["WEBP"]) as image:
-            if image.getexif().get(ExifTags.Base.Software) == SOFTWARE:
-                return
-    except Exception:  # whatever it is, it is not ours
-        pass
-    raise not_ours(path)
-
-
-def check_page(path: Path, overwrite: bool) -> None:
-    """Raise InputError if something else than a page of ours is in the page's place, unless it may be replaced."""
+    """Raise InputError if something else than ours is in the place of a figure or the page, unless it may go."""
     check_replaceable(path)
-    if path.is_file() and not overwrite:
+    is_own = True
+    if path.suffix == ".png":
+        found = read_png_text(path)
+        is_own = found is None or is_ours(found)
+    elif path.is_file():
         with open_regular(path) as file:
-            if PAGE_MARK not in file.read(PAGE_START):
-                raise not_ours(path)
+            content = file.read()
+        begin, mark = MARKS[path.suffix]
+        is_own = not content or (content.startswith(begin) and mark in content)
+    if not (is_own or overwrite):
+        raise not_ours(path)
 
 
 def name_differences(old: Mapping[str, Any], new: Mapping[str, Any], most: int = 5) -> str:

@@ -10,47 +10,38 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from utils.errors import one_line
 from utils.files import write_atomically
-from utils.run.arguments import factor_words
-from utils.run.folders import PREVIEWS, binds_folder, output_folders
-from utils.run.outputs import FILM, check_page
+from utils.run.outputs import FILM, check_figure
 from utils.run.plan import Plan
+from utils.run.samples import PREVIEWS
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_SHARE_OF_TIME = 0.05  # that keeping the page up to date may take
-TOO_LONG = ("model", "autoencoder")  # settings that the page leaves to run.yaml
+TOO_LONG = ("model", "autoencoder", "diffusion")  # settings that the page leaves to run.yaml
 
 
+@dataclass
 class Page:
-    """The page of one run.
+    """The page of one run; `live` in the process that keeps it up to date while the run goes on."""
 
-    Args:
-        plan: the run's.
-        live: whether this process keeps the page up to date while the run goes on: one of them does.
-    """
-
-    def __init__(self, plan: Plan, live: bool = True) -> None:
-        self.plan, self.live = plan, live
-        self._next = 0.0  # not before then, in seconds of the monotonic clock
-        self._lock = threading.Lock()
+    plan: Plan
+    live: bool = True
+    _next: float = 0.0  # not before then, in seconds of the monotonic clock
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, running: bool) -> None:
-        """Write the page of what is there now.
-
-        Raises:
-            RunError: it cannot be written.
-            InputError, OSError: a file of somebody else has come into its place, or one that cannot be read.
-        """
+        """Write the page of what is there now; raise RunError, InputError or OSError if something is in the way."""
         with self._lock:
             begun = time.monotonic()
             try:
                 path = self.plan.settings.save_dir / "index.html"
-                check_page(path, self.plan.settings.overwrite)
+                check_figure(path, self.plan.settings.overwrite)
                 write_atomically(path, render(page_data(self.plan, running)).encode())
             finally:
                 now = time.monotonic()
@@ -75,18 +66,12 @@ class Page:
 def page_data(plan: Plan, running: bool) -> dict[str, Any]:
     """Return what the page says of a run now, as its script reads it.
 
-    Args:
-        plan: the run's.
-        running: whether images are still being made.
-
-    Returns:
-        size: height and width that hold any of the images; references: those that have samples, {} for one that cannot
-        be read; stride: sample i follows reference i mod stride; samples: how many per binding; classes: those that the
-        variations draw in turn; made and pictures: the numbers of samples made, and of references in each folder of
-        previews, as spans; film: the animated sample's.
+    size: height and width that hold any of the images; references: those that have samples, {} for one that cannot
+    be read; stride: sample i follows reference i mod stride; samples: how many per binding; made and pictures: the
+    numbers of samples made, and of references in each folder of previews, as spans; film: the animated sample's.
     """
     settings, samples = plan.settings, plan.samples
-    files = dict.fromkeys(output_folders(settings), frozenset[str]())
+    files = dict.fromkeys(settings.folders, frozenset[str]())
     for folder in files:
         with suppress(OSError):  # the run itself says what it cannot read
             files[folder] = frozenset(os.listdir(settings.save_dir / folder))
@@ -104,7 +89,7 @@ def page_data(plan: Plan, running: bool) -> dict[str, Any]:
                 "factor": binding.downsample_factor,
                 "range": binding.range_t,
                 "folder": binding.folder,
-                "binds": binds_folder(binding.downsample_factor),
+                "binds": binding.previews,
                 "made": spans(samples[index].number for index in found if index is not None),
                 "film": f"{FILM}.webp" in files[binding.folder],
             }
@@ -176,7 +161,7 @@ def spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
 def _words(plan: Plan) -> dict[str, Any]:
     """Return the run in a line, and the settings that the page lists; run.yaml has all of them."""
     settings = plan.settings
-    factors = ", ".join(map(factor_words, settings.downsample_factor))
+    factors = ", ".join(dict.fromkeys(binding.words for binding in settings.bindings))
     ranges = ", ".join(map(str, settings.range_t))
     parts = [
         settings.sampler.upper(),
@@ -187,8 +172,7 @@ def _words(plan: Plan) -> dict[str, Any]:
     parts += [f"weight {settings.refine_weight:g}"] if settings.refine_weight < 1 else []
     parts += ["masked"] if settings.masks or settings.transparent == "free" else []
     parts += [f"seed {settings.seed}"]
-    values = dict(settings.identity)
-    values |= values.pop("diffusion")
+    values = {**settings.identity, **settings.identity["diffusion"]}
     listed = {
         "weights": one_line(settings.weights),
         "weights_sha256": plan.outputs.record["weights_sha256"],

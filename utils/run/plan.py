@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,9 +11,8 @@ from torch import Tensor
 
 from models import Checkpoint
 from utils.errors import InputError, RunError, one_line
-from utils.images import read_png_text, read_reference
-from utils.run.folders import output_folders, remove_leftovers
-from utils.run.outputs import Outputs, Preview, is_ours
+from utils.images import read_reference
+from utils.run.outputs import Outputs, Preview
 from utils.run.references import THREADS, Examination, Reference, examine
 from utils.run.samples import Samples, make_batches
 from utils.run.settings import Settings
@@ -44,15 +42,7 @@ class Plan:
     notes: tuple[str, ...]
     num_processes: int
     todo: np.ndarray
-    previews: frozenset[Preview] = frozenset()
-
-    @cached_property
-    def batches(self) -> list[np.ndarray]:
-        """The batches with something left to do, see `make_batches`; process r makes every `num_processes`th."""
-        settings = self.settings
-        numbers = {shape: number for number, shape in enumerate(sorted(set(settings.shapes.values())))}
-        shapes = np.array([numbers[settings.shapes[each.name]] for each in settings.references])
-        return make_batches(self.samples, self.todo, settings.micro_batch, self.num_processes, shapes)
+    previews: tuple[Preview, ...] = ()
 
     def read(self, reference: Reference) -> tuple[Tensor, Tensor | None]:
         """Read a reference and its mask as they were when the plan was made, on the canvas of its images.
@@ -91,12 +81,12 @@ class Plan:
         not met: what the list lacks is looked for by name, up to the first that is missing.
         """
         missing = np.ones(len(self.samples), dtype=bool)
-        missing[self.outputs.existing()] = False
+        missing[self.samples.existing(self.settings.save_dir)] = False
         return all(os.path.lexists(self.outputs.path(self.samples[i])) for i in np.flatnonzero(missing).tolist())
 
     def progress(self) -> str:
         """Return how far the run has come, and what to do about the rest."""
-        total, done = len(self.samples), len(self.outputs.existing())
+        total, done = len(self.samples), len(self.samples.existing(self.settings.save_dir))
         if done == total:
             return f"all {total} images are done; run the same command again to draw the grid"
         return f"{done} of {total} images are done; run the same command again to finish"
@@ -104,6 +94,7 @@ class Plan:
     def summary(self) -> str:
         """Return what the run would do, in lines."""
         settings = self.settings
+        batches = make_batches(self.samples, self.todo, settings.micro_batch, self.num_processes, settings.shapes)
         images, left = len(self.samples), int(self.todo.sum())
         sizes = [f"{height}×{width}" for height, width in sorted(set(settings.shapes.values()))]
         named = [self.samples[i] for i in np.flatnonzero(self.todo)[:MAX_NAMED].tolist()]
@@ -113,35 +104,13 @@ class Plan:
                 f"references   {len(self.outputs.reference_sha256s)} read, {len(settings.skipped)} skipped",
                 f"steps        {settings.walk_steps} per sample",
                 *([f"sizes        {', '.join(sizes[:5])}{', …' * (len(sizes) > 5)}"] if settings.is_larger else []),
-                f"model calls  {len(self.batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
+                f"model calls  {len(batches) * settings.walk_steps}, of up to {settings.micro_batch} samples, "
                 f"shared by {self.num_processes} process(es)",
                 f"files        {left} images, index.html and run.yaml in {one_line(settings.save_dir)}",
                 *(f"  {one_line(self.outputs.path(sample))}" for sample in named),
                 *([f"  … and {left - len(named)} more"] if left > len(named) else []),
             ]
         )
-
-    def begin(self) -> None:
-        """Make the folder ready: from here on, a sample's file is there if and only if it is finished.
-
-        Raises:
-            RunError: the folder cannot be written to.
-        """
-        outputs, folder = self.outputs, self.settings.save_dir
-        unfinished = [self.samples[index] for index in outputs.existing() if self.todo[index]]
-        try:
-            remove_leftovers([folder / name for name in output_folders(self.settings)], outputs.writes)
-            for path in (*map(outputs.path, unfinished), *map(outputs.path, self.previews)):
-                path.unlink(missing_ok=True)
-            if self.settings.save_as == "npy" or self.settings.overwrite:  # an array of another image is in the way
-                for sample in unfinished:
-                    outputs.path(sample).with_suffix(".npy").unlink(missing_ok=True)
-            former = folder / "grid.png"  # where it was before version 0.2
-            if (found := read_png_text(former)) and is_ours(found):
-                former.unlink()
-        except OSError as error:
-            raise RunError(f"{folder}: cannot be written to: {error.strerror or error}") from None
-        outputs.write_record(self.num_processes)
 
 
 def _levels(mask: Tensor) -> Tensor:
@@ -151,11 +120,6 @@ def _levels(mask: Tensor) -> Tensor:
 
 def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) -> Plan:
     """Check the references and the output folder, and see what is finished. Nothing is written.
-
-    Args:
-        settings: what is asked for.
-        checkpoint: the one that the settings name.
-        num_processes: the processes that share the work.
 
     Raises:
         InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that contains
@@ -171,7 +135,7 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     if found.faults and not settings.skip_bad_inputs:
         raise InputError(*found.faults.values())
     settings = replace(settings, skipped={**settings.skipped, **found.faults})
-    samples = Samples(settings.references, settings.skipped, settings.n_samples, settings.bindings)
+    samples = Samples(settings.references, settings.skipped, settings.n_samples, settings.bindings, settings.class_id)
     if not samples:
         raise InputError(*found.faults.values(), "no sample has a reference that can be read")
     shown = settings.progress_grid
@@ -190,35 +154,27 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
         notes.append(f"--range_t {settings.walk_steps} leaves every step unrefined: its images follow no reference")
 
     mask_sha256s = examine_masks(settings, found, notes) if settings.masks else {}
+    firsts = samples.variations(settings.bindings[0], 1)
+    existing = samples.existing(settings.save_dir)
     record = {"weights_sha256": checkpoint.sha256(), **settings.identity}
     outputs = Outputs(settings, samples, record, found.sha256s, mask_sha256s)
     outputs.check()
-    existing = outputs.existing()
     todo = np.ones(len(samples), dtype=bool)
-    firsts = samples.variations(settings.bindings[0], 1)
-    previews = [Preview(first.reference, n) for first in firsts for n in (None, *settings.downsample_factor)]
+    previews = [Preview(first.reference, binding) for first in firsts for binding in (None, *settings.bindings)]
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(existing), READ_AT_ONCE):
             here = existing[start : start + READ_AT_ONCE]
             todo[here] = [not finished for finished in pool.map(lambda i: outputs.is_finished(samples[i]), here)]
         finished = list(pool.map(outputs.is_finished, previews))
-    unfinished = frozenset(preview for preview, its in zip(previews, finished, strict=True) if not its)
-    plan = Plan(settings, samples, outputs, tuple(notes), num_processes, todo, unfinished)
+    unfinished = [preview for preview, is_finished in zip(previews, finished, strict=True) if not is_finished]
+    plan = Plan(settings, samples, outputs, tuple(notes), num_processes, todo, tuple(unfinished))
     if settings.masks or settings.transparent == "free":
         check_masks(plan, [first.reference for first in firsts])
     return plan
 
 
 def examine_masks(settings: Settings, found: Examination, notes: list[str]) -> dict[str, str]:
-    """Decode every mask once.
-
-    Args:
-        settings: the run's.
-        found: what was found of the references.
-        notes: to which is added what there is to say of the masks.
-
-    Returns:
-        The SHA-256 of each reference's mask, by the reference's name.
+    """Decode every mask once, and add to the notes; return the SHA-256 of each reference's, by the reference's name.
 
     Raises:
         InputError: masks that cannot be read, or are of another shape than their references and the images.
@@ -239,11 +195,7 @@ def examine_masks(settings: Settings, found: Examination, notes: list[str]) -> d
 
 
 def check_masks(plan: Plan, references: Sequence[Reference]) -> None:
-    """Raise if a reference binds nowhere.
-
-    Raises:
-        InputError: each of them, in a line.
-    """
+    """Raise InputError if a reference binds nowhere, a line for each."""
     faults = []
 
     def binds(reference: Reference) -> bool:

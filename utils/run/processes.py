@@ -25,9 +25,17 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        self.rank, self.count = rank_and_count()
+        self.rank, self.count = 0, 1
+        if os.environ.get("WORLD_SIZE") != "1" and os.environ.keys() & {"WORLD_SIZE", "LOCAL_RANK"}:
+            count = os.environ.get("WORLD_SIZE", "")
+            limits = {"WORLD_SIZE": "65536", "LOCAL_RANK": "65536", "MASTER_PORT": "65536", "RANK": count}
+            for name, limit in limits.items():
+                word = os.environ.get(name, "")
+                if not word.isdecimal() or int(word) >= int(limit):
+                    raise InputError(f"{name} is {word!r} in the environment, and must be a whole number below {limit}")
+            self.rank, self.count = int(os.environ["RANK"]), int(count)
         self.is_main, self._group = self.rank == 0, None
-        # another program, which calls `main`, may have them; it is to find them as they were
+        # another program, which calls `main`, is to find its own as they were
         self._owns_state, self._owns_groups = not PartialState._shared_state, not dist.is_initialized()
         if self.count > 1:
             self._meet()
@@ -42,8 +50,6 @@ class Processes:
         except (AssertionError, ImportError, RuntimeError, ValueError) as error:
             self.close()
             raise RunError(f"rank {self.rank} cannot start: {str(error).splitlines()[0]}") from None
-        if state.num_processes != self.count:
-            raise RunError(f"Accelerate sees {state.num_processes} processes, but {self.count} were started")
         self.device: torch.device = state.device
 
     def close(self) -> None:
@@ -57,25 +63,23 @@ class Processes:
     def gather(self, value: Any) -> list[Any]:
         """Return what each process gave here, by rank."""
         values: list[Any] = [value] * self.count
-        if not self.is_main:
-            with self._waiting_for(0):
-                dist.send_object_list([value], dst=0, group=self._group)
         for rank in range(1, self.count if self.is_main else 1):
             with self._waiting_for(rank):
                 dist.recv_object_list(box := [None], src=rank, group=self._group)
             values[rank] = box[0]
         if self.count > 1:
             with self._waiting_for(0):
+                if not self.is_main:
+                    dist.send_object_list([value], dst=0, group=self._group)
                 dist.broadcast_object_list(values, src=0, group=self._group)
         return values
 
     def each(self, make: Callable[[], Any]) -> Any:
         """Return what `make` returns here, if it raised in no process. Else the first process that raised says why."""
-        made, error = None, None
         try:
-            made = make()
+            made, error = make(), None
         except (InputError, RunError) as raised:
-            error = raised
+            made, error = None, raised
         exit_codes = self.gather(error and error.exit_code)
         if failed := [rank for rank, code in enumerate(exit_codes) if code]:
             raise error if error and failed[0] == self.rank else ReportedByOtherRankError(exit_codes[failed[0]])
@@ -87,16 +91,14 @@ class Processes:
 
     def _meet(self) -> None:
         """Wait until every process has come; what torch does next would wait without naming the missing one."""
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        host, port = os.environ.get("MASTER_ADDR", "localhost"), int(os.environ["MASTER_PORT"])
         serves = self.is_main and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         try:
-            socket.getaddrinfo(address, port)  # torch would try for an hour
-            server = dist.TCPStore(address, port, None, serves, MAX_WAIT, wait_for_workers=False, multi_tenant=True)
+            socket.getaddrinfo(host, port)  # torch would try for an hour
+            server = dist.TCPStore(host, port, None, serves, MAX_WAIT, wait_for_workers=False, multi_tenant=True)
         except (OSError, RuntimeError) as error:
-            problem = str(error).splitlines()[0]
-            raise RunError(f"MASTER_ADDR {address}, MASTER_PORT {port}: cannot be used: {problem}") from None
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self._store = dist.PrefixStore(attempt, server)  # kept: torch meets on the same server
+            raise RunError(f"MASTER_ADDR {host}, MASTER_PORT {port}: cannot be used: {error}".splitlines()[0]) from None
+        self._store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), server)  # torch meets on it
         self._store.set(str(self.rank), "here")
         for rank in range(self.count):
             with self._waiting_for(rank):
@@ -112,22 +114,7 @@ class Processes:
             yield
         except RuntimeError as error:
             rank = 0 if isinstance(error, dist.DistNetworkError) else rank  # rank 0 serves the store
-            name = f"rank {rank} of {self.count}" if rank else "rank 0, the main process,"
-            raise RunError(f"{name} did not start or has ended: see what it said, and start all again") from None
+            who = f"rank {rank} of {self.count}" if rank else "rank 0, the main process,"
+            raise RunError(f"{who} did not start or has ended: see what it said, and start all again") from None
         finally:
             notice.cancel()
-
-
-def rank_and_count() -> tuple[int, int]:
-    """Return this process's rank and the number of processes, as the launcher says in the environment."""
-    values = {name: os.environ.get(name) for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR")}
-    for name, value in list(values.items())[:-1]:
-        limit = values["WORLD_SIZE"] if name == "RANK" else "65536"
-        if value is not None and not (value.isdecimal() and int(value) < int(limit or 1)):
-            raise InputError(f"{name} is {value!r} in the environment, and must be a whole number below {limit}")
-    if values["WORLD_SIZE"] == "1" or values["WORLD_SIZE"] is values["LOCAL_RANK"] is None:
-        return 0, 1
-    if missing := [name for name, value in values.items() if not value]:
-        given = ", ".join(name for name in values if name not in missing)
-        raise InputError(f"{given} set, but not {', '.join(missing)}: use accelerate launch or torchrun")
-    return int(str(values["RANK"])), int(str(values["WORLD_SIZE"]))

@@ -56,7 +56,7 @@ def find_references(
         flag: the argument that the source is given by, for messages.
 
     Returns:
-        The references, and what there is to say of what was skipped, one line each.
+        The references, and a line on what was skipped, if anything was.
 
     Raises:
         InputError: there is nothing of that name, or no picture in it.
@@ -106,11 +106,6 @@ def find_references(
 
 def find_masks(source: Path, input_dir: Path, references: Sequence[Reference]) -> dict[str, Path]:
     """Find each reference's mask, by its name: the picture of the same path but for the ending, or one for all.
-
-    Args:
-        source: the folder of masks, or one picture.
-        input_dir: where the references are from.
-        references: which need masks.
 
     Raises:
         InputError: there is no mask for one of them, or more than one; or masks lie among the references.
@@ -182,14 +177,8 @@ def examine(
 ) -> Examination:
     """Decode every reference once, before hours are spent on the first of them.
 
-    Args:
-        references: the pictures and arrays.
-        size: of the images, their longer side in pixels, as `read_reference` is given.
-        limits: what they may cost and lack.
-        channels: as `read_reference` is given.
-        value_range: the same.
-        channels_first: the same.
-        noun: what the notes call one of them.
+    `size` is the images' longer side in pixels, `noun` what the notes call a reference; the others are as
+    `read_reference` has them.
     """
     found, alone = Examination(), Lock()
     notes = defaultdict[str, list[str]](list)

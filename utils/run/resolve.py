@@ -1,9 +1,12 @@
 """From arguments to settings: each checked against the others, and against what they name."""
 
+import hashlib
+import json
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -12,11 +15,10 @@ from models import Checkpoint, Config, build_network, check_value_range, config_
 from utils.errors import InputError
 from utils.files import PROJECT, parse_yaml
 from utils.pictures import PictureLimits
-from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, check_bounds, factor_words, walk_ends
-from utils.run.folders import factor_folder
+from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, check_bounds
 from utils.run.references import find_masks, find_references
-from utils.run.samples import Binding
-from utils.run.settings import Settings
+from utils.run.samples import PREVIEWS, Binding
+from utils.run.settings import OMITTED, Settings
 
 
 def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
@@ -44,12 +46,6 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         ARGUMENTS[name].check(value, f"{config.source}: sampling.{name}")
     shown = {"input_dir": PROJECT / config.references} if config.references else {}
     args = {**DEFAULTS, **shown, **config.sampling, **args}
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        for name in ("input_dir", "save_dir"):
-            if not args[name].is_absolute():
-                raise InputError(f"--{name} {args[name]}: the working directory, which it is in, was removed") from None
     # Accelerate's launcher passes its own setting on in the environment.
     precision = args["mixed_precision"] or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no"
     ARGUMENTS["mixed_precision"].check(precision, "ACCELERATE_MIXED_PRECISION")
@@ -61,7 +57,6 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
     check_bounds(n_samples, 1, MAX_SAMPLES, "--n_samples")
     if args["progress_grid"] is not None:
         check_bounds(args["progress_grid"], 0, n_samples - 1, "--progress_grid")
-
     resolved = {
         "config": config,
         "weights": checkpoint.path,
@@ -73,21 +68,12 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         "input_notes": input_notes,
         "skipped": {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable},
         "limits": PictureLimits(args["max_megapixels"], args["allow_truncated"]),
-        **_resolve_steps(args, config),
-        **_resolve_size(args, config),
-        **_resolve_values(args, config),
+        **(steps := _resolve_steps(args, config)),
+        **_resolve_images(args, config, steps["range_t"]),
     }
-    factors, ranges = resolved["downsample_factor"], resolved["range_t"]
-    bindings = []
-    for factor, range_t in product(factors, ranges):  # where there are several, each has a folder named after it
-        names = [factor_folder(factor)] if len(factors) > 1 else []
-        names += [f"range{range_t}"] if len(ranges) > 1 else []
-        bindings.append(Binding(factor, range_t, "/".join(names)))
-    resolved["bindings"] = tuple(bindings)
-    if args["interp_method"] != "cubic" and args["low_pass"] in ("gaussian", "dft"):
-        raise InputError(f"--interp_method {args['interp_method']}: --low_pass {args['low_pass']} has no kernel")
     values = {name: args[name] for name in Settings.__dataclass_fields__ if name in args}
-    return Settings(**(values | resolved)), checkpoint
+    settings = Settings(**(values | resolved))
+    return replace(settings, identity=identity_of(settings)), checkpoint
 
 
 def _resolve_steps(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
@@ -140,8 +126,8 @@ def _resolve_classes(given: Sequence[str], config: Config) -> Sequence[int]:
     return tuple(map(int, given))
 
 
-def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """Return how large the images are, what their sides are multiples of, and each N in their pixels."""
+def _resolve_images(args: Mapping[str, Any], config: Config, ranges: Sequence[int]) -> dict[str, Any]:
+    """Return how large the images are, what binds them at that size, and what their values mean."""
     sides, upscale = args["image_size"] or [config.image_size], args["upscale"]
     if len(sides) > 2:
         raise InputError("--image_size takes a height and a width, or one number for both")
@@ -152,32 +138,11 @@ def _resolve_size(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
     latent = autoencoder.factor if autoencoder else 1  # pixels along a side
     multiple = latent * build_network(config).size_multiple if args["image_size"] or args["keep_aspect"] else 1
     for side in shape:
-        if side < 1:
-            raise InputError(f"--image_size must be at least {multiple}, not {side}")
-        if side % multiple:
+        if side < 1 or side % multiple:
             below, above = side // multiple * multiple, -(-side // multiple) * multiple
-            nearest = f"{below} and {above}" if below else f"{above}"
+            nearest = f"{below} and {above}" if below > 0 else f"{max(above, multiple)}"
             raise InputError(f"--image_size {side}: must be a multiple of {multiple} for this model, such as {nearest}")
-    scaled: dict[float | str, None] = {}  # each once, in order
-    for given in (
-        args["downsample_factor"] if isinstance(args["downsample_factor"], list) else [args["downsample_factor"]]
-    ):
-        ends = walk_ends(given)
-        for factor in ends:
-            check_bounds(factor, 1, min(shape) // upscale, "--downsample_factor")
-            if upscale * factor < latent:
-                raise InputError(
-                    f"--downsample_factor must be at least {latent / upscale:g} for this model: one latent covers "
-                    f"{latent}×{latent} pixels"
-                )
-        first, last = (upscale * factor for factor in ends)
-        scaled[float(first) if first == last else ":".join(map(factor_words, (first, last)))] = None
-    is_larger = args["keep_aspect"] or max(shape) > config.image_size
-    return {"image_size": shape, "is_larger": is_larger, "size_multiple": multiple, "downsample_factor": tuple(scaled)}
 
-
-def _resolve_values(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """Return what the values of references and samples mean, and which of their channels are shown."""
     channels, show = config.image_channels, args["show_channels"]
     if args["channels_first"] and args["channels_last"]:
         raise InputError("--channels_first contradicts --channels_last: give one of them")
@@ -185,9 +150,89 @@ def _resolve_values(args: Mapping[str, Any], config: Config) -> dict[str, Any]:
         raise InputError(f"--save_as png16 is for grey, not for images of {channels} channels: choose npy")
     if show is not None and (len(show) > 3 or max(show) >= channels):
         raise InputError(f"--show_channels must be one to three of 0 … {channels - 1}, not {' '.join(map(str, show))}")
-    value_range = check_value_range(args["value_range"] or config.value_range, "--value_range")
-    channels_first = args["channels_first"] if args["channels_first"] or args["channels_last"] else None
-    return {"value_range": value_range, "channels_first": channels_first}
+    bindings = _resolve_bindings(args, ranges, min(shape), latent)
+    folders = ["", *(binding.folder for binding in bindings), PREVIEWS, *(binding.previews for binding in bindings)]
+    return {
+        "image_size": shape,
+        "is_larger": args["keep_aspect"] or max(shape) > config.image_size,
+        "size_multiple": multiple,
+        "bindings": bindings,
+        "folders": tuple(dict.fromkeys(folders)),
+        "downsample_factor": tuple(dict.fromkeys(binding.downsample_factor for binding in bindings)),
+        "value_range": check_value_range(args["value_range"] or config.value_range, "--value_range"),
+        "channels_first": args["channels_first"] if args["channels_first"] or args["channels_last"] else None,
+    }
+
+
+def _resolve_bindings(args: Mapping[str, Any], ranges: Sequence[int], side: int, latent: int) -> tuple[Binding, ...]:
+    """Return each N, in pixels of the images, with each range; `side` is the images' shorter one."""
+    if args["interp_method"] != "cubic" and args["low_pass"] in ("gaussian", "dft"):
+        raise InputError(f"--interp_method {args['interp_method']}: --low_pass {args['low_pass']} has no kernel")
+    given, upscale, walks = args["downsample_factor"], args["upscale"], dict[tuple[float, float], None]()
+    for each in given if isinstance(given, list) else [given]:
+        try:
+            first, last = map(float, each.split(":") if ":" in str(each) else (each, each))
+        except ValueError:
+            raise InputError(f"--downsample_factor must be a number, or two like 32:4, not {each!r}") from None
+        for factor in (first, last):
+            check_bounds(factor, 1, side // upscale, "--downsample_factor")
+            if upscale * factor < latent:
+                raise InputError(
+                    f"--downsample_factor must be at least {latent / upscale:g} for this model: one latent covers "
+                    f"{latent}×{latent} pixels"
+                )
+        walks[upscale * first, upscale * last] = None  # each once, in order
+    bindings = []
+    for ends, range_t in product(walks, ranges):
+        words = ":".join(str(end).removesuffix(".0") for end in dict.fromkeys(ends))
+        folder = f"N{words}".replace(":", "-")
+        # where there are several factors or ranges, each has a folder named after it
+        names = [folder] * (len(walks) > 1) + [f"range{range_t}"] * (len(ranges) > 1)
+        value = ends[0] if ends[0] == ends[1] else words
+        bindings.append(Binding(value, range_t, ends, words, "/".join(names), f"{PREVIEWS}/{folder}"))
+    return tuple(bindings)
+
+
+def identity_of(settings: Settings) -> dict[str, Any]:
+    """Return what an image depends on, apart from its number, its reference and the content of the weights."""
+    config, is_larger = settings.config, settings.is_larger
+    diffusion = dict(settings.diffusion)
+    if "betas" in diffusion:  # every image carries this: of a whole schedule, a hash
+        sha256 = hashlib.sha256(json.dumps(diffusion["betas"]).encode()).hexdigest()
+        diffusion["betas"] = f"{len(diffusion['betas'])} numbers, SHA-256 {sha256}"
+    classes, height, width = list(settings.class_id), *settings.image_size
+    factors, ranges = list(settings.downsample_factor), list(settings.range_t)
+    options = [f"{key} {value}" for key, value in settings.sampler_options.items()]
+    values = {
+        "model": {"dialect": config.family, "params": dict(config.params)},
+        "autoencoder": config.autoencoder.words() if config.autoencoder else None,
+        "raw_weights": settings.raw_weights,
+        "class_id": "all" if isinstance(settings.class_id, range) else classes if classes[1:] else (*classes, None)[0],
+        "guidance_scale": settings.guidance_scale,
+        "image_size": height if height == width else [height, width],
+        "keep_aspect": settings.keep_aspect,
+        "tile_overlap": settings.tile_overlap if is_larger else None,
+        "detail": settings.detail if is_larger else None,
+        "image_channels": config.image_channels,
+        "value_range": list(settings.value_range) if settings.value_range else None,
+        "channels_first": settings.channels_first,
+        "save_as": settings.save_as.replace("npy", "png"),  # an array beside the PNG leaves it as it is
+        "show_channels": settings.show_channels,
+        "diffusion": diffusion,
+        "sampler": ", ".join([settings.sampler.upper(), *options]),
+        "downsample_factor": factors if factors[1:] else factors[0],
+        "interp_method": settings.interp_method,
+        "low_pass": settings.low_pass,
+        "refine": settings.refine,
+        "refine_weight": settings.refine_weight,
+        "masked": bool(settings.masks),
+        "transparent": settings.transparent,
+        "range_t": ranges if ranges[1:] else ranges[0],
+        "strength": settings.strength,
+        "seed": settings.seed,
+        "mixed_precision": settings.mixed_precision,
+    }
+    return {key: value for key, value in values.items() if key not in OMITTED or value != OMITTED[key]}
 
 
 def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:

@@ -5,27 +5,49 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from diffusions import Step
+from diffusions import GUIDES, Guide, Step, noised_start
 from diffusions.low_pass import LowPass
 from diffusions.schedule import Transition
-from models import ClassConditional
+from models import ClassConditional, Model
 from utils.arrays import save_array
 from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, keep_freed_memory, read_ahead
 from utils.errors import NotFiniteError
 from utils.images import crop, save_png, to_pixels
-from utils.run.arguments import walk_ends
-from utils.run.job import Job, make_guide, sample_batch
+from utils.noise import SampleNoise
+from utils.run.job import Job
 from utils.run.outputs import ARRAY_HASH, Preview
 from utils.run.page import Page
 from utils.run.plan import Plan
-from utils.run.samples import Binding, Sample
+from utils.run.samples import Binding, Sample, make_batches
 from utils.run.settings import Settings
 
 CLEAR = 0.3, 0.7  # ᾱ between which the network expects colours, and can still be led to others
 VEILED = 18  # grey levels; benchmarks/veil.py shows what is below and above
+
+
+def make_guide(model: Model, reference: Tensor, mask: Tensor | None, binding: Binding, settings: Settings) -> Guide:
+    """Make the guide that the settings name. It binds what the model works on: pixels, or latents.
+
+    Args:
+        model: encodes the references.
+        reference: [B, C, H, W] in [-1, 1], one image per sample, on the device to sample on.
+        mask: [B, 1, H, W] in 0 … 1, where each binds; None for everywhere.
+        binding: its N are in pixels of the image.
+        settings: the run's.
+    """
+    return GUIDES[settings.refine](
+        model.encode(reference),
+        (binding.ends[0] / model.factor, binding.ends[1] / model.factor),
+        settings.interp_method,
+        range_t=binding.range_t,
+        low_pass=settings.low_pass,
+        mask=None if mask is None else F.avg_pool2d(mask, model.factor),
+        weight=settings.refine_weight,
+    )
 
 
 def sample(
@@ -53,13 +75,15 @@ def sample(
     reference = torch.stack(list(references)).to(job.device)
     mask = torch.stack([mask for mask in masks if mask is not None]).to(job.device) if masks[0] is not None else None
     guide = make_guide(job.model, reference, mask, batch[0].binding, settings)
-    numbers = [sample.number for sample in batch]
     network = job.network
     if settings.class_id:
-        classes = torch.tensor([settings.class_of(sample.variation) for sample in batch])
+        classes = torch.tensor([sample.class_id for sample in batch])
         network = ClassConditional(network, classes.to(job.device), settings.guidance_scale)
     watch = FiniteWatch(network)
-    for step in sample_batch(watch, job.sampler, guide, settings.seed, numbers, settings.walk_steps):
+    noise = SampleNoise(settings.seed, [sample.number for sample in batch], job.device)
+    start = noise.randn(*guide.reference.shape[1:])
+    start = noised_start(job.sampler, guide.low_frequencies, start, settings.walk_steps)
+    for step in job.sampler.sample_loop(watch, start, guide, noise.randn_like, settings.walk_steps):
         latents = step.sample
         on_step(step)
     images = job.model.decode(latents)
@@ -73,12 +97,11 @@ def sample(
 def sample_share(job: Job, page: Page, rank: int) -> None:
     """Make and write this process's share of the samples: reading, sampling and writing at the same time.
 
-    Raises:
-        NotFiniteError: the network returned values that are not finite.
-        RunError: the machine gave out.
+    Raises NotFiniteError if the network returned values that are not finite, RunError if the machine gave out.
     """
     plan, settings = job.plan, job.plan.settings
-    batches = plan.batches[rank :: plan.num_processes]
+    batches = make_batches(plan.samples, plan.todo, settings.micro_batch, plan.num_processes, settings.shapes)
+    batches = batches[rank :: plan.num_processes]
     # The main process has as many batches as any other, so that its own steps measure the whole job.
     bar = tqdm(
         desc=f"{plan.todo.sum()} images",
@@ -126,7 +149,7 @@ def _save(
         RunError: an image cannot be written.
     """
     plan, settings = page.plan, page.plan.settings
-    is_todo = [plan.todo[plan.samples.position(sample)] for sample in batch]
+    is_todo = [plan.todo[sample.index] for sample in batch]
     finite, images = watch.is_finite(), crop(images, settings.shapes[batch[0].reference.name])
     all_pixels = to_pixels(images, settings.show_channels, 65535 if settings.save_as == "png16" else 255)
     for sample, image, pixels, good, wanted in zip(batch, images, all_pixels, finite, is_todo, strict=True):
@@ -163,7 +186,7 @@ def save_previews(
         if sample.variation == 0:
             images = reference, binds if mask is None else mask * binds.cpu()
             shape = plan.settings.shapes[sample.reference.name]
-            previews = Preview(sample.reference), Preview(sample.reference, sample.binding.downsample_factor)
+            previews = Preview(sample.reference), Preview(sample.reference, sample.binding)
             for preview, image in zip(previews, images, strict=True):
                 if not os.path.exists(plan.outputs.path(preview)):  # Path.exists raises where it may not look
                     pixels = to_pixels(crop(image, shape), plan.settings.show_channels)
@@ -188,7 +211,7 @@ def advise_on_veil(settings: Settings, binding: Binding, references: Sequence[Te
     network could not have drawn the reference, it expects others: then they stay a veil over its drawing.
     """
     reference = torch.stack(list(references)).to(pred_x0)
-    factor = min(walk_ends(binding.downsample_factor))
+    factor = min(binding.ends)
     low_pass = LowPass(reference, factor, settings.interp_method, low_pass=settings.low_pass)
     apart = veil(low_pass, reference, pred_x0).mean().item()
     if apart > VEILED:

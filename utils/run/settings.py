@@ -1,7 +1,5 @@
 """The settings of a run: the command line and the config, resolved against each other."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,20 +22,17 @@ class Settings:
     """Everything a run is told. The fields are the arguments of their names, but for these.
 
     Attributes:
-        config: the model's.
         class_id: the classes to draw, in turn; a range for all of them, none for none.
-        weights: the file or folder of the checkpoint.
-        references: the reference pictures.
         masks: of each reference, by its name; empty where all of every reference binds.
         limits: what a reference may cost and lack.
         image_size: height and width of the images, enlarged by `upscale`.
         is_larger: whether there may be images larger than the model's own.
         size_multiple: heights and widths of images are multiples of it.
         diffusion: the config's, with the command line's values in place of its own, `respace_steps` among them.
-        sampler_options: those that the sampler alone takes.
         downsample_factor: each N, or "A:B", in pixels of the (enlarged) image.
         range_t: each range, in steps.
         bindings: every factor with every range.
+        folders: those that the run writes to, relative to save_dir; those of previews are last.
         walk_steps: the network calls of a sample: S, or the share of it that `strength` leaves.
         detail_steps: how many of the last steps look at a larger image itself, in windows.
         command: reproduces the run.
@@ -46,6 +41,7 @@ class Settings:
         shapes: of the images that follow each reference, by its name.
         canvases: what is sampled for each of these images, which is the middle of it.
         forms: how each reference is stored, by its name, for arrays of its samples.
+        identity: what an image depends on, see `identity_of`.
     """
 
     config: Config
@@ -81,6 +77,7 @@ class Settings:
     transparent: str
     range_t: tuple[int, ...]
     bindings: tuple[Binding, ...]
+    folders: tuple[str, ...]
     walk_steps: int
     detail_steps: int
     strength: float
@@ -99,57 +96,9 @@ class Settings:
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     canvases: Mapping[str, Shape] = field(default_factory=dict)
     forms: Mapping[str, ArrayForm] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def copies(self) -> int:
         """How often each image goes through the network in a step, all in one call: with and without its class."""
         return 1 if self.guidance_scale == 1 else 2
-
-    def class_of(self, variation: int) -> int | None:
-        """Return the class that a variation of any reference draws; None if it draws none."""
-        return self.class_id[variation % len(self.class_id)] if self.class_id else None
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What an image depends on, apart from its number, its reference and the content of the weights."""
-        options = [f"{key} {value}" for key, value in self.sampler_options.items()]
-        factors, ranges = (
-            values[0] if len(values) == 1 else list(values) for values in (self.downsample_factor, self.range_t)
-        )
-        classes = self.class_of(0) if len(self.class_id) < 2 else list(self.class_id)
-        diffusion = dict(self.diffusion)
-        if "betas" in diffusion:  # every image carries this: of a whole schedule, a hash
-            betas = diffusion["betas"]
-            diffusion["betas"] = (
-                f"{len(betas)} numbers, SHA-256 {hashlib.sha256(json.dumps(betas).encode()).hexdigest()}"
-            )
-        values = {
-            "model": {"dialect": self.config.family, "params": dict(self.config.params)},
-            "autoencoder": self.config.autoencoder.words() if self.config.autoencoder else None,
-            "raw_weights": self.raw_weights,
-            "class_id": "all" if isinstance(self.class_id, range) else classes,
-            "guidance_scale": self.guidance_scale,
-            "image_size": self.image_size[0] if len(set(self.image_size)) == 1 else list(self.image_size),
-            "keep_aspect": self.keep_aspect,
-            "tile_overlap": self.tile_overlap if self.is_larger else None,
-            "detail": self.detail if self.is_larger else None,
-            "image_channels": self.config.image_channels,
-            "value_range": list(self.value_range) if self.value_range else None,
-            "channels_first": self.channels_first,
-            "save_as": self.save_as.replace("npy", "png"),  # an array beside the PNG leaves it as it is
-            "show_channels": self.show_channels,
-            "diffusion": diffusion,
-            "sampler": ", ".join([self.sampler.upper(), *options]),
-            "downsample_factor": factors,
-            "interp_method": self.interp_method,
-            "low_pass": self.low_pass,
-            "refine": self.refine,
-            "refine_weight": self.refine_weight,
-            "masked": bool(self.masks),
-            "transparent": self.transparent,
-            "range_t": ranges,
-            "strength": self.strength,
-            "seed": self.seed,
-            "mixed_precision": self.mixed_precision,
-        }
-        return {key: value for key, value in values.items() if key not in OMITTED or value != OMITTED[key]}
