@@ -61,10 +61,19 @@ def begin(name: str) -> tuple[str, str, int]:
 with gr.Blocks(title="ILVR: draw it live") as page:
     with gr.Row():
         brush = gr.Brush(default_size=40, colors=COLOURS, default_color=COLOURS[0], color_mode="fixed")
-        pad = gr.ImageEditor(
-            label="Draw, or drop a picture", type="pil", image_mode="RGBA", canvas_size=(PAD, PAD), fixed_canvas=True,
-            brush=brush, eraser=gr.Eraser(default_size=40), layers=False, height=PAD + 80,
-        )  # fmt: skip
+        with gr.Column(scale=0, min_width=PAD + 40):  # as wide from the start: the pad measures itself once
+            pad = gr.ImageEditor(
+                begin("landforms")[0],
+                label="Draw, or drop a picture",
+                type="pil",
+                image_mode="RGBA",
+                canvas_size=(PAD, PAD),
+                fixed_canvas=True,
+                brush=brush,
+                eraser=gr.Eraser(default_size=40),
+                layers=False,
+                height=PAD + 80,
+            )
         samples = gr.Gallery(label="What the model makes of it", columns=2, height=PAD + 80, object_fit="contain")
     with gr.Row():
         name = gr.Radio(list(MODELS), value="landforms", label="model")
@@ -75,10 +84,10 @@ with gr.Blocks(title="ILVR: draw it live") as page:
             seed = gr.Number(2022, label="seed", precision=0)
             roll = gr.Button("roll")
     inputs = [pad, name, factor, free, refine, seed]
-    changes = [each.change for each in inputs]
+    changes = [page.load, *(each.change for each in inputs)]
     gr.on(changes, draw, inputs, samples, trigger_mode="always_last", show_progress="hidden", api_name="draw")
     roll.click(lambda: random.randrange(2**31), outputs=seed)
-    gr.on([page.load, name.change], begin, name, [pad, refine, free])
+    name.change(begin, name, [pad, refine, free])
 
 if __name__ == "__main__":
     page.launch()
