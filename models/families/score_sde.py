@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from models.families.family import Family, Shapes, levels
-from models.networks.layers import Resample
-from models.networks.unet import Block, Stage, UNet
+from models.networks.layers import Block, Resample
+from models.networks.unet import Stage, UNet
 from utils.errors import InputError
 
 # the options that make `NCSNpp` a DDPM++; all but the filter follow from the parameters

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.layers import Attention, ResBlock, Style
-from models.networks.unet import Block, Level, build_stages
+from models.networks.layers import Attention, Block, ResBlock, Style
+from models.networks.unet import Level, build_stages
 
 PIXELS_AT_ONCE = 1024  # their distances to all entries of a codebook are in memory together: 32 MiB for 8192 entries
 

@@ -196,6 +196,20 @@ class Attention(nn.Module):
         return self.style.add(self.out(attended).mT.unflatten(2, x.shape[2:]), x)
 
 
+class Block(nn.Module):
+    """A residual block and, where the level has it, attention."""
+
+    def __init__(self, res: ResBlock, attn: Attention | None = None) -> None:
+        super().__init__()
+        self.res = res
+        self.attn = attn
+
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        """Map x [B, C, H, W] and emb [B, E] to [B, C', H, W]."""
+        x = self.res(x, emb)
+        return x if self.attn is None else self.attn(x)
+
+
 class InputPyramid(nn.Module):
     """Pass the image, or what the level above made of it, to a level (Song et al. 2021's residual input).
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.networks.layers import (
     Attention,
+    Block,
     ClassShift,
     ConvResample,
     Direction,
@@ -42,20 +43,6 @@ class Level:
     num_blocks: int
     attention: bool | Literal["last"] = False
     resample: Resample | None = None
-
-
-class Block(nn.Module):
-    """A residual block and, where the level has it, attention."""
-
-    def __init__(self, res: ResBlock, attn: Attention | None = None) -> None:
-        super().__init__()
-        self.res = res
-        self.attn = attn
-
-    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
-        """Map x [B, C, H, W] and emb [B, E] to [B, C', H, W]."""
-        x = self.res(x, emb)
-        return x if self.attn is None else self.attn(x)
 
 
 class Stage(nn.Module):
