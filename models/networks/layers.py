@@ -268,16 +268,10 @@ class PlainResample(nn.Module):
 
 
 def resample(x: Tensor, direction: Direction, smooth: bool = False) -> Tensor:
-    """Halve or double the resolution.
+    """Halve or double the resolution: [B, C, H, W] to [B, C, H/2, W/2] or [B, C, 2H, 2W].
 
-    Args:
-        x: [B, C, H, W].
-        direction: halve ("down") or double ("up").
-        smooth: filter with [1, 3, 3, 1] along each axis (Song et al. 2021, after StyleGAN2). If not, take the mean of
-            each 2×2 square, or each pixel four times: what most of these networks were trained with.
-
-    Returns:
-        [B, C, H/2, W/2] or [B, C, 2H, 2W].
+    Smooth is filtered with [1, 3, 3, 1] along each axis (Song et al. 2021, after StyleGAN2). If not, take the mean of
+    each 2×2 square, or each pixel four times: what most of these networks were trained with.
     """
     if not smooth:
         return F.avg_pool2d(x, 2) if direction == "down" else F.interpolate(x, scale_factor=2.0, mode="nearest")
