@@ -97,7 +97,7 @@ class ContinuousProcess(Process):
         self.sigma_min, self.sigma_max, self.sigma_data, self.rho = sigma_min, sigma_max, sigma_data, rho
         self.clip_denoised, self.clip_range, self.dynamic_threshold = clip_denoised, 1.0, None
         self.objective_name = "pred_x0"  # of the wrapped network
-        self.alphas_cumprod = _alphas_cumprod(self.sigmas(total_steps))
+        self.total_steps, self.alphas_cumprod = total_steps, _alphas_cumprod(self.sigmas(total_steps))
 
     def sigmas(self, steps: int) -> Tensor:
         """Return `steps` rising noise levels, [steps] float64 (equation 5); a single one is the highest."""

@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from diffusions.process import Prediction, Process
-from diffusions.sampler import RandnLike, Sampler, StepRule
+from diffusions.sampler import RandnLike, Sampler
 from diffusions.schedule import Transition
 
 
@@ -27,10 +27,6 @@ class DDIM(Sampler):
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must be in 0 … 1, not {eta}")
         self.eta = eta
-
-    def step_rule(self) -> StepRule:
-        """See `Sampler.step_rule`."""
-        return self.step
 
     def step(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
         """Step to x_prev = √ᾱ_prev x̂0 + √(1-ᾱ_prev-σ²) ε̂ + σ z (Song et al. 2021, equations 12 and 16).

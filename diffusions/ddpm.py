@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffusions.process import Prediction, Process
-from diffusions.sampler import RandnLike, Sampler, StepRule
+from diffusions.sampler import RandnLike, Sampler
 from diffusions.schedule import Transition
 
 # name: σ of a step's noise, a number or [B, C, H, W], from the transition and the network's variance channels
@@ -42,10 +42,6 @@ class DDPM(Sampler):
             raise ValueError(f"var_type must be one of {', '.join(VAR_TYPES)}, not {var_type!r}")
         self.var_type = var_type
         self.needs_variance = var_type == "learned_range"
-
-    def step_rule(self) -> StepRule:
-        """See `Sampler.step_rule`."""
-        return self.step
 
     def step(self, x: Tensor, prediction: Prediction, transition: Transition, randn_like: RandnLike) -> Tensor:
         """Draw x_prev ~ p(x_prev | x) (Ho et al. 2020, equation 7 with x̂0 for x_0).

@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from utils.resize_right import apply_matrices, check_floating_point, resize_matrix, weighted_sums
+from utils.resize_right import apply_matrices, resize_matrix, weighted_sums
 
 REACH = 4  # σ; the Gaussian has 6e-5 of its weight beyond
 
@@ -40,7 +40,8 @@ class LowPass:
         pad_mode: str = "symmetric",
         low_pass: str = "resize",
     ) -> None:
-        check_floating_point(image)
+        if not image.is_floating_point():  # in whose dtype weights are zero
+            raise ValueError(f"an image must be of floating-point numbers, not of {image.dtype}")
         shape = image.shape[-2:]
         if not 1 <= factor <= min(shape):
             raise ValueError(f"downsample_factor must be in 1 … {min(shape)}, not {factor}")

@@ -31,7 +31,7 @@ class Overview(Process):
 
     def __init__(self, process: Process, size: int, size_multiple: int, detail_steps: int) -> None:
         self.process = process
-        self.alphas_cumprod = process.alphas_cumprod
+        self.total_steps, self.alphas_cumprod = process.total_steps, process.alphas_cumprod
         self.objective_name = process.objective_name
         self.size = size
         self.size_multiple = size_multiple

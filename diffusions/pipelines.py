@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusions.low_pass import LowPass
+from diffusions.sampler import Guide
 
 
 class ILVRCallback:
@@ -29,7 +29,7 @@ class ILVRCallback:
         range_t: b; leave the last b of the scheduler's timesteps unrefined. 0 refines all.
         low_pass: how φ_N comes back to full size: resize, the paper's, or projection, the exact one.
         weight: w in 0 … 1; 0 changes nothing, 1 is the paper's.
-        mask: m in 0 … 1, [1 or B, 1, H, W] in latents: where the reference binds; None for everywhere.
+        mask: m in 0 … 1, [1 or B, 1, H, W] in latents, one for each reference: where it binds; None for everywhere.
         generator: draws the reference's noise; None for torch's own.
         pipe: the pipeline, to see at once whether it takes this. Some swallow arguments that they do not know.
 
@@ -50,22 +50,12 @@ class ILVRCallback:
         generator: torch.Generator | None = None,
         pipe: Any = None,
     ) -> None:
-        if range_t < 0:
-            raise ValueError(f"range_t must be at least 0, not {range_t}")
-        if not 0 <= weight <= 1:
-            raise ValueError(f"weight must be in 0 … 1, not {weight}")
-        if mask is not None:
-            _, _, *sides = reference_latents.shape
-            if mask.ndim != reference_latents.ndim or list(mask.shape[1:]) != [1, *sides]:
-                raise ValueError(f"mask must be of shape {[1, 1, *sides]} for these latents, not {list(mask.shape)}")
-            if not (mask.min() >= 0 and mask.max() <= 1):
-                raise ValueError("mask must be in 0 … 1")
         if pipe is not None and "callback_on_step_end" not in inspect.signature(pipe.__call__).parameters:
             raise ValueError(f"{type(pipe).__name__} takes no callback_on_step_end: ILVR cannot act in it")
         self.reference = reference_latents.float()
-        self.low_pass = LowPass(self.reference, downsample_factor, interp_method, low_pass=low_pass)
-        self.range_t = range_t
-        self.strength = weight if mask is None else weight * mask.to(self.reference)
+        mask = None if mask is None else mask.to(self.reference)
+        options: dict[str, Any] = {"range_t": range_t, "low_pass": low_pass, "mask": mask, "weight": weight}
+        self.guide = Guide(self.reference, float(downsample_factor), interp_method, **options)
         self.generator = generator
 
     @torch.no_grad()
@@ -94,10 +84,10 @@ class ILVRCallback:
             raise ValueError(f"{type(scheduler).__name__} has neither add_noise nor scale_noise, which ILVR needs")
         left = scheduler.timesteps[_next_index(pipe, step, timestep) :]
         looks_ahead = len(left) and not getattr(scheduler, "state_in_first_order", True)
-        if len(left) < self.range_t or looks_ahead:
+        if len(left) < self.guide.range_t or looks_ahead:
             return {"latents": latents}
         x = latents.float()
-        refined = x + self.strength * self.low_pass(self._noised(scheduler, x, left[:1]) - x)
+        refined = x + self.guide.share * self.guide.low_pass(self._noised(scheduler, x, left[:1]) - x)
         return {"latents": refined.to(latents.dtype)}
 
     def _noised(self, scheduler: Any, x: Tensor, timestep: Tensor) -> Tensor:

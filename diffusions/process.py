@@ -53,6 +53,7 @@ class Process:
             `clip_denoised` says.
 
     Attributes:
+        total_steps: T.
         alphas_cumprod: [T] float64, ᾱ_t.
 
     Raises:
@@ -88,6 +89,7 @@ class Process:
             values = _given_betas(betas, beta_schedule, total_steps)
         else:
             values = make_betas(beta_schedule, total_steps, beta_start, beta_end)
+        self.total_steps = total_steps
         self.alphas_cumprod = (1 - values).cumprod(0)
         if not ((self.alphas_cumprod > 0) & (self.alphas_cumprod < 1)).all() or (self.alphas_cumprod.diff() >= 0).any():
             raise ValueError("the betas are too large or too small: some noise levels are equal in float64")
@@ -98,11 +100,6 @@ class Process:
     def objective(self) -> Objective:
         """What the network predicts."""
         return OBJECTIVES[self.objective_name]
-
-    @property
-    def total_steps(self) -> int:
-        """The number of training timesteps, T."""
-        return len(self.alphas_cumprod)
 
     def transitions(self, respace_type: str = "uniform", respace_steps: int | None = None) -> tuple[Transition, ...]:
         """Return the S reverse steps of sampling, in the order visited.

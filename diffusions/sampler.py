@@ -1,6 +1,5 @@
 """The walk from noise to image, and the two things it asks for: a step rule, and a guide."""
 
-from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +117,7 @@ class Guide:
         return sample
 
 
-class Sampler(ABC):
+class Sampler:
     """Walks from noise to image in S of a process's steps; a subclass defines one step.
 
     Args:
@@ -129,20 +128,22 @@ class Sampler(ABC):
     Attributes:
         transitions: the S reverse steps, in the order visited.
         needs_variance: whether the step rule reads the variance that a network predicts.
+        step: the step rule of a subclass that remembers no earlier steps; another overrides `step_rule`.
 
     Raises:
         ValueError: an unknown respace_type, or S outside of 1 … T.
     """
 
     needs_variance = False
+    step: StepRule
 
     def __init__(self, process: Process, respace_steps: int | None = None, respace_type: str = "uniform") -> None:
         self.process = process
         self.transitions = process.transitions(respace_type, respace_steps)
 
-    @abstractmethod
     def step_rule(self) -> StepRule:
         """Return the rule for one walk: a new one each time, if it remembers earlier steps."""
+        return self.step
 
     def check_variance(self, channels: int) -> None:
         """Raise if the step rule needs a variance that the network does not predict.

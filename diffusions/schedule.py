@@ -48,10 +48,6 @@ def half_log_snr(level: float) -> float:
     return math.log(level / (1 - level)) / 2 if level > 0 else -math.inf
 
 
-def _linear(total_steps: int, start: float, end: float) -> Tensor:
-    return torch.linspace(start, end, total_steps, dtype=torch.float64)
-
-
 def _cosine(total_steps: int) -> Tensor:
     steps = torch.arange(total_steps + 1, dtype=torch.float64)
     alphas_cumprod = torch.cos((steps / total_steps + 0.008) / 1.008 * math.pi / 2).square()
@@ -79,9 +75,9 @@ def _laplace(total_steps: int) -> Tensor:
 
 # name: β of all T timesteps, from T, β_start and β_end
 BETA_SCHEDULES: dict[str, Callable[[int, float, float], Tensor]] = {
-    "linear": _linear,  # Ho et al. 2020
-    "quad": lambda T, start, end: _linear(T, start**0.5, end**0.5).square(),
-    "const": lambda T, start, end: _linear(T, end, end),
+    "linear": lambda T, start, end: torch.linspace(start, end, T, dtype=torch.float64),  # Ho et al. 2020
+    "quad": lambda T, start, end: torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64).square(),
+    "const": lambda T, start, end: torch.full([T], end, dtype=torch.float64),
     "cosine": lambda T, start, end: _cosine(T),  # Nichol & Dhariwal 2021, equation 17
     "sigmoid": _sigmoid,
     "sigmoid_alphas": lambda T, start, end: _sigmoid_alphas(T),
@@ -128,10 +124,6 @@ def to_zero_snr(alphas_cumprod: Tensor) -> Tensor:
     return ((root - root[-1]) * (root[0] / (root[0] - root[-1]))).square()
 
 
-def _uniform(T: int, S: int) -> list[int]:
-    return [i * T // S for i in range(S)]
-
-
 def _quad(T: int, S: int) -> list[int]:
     last = max(S - 1, 1)
     return _distinct([4 * T * i**2 // (5 * last**2) for i in range(S)], T)
@@ -152,8 +144,8 @@ def _diffusers_linspace(T: int, S: int) -> list[int]:
 
 # name: S of the T timesteps, our own in whole-number arithmetic, so that no rounding decides between two neighbours
 RESPACINGS: dict[str, Callable[[int, int], list[int]]] = {
-    "uniform": _uniform,
-    "uniform-leading": _uniform,
+    "uniform": lambda T, S: [i * T // S for i in range(S)],
+    "uniform-leading": lambda T, S: [i * T // S for i in range(S)],
     "uniform-trailing": lambda T, S: [T - 1 - i * T // S for i in reversed(range(S))],
     "uniform-linspace": lambda T, S: [i * (T - 1) // max(S - 1, 1) for i in range(S)],
     "quad": _quad,

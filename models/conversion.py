@@ -20,9 +20,7 @@ from utils.errors import InputError
 def build_network(architecture: Architecture, device: torch.device | str = "meta") -> Any:
     """Build the network, or the autoencoder, that a config describes.
 
-    Args:
-        architecture: what the config describes.
-        device: on the meta device there are names and shapes only, and no memory is taken.
+    On the meta device there are names and shapes only, and no memory is taken.
 
     Raises:
         InputError: an unknown or missing parameter, or one that is not supported.
@@ -53,13 +51,13 @@ def convert(
 
     Args:
         state: the family's names and tensors (of any dtype, also on the meta device).
-        network: what they are for; only its names and shapes are used.
-        architecture: what `network` was built from.
-        source: where the state is from, for messages.
+        network: what they are for, built from `architecture`; only its names and shapes are used.
+        architecture: the family's words for it.
+        source: where the state is from.
 
     Raises:
-        InputError: parameters of another family, or they are missing, left over, or of another shape: the config's
-            parameters that would fit, where the file shows them, else the first names of each.
+        InputError: parameters of another family, or they are missing, left over, or of another shape; it says which
+            of the config's parameters would fit, where the file shows that.
     """
     family = TABLES[architecture.key][architecture.family]
     left = {family.newer(name): tensor for name, tensor in state.items()}

@@ -24,11 +24,7 @@ FOREIGN_PARTS = {
 
 
 def foreign_kind(shapes: Shapes) -> str | None:
-    """Return what a file is that does not hold a network drawing images from noise alone; None if names don't show it.
-
-    Args:
-        shapes: of its tensors, by their names.
-    """
+    """Return what a file is that holds no network drawing images from noise alone; None if names don't show it."""
     names = "\n".join(map(str, shapes))  # one a line
     has = set(re.findall(r"^(\w+)\.", names, re.MULTILINE))
     if "conv_in.conv.weight" in shapes:  # MONAI's
@@ -54,16 +50,7 @@ def foreign_kind(shapes: Shapes) -> str | None:
 
 
 def check_family(shapes: Shapes, architecture: Architecture, source: str) -> None:
-    """Check that a file's parameters have the names of the config's family.
-
-    Args:
-        shapes: of the file's tensors, by their names there.
-        architecture: what the config describes.
-        source: where the weights are from.
-
-    Raises:
-        InputError: they are of another family or of none.
-    """
+    """Raise InputError if a file's parameters have not the names of the config's family."""
     check_known(shapes, source, architecture.key)
     matching = [name for name, family in TABLES[architecture.key].items() if family.matches(shapes)]
     if architecture.family not in matching:
@@ -75,11 +62,6 @@ def check_family(shapes: Shapes, architecture: Architecture, source: str) -> Non
 
 def check_known(shapes: Shapes, source: str, key: str = "model") -> None:
     """Check that parameters have the names of some family, and are those of a network that draws from noise alone.
-
-    Args:
-        shapes: of the file's tensors, by their names there.
-        source: where the weights are from.
-        key: of the families' table: a network's, or an autoencoder's.
 
     Raises:
         InputError: they are not; what they are, if their names show it.
@@ -93,12 +75,7 @@ def check_known(shapes: Shapes, source: str, key: str = "model") -> None:
 
 
 def wrong_params(shapes: Shapes, architecture: Architecture) -> dict[str, tuple[Any, Any]]:
-    """Return the config's parameters that a file contradicts: the file's value, and the config's.
-
-    Args:
-        shapes: of the file's tensors, by the family's names.
-        architecture: what the config describes.
-    """
+    """Return the config's parameters that a file contradicts: the file's value, and the config's."""
     family = TABLES[architecture.key][architecture.family]
     try:
         derived = family.derive(shapes, architecture.params.get("resolution"))

@@ -75,8 +75,7 @@ def load_model(
     Args:
         weights: a checkpoint file, a diffusers folder, a hub id, or a checkpoint that is open.
         config: a YAML file, or the same as a dict; None where the weights say it all (a diffusers folder).
-        raw_weights: take the last weights of training rather than their average, where there are both; ignored for a
-            checkpoint that is open.
+        raw_weights: take the last weights of training rather than their average, unless the checkpoint is open.
 
     Returns:
         The model, its network in eval mode, float32, on the CPU.
@@ -96,14 +95,8 @@ def load_model(
         if SCALE in state:
             described = replace(described, params={**described.params, SCALE: state.pop(SCALE).tolist()})
         autoencoder = _load(described, state, source)
-    model = Model(
-        network,
-        process,
-        config.image_size,
-        config.image_channels,
-        autoencoder,
-        notes=tuple(filter(None, [config.note, checkpoint.note])),
-    )
+    notes = tuple(filter(None, [config.note, checkpoint.note]))
+    model = Model(network, process, config.image_size, config.image_channels, autoencoder, notes)
 
     channels, multiple = model.latent_shape[0], network.size_multiple * model.factor
     if autoencoder and autoencoder.image_channels != model.channels:
@@ -124,17 +117,7 @@ def load_network(
     config: str | Path | Mapping[str, Any] | Config | None = None,
     raw_weights: bool = False,
 ) -> Network:
-    """Load a checkpoint's network alone, for which a folder need not state its diffusion.
-
-    Args:
-        weights, config, raw_weights: as for `load_model`.
-
-    Returns:
-        The network in eval mode, float32, on the CPU.
-
-    Raises:
-        InputError: as `load_model`.
-    """
+    """Load a checkpoint's network alone, as `load_model` does; a folder need not state its diffusion."""
     checkpoint = weights if isinstance(weights, Checkpoint) else open_checkpoint(weights, raw_weights)
     return _load(architecture_for(checkpoint, config), checkpoint.tensors, str(checkpoint.path))
 
@@ -147,11 +130,7 @@ def _load(architecture: Architecture, state: Mapping[str, Tensor], source: str) 
 
 
 def new_network(architecture: Architecture) -> Network:
-    """Build the network that a config describes, on the CPU, with PyTorch's own random parameters.
-
-    Raises:
-        InputError: as `build_network`.
-    """
+    """Build the network that a config describes, on the CPU, with PyTorch's own random parameters."""
     network = build_network(architecture).to_empty(device="cpu")
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.Embedding)):

@@ -69,7 +69,6 @@ def song_params(
     time_channels = model_channels * channel_mult_noise
     channels = [model_channels * mult for mult in channel_mult]
     return {
-        "img_resolution": img_resolution,
         **_levels(img_resolution, channels, num_blocks, attn_resolutions, "last"),
         "in_channels": in_channels,
         "out_channels": out_channels,
@@ -102,7 +101,6 @@ def dhariwal_params(
     """Return the UNet's parameters from those of `DhariwalUNet`."""
     channels = [model_channels * mult for mult in channel_mult]
     return {
-        "img_resolution": img_resolution,
         **_levels(img_resolution, channels, num_blocks, attn_resolutions, True),
         "in_channels": in_channels,
         "out_channels": out_channels,
@@ -124,6 +122,7 @@ def _levels(
     """Return what both classes share. On the way up, attention follows every block of a level or its last."""
     attends = [img_resolution >> i in attn_resolutions for i in range(len(channels))]
     return {
+        "img_resolution": img_resolution,
         **levels(channels, num_blocks, attends, "residual", [each and attends_up for each in attends]),
         "min_group_channels": 4,
         "mid_attention_groups": min(32, channels[-1] // 4),

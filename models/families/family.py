@@ -98,12 +98,7 @@ class Family:
 
 
 def check_params(function: Callable[..., Any], params: Mapping[str, Any], source: str) -> None:
-    """Check that parameters are those of a function, and each of the annotated type.
-
-    Args:
-        function: annotated with int, float, bool, str, sequences of these, or a union with None.
-        params: by name.
-        source: where they are from, for messages.
+    """Check that parameters are those of a function, and of the types that it is annotated with.
 
     Raises:
         InputError: an unknown, missing or repeated parameter, or a value of another type or too large.
@@ -153,12 +148,7 @@ def autoencoder_names(
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """Count the numbers 0, 1, … that the names have in the place of `{}`.
-
-    Args:
-        names: of parameters.
-        pattern: the beginning of names, like `down.0.block.{}.`.
-    """
+    """Count the numbers 0, 1, … that the names have in the place of `{}` in their beginning, `down.0.block.{}.`."""
     names, number = set(names), 0
     while any(name.startswith(pattern.format(number)) for name in names):
         number += 1

@@ -7,14 +7,13 @@ modules are in one list, in the order in which they run.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from torch import Tensor
 
 from models.families.family import Family, Shapes, levels
 from models.networks.layers import Resample
-from models.networks.unet import Block, Stage, UNet
+from models.networks.unet import UNet
 from utils.errors import InputError
 
 # the options that make `NCSNpp` a DDPM++; all but the filter follow from the parameters
@@ -41,9 +40,17 @@ def ddpm_params(
     num_channels: int = 3,
 ) -> dict[str, Any]:
     """Return the UNet's parameters from those of `DDPM`."""
-    resample: Resample = "conv" if resamp_with_conv else "plain"
-    params = _params(image_size, nf, ch_mult, num_res_blocks, attn_resolutions, num_channels, resample)
-    return params | {"asymmetric_padding": True}
+    return {
+        "in_channels": num_channels,
+        "out_channels": num_channels,
+        **_levels(image_size, nf, ch_mult, num_res_blocks, attn_resolutions, "conv" if resamp_with_conv else "plain"),
+        "stem_channels": nf,
+        "time_channels": nf,
+        "time_cos_first": False,
+        "time_spread": nf // 2 - 1,
+        "asymmetric_padding": True,
+        "norm_eps": 1e-6,
+    }
 
 
 def ncsnpp_params(
@@ -64,36 +71,23 @@ def ncsnpp_params(
         if name not in DDPMPP or value != DDPMPP[name]:
             only = f" (only {DDPMPP[name]!r})" if name in DDPMPP else ""
             raise InputError(f"{name} {value!r} of an NCSNpp is not supported{only}")
-    params = _params(image_size, nf, ch_mult, num_res_blocks, attn_resolutions, num_channels, "residual")
-    lowest = nf * ch_mult[-1]
-    return params | {
+    sizes = image_size, nf, ch_mult, num_res_blocks, attn_resolutions
+    return {
+        **ddpm_params(*sizes, num_channels=num_channels),
+        **_levels(*sizes, "residual"),
+        "asymmetric_padding": False,
         "min_group_channels": 4,
-        "mid_attention_groups": min(32, lowest // 4),
+        "mid_attention_groups": min(32, nf * ch_mult[-1] // 4),
         "residual_scale": math.sqrt(0.5),
         "resample_skip_conv": True,
     }
 
 
-def _params(
-    image_size: int,
-    nf: int,
-    ch_mult: Sequence[int],
-    num_res_blocks: int,
-    attn_resolutions: Sequence[int],
-    num_channels: int,
-    resample: Resample,
+def _levels(
+    image_size: int, nf: int, mults: Sequence[int], blocks: int, resolutions: Sequence[int], resample: Resample
 ) -> dict[str, Any]:
-    attends = [image_size // 2**i in attn_resolutions for i in range(len(ch_mult))]
-    return {
-        "in_channels": num_channels,
-        "out_channels": num_channels,
-        **levels([nf * m for m in ch_mult], num_res_blocks, attends, resample, [each and "last" for each in attends]),
-        "stem_channels": nf,
-        "time_channels": nf,
-        "time_cos_first": False,
-        "time_spread": nf // 2 - 1,
-        "norm_eps": 1e-6,
-    }
+    attends = [image_size // 2**i in resolutions for i in range(len(mults))]
+    return levels([nf * mult for mult in mults], blocks, attends, resample, [each and "last" for each in attends])
 
 
 def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
@@ -107,22 +101,16 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
 
 def _in_order(unet: UNet) -> Iterator[str]:
     """Yield blocks, attentions and changes of resolution as they run."""
-    yield from chain.from_iterable(_of_stage(f"down.{i}", stage) for i, stage in enumerate(unet.down))
-    yield from _of_blocks("mid", unet.mid)
-    yield from chain.from_iterable(_of_stage(f"up.{i}", stage) for i, stage in enumerate(unet.up))
-
-
-def _of_stage(name: str, stage: Stage) -> Iterator[str]:
-    yield from _of_blocks(f"{name}.blocks", stage.blocks)
-    if stage.resample is not None:
-        yield f"{name}.resample"
-
-
-def _of_blocks(name: str, blocks: Sequence[Block]) -> Iterator[str]:
-    for i, block in enumerate(blocks):
-        yield f"{name}.{i}.res"
-        if block.attn is not None:
-            yield f"{name}.{i}.attn"
+    places = [(f"down.{i}.blocks", stage.blocks, stage.resample) for i, stage in enumerate(unet.down)]
+    places += [("mid", unet.mid, None)]
+    places += [(f"up.{i}.blocks", stage.blocks, stage.resample) for i, stage in enumerate(unet.up)]
+    for place, blocks, change in places:
+        for i, block in enumerate(blocks):
+            yield f"{place}.{i}.res"
+            if block.attn is not None:
+                yield f"{place}.{i}.attn"
+        if change is not None:
+            yield place.removesuffix("blocks") + "resample"
 
 
 def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:

@@ -22,7 +22,17 @@ def network_params(
     n_heads: int = 1,
 ) -> dict[str, Any]:
     """Return the UNet's parameters from those of `UNet`."""
-    return _params(in_channels, out_channels, dim, dim_mults, use_attn, num_res_blocks, "conv") | {"num_heads": n_heads}
+    return {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        **levels([dim * mult for mult in dim_mults], num_res_blocks, use_attn, "conv"),
+        "stem_channels": dim,
+        "time_channels": dim,
+        "time_cos_first": False,
+        "time_spread": dim // 2 - 1,
+        "norm_eps": 1e-5,
+        "num_heads": n_heads,
+    }
 
 
 def adagn_params(
@@ -38,28 +48,12 @@ def adagn_params(
 ) -> dict[str, Any]:
     """Return the UNet's parameters from those of `UNetCategorialAdaGN`."""
     resample: Resample = "residual" if resblock_updown else "conv"
-    params = _params(in_channels, out_channels, dim, dim_mults, use_attn, num_res_blocks, resample)
-    return params | {"head_channels": attn_head_dims, "scale_shift_norm": True, "num_classes": num_classes}
-
-
-def _params(
-    in_channels: int,
-    out_channels: int,
-    dim: int,
-    dim_mults: Sequence[int],
-    use_attn: Sequence[bool],
-    num_res_blocks: int,
-    resample: Resample,
-) -> dict[str, Any]:
     return {
-        "in_channels": in_channels,
-        "out_channels": out_channels,
+        **network_params(in_channels, out_channels, dim, dim_mults, use_attn, num_res_blocks),
         **levels([dim * mult for mult in dim_mults], num_res_blocks, use_attn, resample),
-        "stem_channels": dim,
-        "time_channels": dim,
-        "time_cos_first": False,
-        "time_spread": dim // 2 - 1,
-        "norm_eps": 1e-5,
+        "head_channels": attn_head_dims,
+        "scale_shift_norm": True,
+        "num_classes": num_classes,
     }
 
 

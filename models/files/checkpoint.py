@@ -3,9 +3,9 @@
 import hashlib
 import os
 import re
-import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -29,11 +29,11 @@ from models.files.diffusers_folder import (
     weight_files,
 )
 from models.files.edm import read_edm_config
-from models.files.hashing import verified_sha256
 from models.files.hub import fetch, is_hub_id
 from utils.errors import InputError
 from utils.files import PROJECT, open_regular
 
+BLOCK = 2**20  # bytes read at a time
 MAX_PACKING = 4  # times a file's size
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 BARE_PICKLES = (b"\x80\x03", b"\x80\x04", b"\x80\x05")  # of Python 3; PyTorch's own have an older protocol
@@ -49,14 +49,13 @@ class Checkpoint:
     """What a file or folder holds.
 
     Attributes:
-        path: the file or folder.
-        tensors: the network's parameters, by the names that their family gives them.
+        tensors: the network's parameters, by their family's names.
         beside: the other tensors of the same record: a noise schedule.
         autoencoder: an autoencoder's parameters, and CompVis's `scale_factor` of its latents; empty if there is none.
-        files: all files that hold these.
+        files: all that hold these.
         raw_weights: whether the last weights of training were preferred to their average.
-        note: what was chosen, where there was a choice, else "".
-        edm: how an EDM pickle's network was constructed: the name of its class, and its arguments.
+        note: which were chosen, where there was a choice, else "".
+        edm: the class of an EDM pickle's network, and the arguments that it was constructed with.
     """
 
     path: Path
@@ -82,8 +81,16 @@ class Checkpoint:
         try:
             for path in self.files:
                 with open_regular(path) as file:
-                    digest.update(verified_sha256(file))
-        except (zipfile.BadZipFile, struct.error) as error:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+                    file.seek(0)
+                    if file.read(4) != b"PK\3\4":
+                        continue
+                    archive = zipfile.ZipFile(file)
+                    for record in filter(lambda record: record.CRC, archive.infolist()):  # PyTorch may leave them out
+                        with archive.open(record) as content:  # which compares the checksum at the end
+                            while content.read(BLOCK):
+                                pass
+        except (zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"weights {self.path}: is damaged: {error}; copy or download it again") from None
         except OSError as error:
             raise InputError(f"weights {self.path}: cannot be read: {error.strerror or error}") from None
@@ -94,11 +101,11 @@ def find_weights(weights: str | Path) -> Path:
     """Find weights in the working folder, else in the project, else in a repository of the hub.
 
     Args:
-        weights: a file, a folder, or a hub id `owner/name` or `owner/name@revision`, which is downloaded. If there is
-            a folder of the owner's name, a file or folder in it was meant.
+        weights: a file, a folder, or a hub id `owner/name` or `owner/name@revision`, unless there is a folder of the
+            owner's name.
 
     Raises:
-        InputError: they are nowhere.
+        InputError: they are nowhere, or cannot be read.
     """
     places = (Path(weights), PROJECT / weights)
     for path in places:
@@ -119,12 +126,11 @@ def open_checkpoint(weights: str | Path, raw_weights: bool = False) -> Checkpoin
     """Open a checkpoint; its tensors' memory is the file's, where that can be mapped, until they are changed.
 
     Args:
-        weights: a file, the index of a sharded checkpoint, a diffusers folder, the folder of a training run, or a hub
-            id.
+        weights: a file, the index of a sharded one, a diffusers folder, the folder of a training run, or a hub id.
         raw_weights: take the last weights of training rather than their average, where there are both.
 
     Raises:
-        InputError: there is no such file, it holds no parameters, or it would run code on being read.
+        InputError: there is no such file, it holds no parameters, or reading it would run code.
     """
     path = find_weights(weights)
     files, folder = weight_files(path, raw_weights), autoencoder_folder(path)
@@ -139,18 +145,12 @@ def open_checkpoint(weights: str | Path, raw_weights: bool = False) -> Checkpoin
         if names and SCALE in copy.beside:
             autoencoder[SCALE] = copy.beside[SCALE]
     for name, tensor in (*copy.tensors.items(), *autoencoder.items()):
-        faults = {
-            "nested": tensor.is_nested,
-            "without its numbers (on the meta device)": tensor.is_meta,
-            f"of type {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in FLOAT_TYPES,
-            "sparse": tensor.layout is not torch.strided,
-        }
-        if any(faults.values()):
-            fault = next(fault for fault, is_so in faults.items() if is_so)
-            raise InputError(
-                f"weights {path}: {name} is {fault}; only dense tensors of float16, bfloat16, float32 and float64 can "
-                "be read"
-            )
+        faults = ["nested"] * tensor.is_nested + ["without its numbers (on the meta device)"] * tensor.is_meta
+        faults += [f"of type {str(tensor.dtype).removeprefix('torch.')}"] * (tensor.dtype not in FLOAT_TYPES)
+        faults += ["sparse"] * (tensor.layout is not torch.strided)
+        if faults:
+            only = "only dense tensors of float16, bfloat16, float32 and float64 can be read"
+            raise InputError(f"weights {path}: {name} is {faults[0]}; {only}")
     return Checkpoint(path, copy.tensors, copy.beside, autoencoder, tuple(files), raw_weights, note, edm)
 
 
@@ -164,8 +164,8 @@ def config_for(
     Args:
         checkpoint: may be None where a config is given.
         config: a YAML file, the same as a dict, or None.
-        given: values in place of the config's, or those that neither the weights nor a known checkpoint determine:
-            `image_size`, arguments of the family's network, keys of `diffusion`.
+        given: values in place of those, or of what is still open: `image_size`, arguments of the family's network,
+            keys of `diffusion`.
 
     Raises:
         InputError: a config with unknown, missing or impossible keys, or there is none.
@@ -217,25 +217,20 @@ def _read(path: Path, files: list[Path], key: str, raw_weights: bool) -> tuple[C
     content: Any = contents if len(contents) > 1 else next(iter(contents.values()))
     shards = [each for each in contents.values() if isinstance(each, dict)]
     if len(shards) == len(contents) and all(isinstance(value, Tensor) for each in shards for value in each.values()):
-        content = {
-            name: each for shard in shards for name, each in shard.items() if not str(name).endswith("_extra_state")
-        }
+        every = (item for shard in shards for item in shard.items())
+        content = {name: value for name, value in every if not str(name).endswith("_extra_state")}
         if prefixes(content, key) == [""]:
             return Copy("", content), "", None
     if isinstance(content, Mapping) and content.keys() == {"net", "optimizer_state"}:
-        raise InputError(
-            f"weights {path}: hold the state of an EDM training, whose weights are no average: give the "
-            "network-snapshot of the same training"
-        )
+        give = "give the network-snapshot of the same training"
+        raise InputError(f"weights {path}: hold the state of an EDM training, whose weights are no average: {give}")
     try:
         copies = find_copies(content, key)
     except Exception as error:  # pickled modules are put together here, and a damaged one may fail in any way
         raise InputError(f"weights {path}: is damaged ({type(error).__name__})") from None
     if not copies and is_optimizer(content):
-        raise InputError(
-            f"weights {path}: hold the state of an optimizer, which resumes a training; the network is another file of "
-            "that training, often called model… or ema…"
-        )
+        other = "the network is another file of that training, often called model… or ema…"
+        raise InputError(f"weights {path}: hold the state of an optimizer, which resumes a training; {other}")
     if not copies:
         kind = f"{'an empty' if content in ([], {}) else 'a'} {type(content).__name__}"
         keys = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else ""
@@ -265,15 +260,14 @@ def _read_file(file: Path) -> object:
                 "safetensors.torch.save_file"
             ) from None
         except Exception:  # a damaged file can make torch.load raise anything
-            if kind := OTHER_KINDS.get(file.suffix.lower()):
-                raise InputError(f"weights {file}: is {kind}; only checkpoints of PyTorch can be read") from None
-            raise InputError(
-                f"weights {file}: is no checkpoint, or is damaged or cut short (it begins with {begin!r})"
-            ) from None
+            kind = OTHER_KINDS.get(file.suffix.lower())
+            damaged = f"no checkpoint, or is damaged or cut short (it begins with {begin!r})"
+            fault = f"{kind}; only checkpoints of PyTorch can be read" if kind else damaged
+            raise InputError(f"weights {file}: is {fault}") from None
 
 
 def _read_pickles(file: Path, stream: BufferedReader, begin: bytes) -> object:
-    """Return what PyTorch's own file, zipped or older, or a bare pickle holds, without running anything it names."""
+    """Return what PyTorch's own file, zipped or older, or a bare pickle holds; nothing that it names is run."""
     zipped = begin.startswith(b"PK\3\4")
     if zipped:
         with zipfile.ZipFile(stream) as archive:

@@ -70,8 +70,8 @@ DIFFUSION_KEYS = PROCESS_KEYS | CONTINUOUS_KEYS | SAMPLING_KEYS
 class Architecture:
     """A network as its family describes it: the arguments of that family's own constructor.
 
-    `key` is where a config describes it: under model, or under autoencoder. `p_uncond` is the share of the labels that
-    training dropped; above 0, a class-conditional network has a null class.
+    A config has it under `key`. `p_uncond` is the share of the labels that training dropped; above 0, a network with
+    classes has a null class.
     """
 
     family: str
@@ -147,36 +147,27 @@ class Config(Architecture):
 
 
 def read_config(path: Path) -> Config:
-    """Read a YAML config: it holds values only and cannot name code.
-
-    Raises:
-        InputError: no such file, not YAML, or keys that are unknown, missing or of another type.
-    """
+    """Read a YAML config; raise InputError if there is none, or as `parse_config`."""
     return parse_config(read_yaml(path, "config"), f"config {path}")
 
 
 def parse_config(content: object, source: str) -> Config:
-    """Check a config's keys and types.
-
-    Args:
-        content: what the YAML file holds.
-        source: where it is from, for messages.
+    """Check the keys and types of what a YAML config holds; `source` is where it is from.
 
     Raises:
-        InputError: keys that are unknown, missing or of another type, or sizes below 1.
+        InputError: keys that are unknown, missing or of another type, or numbers out of range.
     """
     model = content.get("model") if isinstance(content, Mapping) else None
     if isinstance(model, Mapping) and "target" in model:
         content = read_research_yaml(content, source)  # type: ignore[arg-type]
     top = _checked(content, TOP_KEYS, source, "")
     networks = {}
-    for key in ("model", "autoencoder"):
-        if key in top:
-            described = _checked(top[key], NETWORK_KEYS, source, f"{key}.")
-            if not all(isinstance(name, str) for name in described["params"]):
-                raise InputError(f"{source}: the keys of {key}.params must be names")
-            family, params = described["dialect"], described["params"]
-            networks[key] = Architecture(family=family, params=params, key=key, source=source)
+    for key in filter(top.__contains__, ("model", "autoencoder")):
+        described = _checked(top[key], NETWORK_KEYS, source, f"{key}.")
+        family, params = described["dialect"], described["params"]
+        if not all(isinstance(name, str) for name in params):
+            raise InputError(f"{source}: the keys of {key}.params must be names")
+        networks[key] = Architecture(family=family, params=params, key=key, source=source)
     process_keys = CONTINUOUS_KEYS if "preconditioning" in top["diffusion"] else PROCESS_KEYS
     diffusion = _checked(top["diffusion"], process_keys | SAMPLING_KEYS, source, "diffusion.")
     words = FAMILIES[networks["model"].family].diffusion_words if networks["model"].family in FAMILIES else {}
@@ -210,11 +201,7 @@ def parse_config(content: object, source: str) -> Config:
 
 
 def check_value_range(values: Sequence[Any] | None, where: str) -> tuple[float, float] | None:
-    """Return the values that mean -1 and 1 as two numbers, the lower first; None for None.
-
-    Raises:
-        InputError: they are something else.
-    """
+    """Return the values that mean -1 and 1; raise InputError if they are not None or two numbers, the lower first."""
     if values is None:
         return None
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
@@ -224,12 +211,7 @@ def check_value_range(values: Sequence[Any] | None, where: str) -> tuple[float, 
 
 
 def override(config: Config, given: Mapping[str, Any]) -> Config:
-    """Replace some of a config's values.
-
-    Args:
-        config: the config.
-        given: `image_size`, arguments of the family's network, keys of `diffusion`, by their own names.
-    """
+    """Replace some of a config's values: `image_size`, arguments of the family's network, keys of `diffusion`."""
     content = config.content()
     places = {"": content, "diffusion.": content["diffusion"], "model.params.": content["model"]["params"]}
     sources = {}
@@ -254,19 +236,18 @@ def _lines(content: Mapping[str, Any], sources: Mapping[str, str], prefix: str) 
 
 
 def _checked(content: object, schema: Schema, source: str, prefix: str) -> dict[str, Any]:
-    """Return `content` if it is a mapping with just the schema's keys and types."""
+    """Return `content` if it is a mapping of the schema's keys and types."""
     if not isinstance(content, Mapping):
         raise InputError(f"{source}: {prefix.rstrip('.') or 'the file'} must be a mapping of keys to values")
-    unknown = [str(key) for key in content if key not in schema]
-    missing = [key for key, (_, required) in schema.items() if required and key not in content]
-    if unknown:
-        key = textwrap.shorten(unknown[0], 60)
-        raise InputError(f"{source}: unknown key {prefix}{key}; known are {', '.join(schema)}")
-    if missing:
-        raise InputError(f"{source}: key {prefix}{missing[0]} is missing")
     for key, value in content.items():
+        if key not in schema:
+            unknown = textwrap.shorten(str(key), 60)
+            raise InputError(f"{source}: unknown key {prefix}{unknown}; known are {', '.join(schema)}")
         types = schema[key][0]
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             names = " or ".join(t.__name__ for t in types)
             raise InputError(f"{source}: {prefix}{key} must be of type {names}, not {reprlib.repr(value)}")
+    for key, (_, required) in schema.items():
+        if required and key not in content:
+            raise InputError(f"{source}: key {prefix}{key} is missing")
     return dict(content)

@@ -54,11 +54,7 @@ class Copy:
 
 
 def find_copies(content: object, key: str = "model") -> list[Copy]:
-    """Find the copies of a network in what a training script saved, in their order there.
-
-    Args:
-        content: what was saved.
-        key: of the families' table: a network's, or an autoencoder's.
+    """Find the copies of a network, or of an autoencoder, in what a training script saved, in their order there.
 
     Returns:
         Those under a family's names and the averages without names; if there are none, the largest record of tensors,
@@ -70,12 +66,7 @@ def find_copies(content: object, key: str = "model") -> list[Copy]:
 
 
 def choose_copy(copies: Collection[Copy], raw_weights: bool, source: str) -> tuple[Copy, str]:
-    """Choose the copy to sample with.
-
-    Args:
-        copies: all there are, at least one.
-        raw_weights: take the last weights of training rather than their average, where there are both.
-        source: where they are from, for messages.
+    """Choose the copy to sample with: an average, or, if wanted, the last weights of training.
 
     Returns:
         The copy, and a note where there was a choice, else "".
@@ -132,11 +123,9 @@ def _entries(content: object) -> list[tuple[str, object]]:
         content = dict(content.parameters()) or content.state or dict(content)
     if isinstance(content, Mapping):
         items = [(str(key), value) for key, value in content.items() if not str(key).endswith("_extra_state")]
-        if {
-            "averaging_state",
-            "current_model_state",
-        } <= content.keys():  # Lightning's WeightAveraging: what is trained is
-            names = {"state_dict": "state_dict_averaged", "current_model_state": "current_model_state_raw"}  # put aside
+        if {"averaging_state", "current_model_state"} <= content.keys():
+            # Lightning's WeightAveraging puts aside what is trained
+            names = {"state_dict": "state_dict_averaged", "current_model_state": "current_model_state_raw"}
             items = [(names.get(key, key), value) for key, value in items]
         return [(key, value.take() if isinstance(value, PickledTensor) else value) for key, value in items]
     if not isinstance(content, (list, tuple)):
@@ -172,16 +161,10 @@ def _copies_in(place: str, record: dict[str, Tensor] | list[Tensor], key: str) -
 
 
 def _give_names(copy: Copy, plain: Collection[Copy], source: str) -> Copy:
-    """Name the tensors of an average that is a list: the plain weights beside it have the names, in the same order.
-
-    Raises:
-        InputError: no plain weights, or different ones.
-    """
+    """Name the tensors of an average that is a list: the plain weights beside it have the names, in the same order."""
     if len(plain) != 1:
-        raise InputError(
-            f"weights {source}: {copy.place} is a list without names, and the weights that would name its tensors are "
-            "not beside it"
-        )
+        missing = "the weights that would name its tensors are not beside it"
+        raise InputError(f"weights {source}: {copy.place} is a list without names, and {missing}")
     (model,) = plain
     values = list(copy.tensors.values())
     names = [name for name in model.tensors if len(model.tensors) == len(values) or not BUFFERS.search(name)]

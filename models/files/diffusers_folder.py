@@ -1,9 +1,8 @@
 """A diffusers folder: which files it holds, and its config files read as one of our configs.
 
-`UNet2DModel.save_pretrained` writes config.json and the weights side by side; a pipeline's has them in unet/, and
-scheduler_config.json in scheduler/. Older pipelines have all of them in one place. A folder of a training run has the
-averaged weights in unet_ema/, and the scheduler in the folder above. A pipeline of latent diffusion also has an
-autoencoder, in vqvae/.
+`UNet2DModel.save_pretrained` writes config.json and the weights side by side; a pipeline has them in unet/, and
+scheduler_config.json in scheduler/; an older one, all in one place. A training run has the averaged weights in
+unet_ema/, and the scheduler in the folder above. Latent diffusion also has an autoencoder, in vqvae/.
 """
 
 import json
@@ -55,7 +54,7 @@ WEIGHTS = tuple(
 
 OTHER_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.ckpt")
 
-# the files of a training run's folder; each holds a part
+# the files of another training run's folder; each holds a part
 TRAINING_FILES = ("ema_model.pt", "ema.pt", "model.pt")
 
 INDEX = re.compile(r"\.index(\.\w+)?\.json$")  # of sharded weights
@@ -69,7 +68,7 @@ def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
         raw_weights: take the last weights of training rather than their average, where both are there.
 
     Raises:
-        InputError: a folder without weights, or an index that cannot be read or names a file that is not there.
+        InputError: a folder without weights, or an index that cannot be used.
     """
     if path.name == "ema.pt" and (path.parent / "model.pt").is_file():  # which names its tensors
         return [path, path.parent / "model.pt"]
@@ -83,14 +82,12 @@ def weight_files(path: Path, raw_weights: bool = False) -> list[Path]:
         if not found:
             check_pipeline(folder)  # the weights of one that is not supported need not be there
             if steps := sorted(folder.glob("step*/*.pt")):
-                raise InputError(
-                    f"weights {folder}: is a whole training run: choose a checkpoint in it, like {steps[-1].parent}"
-                )
-            others = [file.name for ending in OTHER_WEIGHTS for file in folder.glob(ending)]
-            there = f"; choose a file there: {', '.join(sorted(others)[:3])}" if others else ""
-            raise InputError(
-                f"weights {folder}: hold no diffusion_pytorch_model.safetensors nor any of its other forms{there}"
-            )
+                choose = f"choose a checkpoint in it, like {steps[-1].parent}"
+                raise InputError(f"weights {folder}: is a whole training run: {choose}")
+            others = sorted(file.name for ending in OTHER_WEIGHTS for file in folder.glob(ending))
+            there = f"; choose a file there: {', '.join(others[:3])}" if others else ""
+            fault = "hold no diffusion_pytorch_model.safetensors nor any of its other forms"
+            raise InputError(f"weights {folder}: {fault}{there}")
         path = found[0]
     if not INDEX.search(path.name):
         return [path]
@@ -120,10 +117,10 @@ def diffusers_folder(path: Path, raw_weights: bool = False) -> Path | None:
 
 
 def read_network(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
-    """Read the network of a diffusers folder: the arguments of `UNet2DModel`.
+    """Return the arguments of a diffusers folder's `UNet2DModel`.
 
     Raises:
-        InputError: no config.json, or not a JSON object, or a network or pipeline of another kind.
+        InputError: no config.json, or a network or pipeline of another kind.
     """
     check_pipeline(folder)
     path = model_folder(folder, raw_weights) / "config.json"
@@ -137,37 +134,31 @@ def read_network(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
 def read_diffusers_folder(
     folder: Path, raw_weights: bool = False, given: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Read what a diffusers folder says about its model and noise schedule, as one of our configs.
+    """Read what a diffusers folder says of its network and its diffusion, as the content of a config.
 
     Args:
         folder: of a pipeline, or of a network with scheduler_config.json beside it, or a checkpoint of a training.
         raw_weights: as for `weight_files`.
         given: values of the config, by their own names; those that the folder leaves open are taken.
 
-    Returns:
-        The content of a config, with the family's parameters as config.json names them.
-
     Raises:
-        InputError: a file that is missing or not a JSON object, or settings that are not supported.
+        InputError: a file that is missing, or settings that are not supported.
     """
     params, given = read_network(folder, raw_weights), given or {}
     size = params.get("sample_size") or given.get("image_size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:  # height and width
         size = size[0]
     if not isinstance(size, int):
-        raise InputError(
-            f"{folder}: sample_size in config.json must be one number, for squares, not {size!r}; or give image_size"
-        )
+        must = "must be one number, for squares"
+        raise InputError(f"{folder}: sample_size in config.json {must}, not {size!r}; or give image_size")
     places = [folder.absolute()]
     while re.fullmatch(r"checkpoint-\d+|unet|unet_ema", places[-1].name):  # the pipeline is above it
         places.append(places[-1].parent)
     scheduler = next((path for place in places for name in SCHEDULERS if (path := place / name).is_file()), None)
     needed = [key for key, (_, required) in (PROCESS_KEYS | SAMPLING_KEYS).items() if required and key not in given]
     if scheduler is None and needed:
-        raise InputError(
-            f"weights {folder}: hold no scheduler_config.json, which says what diffusion the network was trained on: "
-            f"copy it from the finished pipeline, or give {', '.join(needed)}"
-        )
+        fault = "hold no scheduler_config.json, which says what diffusion the network was trained on"
+        raise InputError(f"weights {folder}: {fault}: copy it from the finished pipeline, or give {', '.join(needed)}")
     content = {
         "image_size": size,
         "image_channels": params.get("in_channels", 3),
@@ -182,8 +173,9 @@ def read_diffusers_folder(
         config = read_json(file)
         kind, levels = config.get("_class_name"), config.get("block_out_channels")
         if kind not in AUTOENCODERS:
-            only = ", ".join(AUTOENCODERS)
-            raise InputError(f"{file}: an autoencoder of class {kind!r} is not supported (only {only})")
+            raise InputError(
+                f"{file}: an autoencoder of class {kind!r} is not supported (only {', '.join(AUTOENCODERS)})"
+            )
         if not isinstance(levels, list) or not levels:
             raise InputError(f"{file}: block_out_channels must be a list of numbers, not {levels!r}")
         content |= {
@@ -195,14 +187,7 @@ def read_diffusers_folder(
 
 
 def save_diffusers(network: Network, config: Config, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write a network as the folder that `load_model` and diffusers read.
-
-    Args:
-        network: a UNet.
-        config: what it was built from, with diffusers' arguments.
-        folder: is made if it does not exist.
-        dtype: of the parameters in the file.
-    """
+    """Write a network, built from a config with diffusers' arguments, as the folder that diffusers reads."""
     diffusion = config.diffusion
 
     def word(key: str, words: Mapping[Any, str]) -> str:
@@ -238,11 +223,7 @@ def pipeline_of(weights: Path) -> Path:
 
 
 def check_pipeline(folder: Path) -> None:
-    """Check that a pipeline draws images from nothing but noise, with a supported network.
-
-    Raises:
-        InputError: it does not.
-    """
+    """Raise InputError if a pipeline draws images from anything but noise, or has another network."""
     pipeline = pipeline_of(folder)
     index = pipeline / "model_index.json"
     content = read_json(index) if index.is_file() else {}
@@ -259,10 +240,7 @@ def check_pipeline(folder: Path) -> None:
 
 
 def autoencoder_folder(weights: Path) -> Path | None:
-    """Return where a pipeline of latent diffusion keeps its autoencoder; None for another pipeline or a single file.
-
-    Args:
-        weights: the pipeline, its unet/, or a file in there.
+    """Return the autoencoder's folder of a pipeline, given as for `pipeline_of`; None for one that works on pixels.
 
     Raises:
         InputError: model_index.json names one that is not there: without it the samples are not images.

@@ -18,8 +18,7 @@ class Wrapper:
 
     Attributes:
         model_type: the default class of the network.
-        diffusion: makes the config's diffusion from `options`.
-        options: its own arguments that matter, and their defaults.
+        diffusion: makes the config's diffusion from `options`, its own arguments that matter, with their defaults.
         fixed: those of which only the default is supported.
         predictions: how many channels the network returns per channel of the image.
     """
@@ -39,10 +38,8 @@ def _continuous(
     return {"preconditioning": preconditioning, **sigmas, **more, **steps}
 
 
-def _improved_ddpm() -> dict[str, Any]:
-    """Return the diffusion of Nichol & Dhariwal's cosine schedule, whose network predicts the noise."""
-    return {"total_steps": 1000, "beta_schedule": "cosine", "objective": "pred_eps", "var_type": "learned_range"}
-
+# of Nichol & Dhariwal's cosine schedule
+IMPROVED_DDPM = {"total_steps": 1000, "beta_schedule": "cosine", "objective": "pred_eps", "var_type": "learned_range"}
 
 WRAPPERS = {
     "EDMPrecond": Wrapper(
@@ -55,18 +52,13 @@ WRAPPERS = {
         "SongUNet", lambda **options: _continuous("ve", **options), {"sigma_min": 0.02, "sigma_max": 100.0}
     ),
     "iDDPMPrecond": Wrapper(
-        "DhariwalUNet", _improved_ddpm, fixed={"C_1": 0.001, "C_2": 0.008, "M": 1000}, predictions=2
+        "DhariwalUNet", lambda: IMPROVED_DDPM, fixed={"C_1": 0.001, "C_2": 0.008, "M": 1000}, predictions=2
     ),
 }
 
 
 def read_edm_config(class_name: object, arguments: object, path: str) -> dict[str, Any]:
-    """Convert the arguments that a pickled network was constructed with to the content of a config.
-
-    Args:
-        class_name: of its wrapper.
-        arguments: by name.
-        path: where it is from, for messages.
+    """Convert a wrapper's class and the arguments it was constructed with, by name, to the content of a config.
 
     Raises:
         InputError: a class or an option of it that is not supported.

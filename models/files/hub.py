@@ -25,8 +25,8 @@ def fetch(hub_id: str) -> Path:
     """Download a repository's network and scheduler, where needed, and return their folder in the hub's cache.
 
     Raises:
-        InputError: no such repository or revision, no access to it, no checkpoint of diffusers in it, or neither a
-            connection nor a cached copy.
+        InputError: no such repository or revision, no access to it, no checkpoint of diffusers in it, or no
+            connection and no cached copy.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
@@ -65,14 +65,10 @@ def fetch(hub_id: str) -> Path:
 
 
 def needed_files(files: Collection[str]) -> list[str]:
-    """Select the files of a diffusers repository that a run reads.
+    """Select those of a diffusers repository's files (`folder/name`) that a run reads.
 
-    Args:
-        files: the repository's, with / between folder and name.
-
-    Returns:
-        The config files and the weights with all their shards, as far as they are there; of a pipeline that is not
-        supported, the config files alone.
+    They are the config files and the weights with all their shards; of a pipeline that is not supported, the config
+    files alone.
     """
     if any(name.partition("/")[0] in OTHER_PARTS.keys() - {AUTOENCODER_FOLDER} for name in files):
         return [name for name in files if name in CONFIG_FILES]

@@ -20,18 +20,13 @@ DEFAULTS = {"beta_schedule": "linear", "total_steps": 1000, "objective": "pred_e
 
 
 def read_research_yaml(content: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Convert the content of such a file to that of one of our configs.
-
-    Raises:
-        InputError: a target that is not in the table, or the image size is missing.
-    """
+    """Convert the content of such a file to that of a config; raise InputError for another target or no image size."""
     data, network = _mapping(content, "data", source), _mapping(content, "model", source)
     diffusion = _mapping(content, "diffusion", source)
     family = _look_up(network.get("target"), TARGET_FAMILIES, "model", source)
     if "target" in diffusion:
         _look_up(diffusion["target"], {name: name for name in TARGET_DIFFUSIONS}, "diffusion", source)
-    places = [place for place in (data.get("params"), data) if isinstance(place, Mapping)]
-    size = next((place["img_size"] for place in places if "img_size" in place), None)
+    size = {**data, **_mapping(data, "params", source)}.get("img_size")
     if size is None:
         raise InputError(f"{source}: data.params.img_size is missing")
     p_uncond = _mapping(content, "train", source).get("p_uncond", 0) if family == "xyf_adagn" else 0

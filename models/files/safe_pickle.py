@@ -82,10 +82,9 @@ class PersistentModule(Inert):
 
 
 class PickledStorage(Inert):
-    """The bytes of a storage that was pickled rather than saved, as they are in NVlabs' files.
+    """The bytes of a storage that was pickled rather than saved, as in NVlabs' files.
 
-    They are read when the tensors are taken: pickle keeps all bytes until it ends, and reading them before would keep
-    the numbers in memory twice.
+    They are read when the tensors are taken: pickle keeps all bytes until it ends, so the numbers would be there twice.
     """
 
     content: Any = None
@@ -175,23 +174,13 @@ class Unpickler(pickle.Unpickler):
     """Python's own, with no way to reach anything but `KNOWN` and inert records."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for a name.
-
-        Raises:
-            WouldRunCodeError: the name is of a function that would run code.
-        """
-        if module.partition(".")[0] in HOSTILE_MODULES or (
-            module in ("builtins", "__builtin__") and name in HOSTILE_BUILTINS
-        ):
-            raise WouldRunCodeError(f"{module.replace('__builtin__', 'builtins')}.{name}"[:80])
+        """Return the stand-in for a name; raise WouldRunCodeError for a function that would run code."""
+        module = module.replace("__builtin__", "builtins")
+        if module.partition(".")[0] in HOSTILE_MODULES or (module == "builtins" and name in HOSTILE_BUILTINS):
+            raise WouldRunCodeError(f"{module}.{name}"[:80])
         return KNOWN.get((module, name), Inert)
 
 
 def load(file: IO[bytes], **options: Any) -> Any:
-    """Read one pickle, like `pickle.load`.
-
-    Raises:
-        WouldRunCodeError: it names a function that would run code.
-        Exception: of any kind, from a damaged pickle.
-    """
+    """Read one pickle, like `pickle.load`; raise WouldRunCodeError, or anything else if it is damaged."""
     return Unpickler(file, **options).load()

@@ -56,12 +56,7 @@ _CONSISTENCY_LEVELS = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5,
 def read_scheduler(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Read a scheduler_config.json as the diffusion of one of our configs.
 
-    Args:
-        content: the file's content.
-        source: where it is from, for messages.
-
-    Returns:
-        The content of a config's `diffusion`; its timesteps are those that DDPMScheduler of the same settings visits.
+    The timesteps are those that DDPMScheduler of the same settings visits.
 
     Raises:
         InputError: a class whose networks learned something else, or a setting that is not supported.

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.networks.layers import Attention, ResBlock, Style
-from models.networks.unet import Block, Level, build_stages
+from models.networks.layers import Attention, Block, ResBlock, Style
+from models.networks.unet import Level, build_stages
 
 PIXELS_AT_ONCE = 1024  # their distances to all entries of a codebook are in memory together: 32 MiB for 8192 entries
 
@@ -20,8 +20,7 @@ PIXELS_AT_ONCE = 1024  # their distances to all entries of a codebook are in mem
 class Autoencoder(nn.Module):
     """Images [B, C, H, W] to latents [B, C', H/f, W/f] and back, one image at a time.
 
-    An image is f² times as large as its latents, so a batch that fits the diffusion network may be too large for the
-    decoder; and one image is enough to keep a processor busy.
+    A batch that fits the diffusion network may be too large for the decoder, whose images are f² times as large.
 
     Args:
         image_channels: C.
@@ -68,14 +67,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images as what the diffusion network works on: the latents before the codebook, or their mean.
-
-        Args:
-            images: [B, C, H, W] in [-1, 1]; H and W divisible by f.
-
-        Returns:
-            [B, C', H/f, W/f].
-        """
+        """Encode images [B, C, H, W] in [-1, 1] as latents before the codebook, or their mean: [B, C', H/f, W/f]."""
         moments = torch.cat([self.quant_conv(self.encoder(image)) for image in images.split(1)])
         return self.scale * moments[:, : self.latent_channels]
 
@@ -91,15 +83,7 @@ class Autoencoder(nn.Module):
 
 
 def nearest_entries(latents: Tensor, entries: Tensor) -> Tensor:
-    """Replace each pixel by the nearest entry of the codebook (van den Oord et al. 2017, equation 2).
-
-    Args:
-        latents: [B, C, H, W].
-        entries: [N, C].
-
-    Returns:
-        [B, C, H, W].
-    """
+    """Replace each pixel of [B, C, H, W] by the nearest of a codebook's entries [N, C] (van den Oord et al. 2017)."""
     pixels = latents.movedim(1, -1)
     half_norms = entries.square().sum(1) / 2  # |p - e|² = |p|² + 2 (|e|²/2 - p·e)
     nearest = [
@@ -110,14 +94,7 @@ def nearest_entries(latents: Tensor, entries: Tensor) -> Tensor:
 
 
 class Coder(nn.Module):
-    """An encoder, whose levels lead down, or a decoder, whose levels lead up.
-
-    Args:
-        style: what all blocks have in common.
-        mid_attention: as for `Autoencoder`.
-        in_channels, out_channels: C and C'.
-        down, up: levels in the order they run; either may be none.
-    """
+    """An encoder, whose levels lead down and `up` is empty, or a decoder, whose levels lead up: C to C' channels."""
 
     def __init__(
         self,

@@ -196,6 +196,20 @@ class Attention(nn.Module):
         return self.style.add(self.out(attended).mT.unflatten(2, x.shape[2:]), x)
 
 
+class Block(nn.Module):
+    """A residual block and, where the level has it, attention."""
+
+    def __init__(self, res: ResBlock, attn: Attention | None = None) -> None:
+        super().__init__()
+        self.res = res
+        self.attn = attn
+
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        """Map x [B, C, H, W] and emb [B, E] to [B, C', H, W]."""
+        x = self.res(x, emb)
+        return x if self.attn is None else self.attn(x)
+
+
 class InputPyramid(nn.Module):
     """Pass the image, or what the level above made of it, to a level (Song et al. 2021's residual input).
 
@@ -254,16 +268,10 @@ class PlainResample(nn.Module):
 
 
 def resample(x: Tensor, direction: Direction, smooth: bool = False) -> Tensor:
-    """Halve or double the resolution.
+    """Halve or double the resolution: [B, C, H, W] to [B, C, H/2, W/2] or [B, C, 2H, 2W].
 
-    Args:
-        x: [B, C, H, W].
-        direction: halve ("down") or double ("up").
-        smooth: filter with [1, 3, 3, 1] along each axis (Song et al. 2021, after StyleGAN2). If not, take the mean of
-            each 2×2 square, or each pixel four times: what most of these networks were trained with.
-
-    Returns:
-        [B, C, H/2, W/2] or [B, C, 2H, 2W].
+    Smooth is filtered with [1, 3, 3, 1] along each axis (Song et al. 2021, after StyleGAN2). If not, take the mean of
+    each 2×2 square, or each pixel four times: what most of these networks were trained with.
     """
     if not smooth:
         return F.avg_pool2d(x, 2) if direction == "down" else F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -31,13 +31,11 @@ class LucidrainsUNet(Network):
     """A time-conditioned UNet with skip connections.
 
     Args:
-        in_channels: C, of the image.
-        out_channels: C, or 2C with learned variance.
+        in_channels, out_channels: as a `Network` has them.
         stem_channels: width of the first convolution, and of the first level.
         level_channels: the width after each level's change of resolution; the last level has none and only convolves.
         attention: of each level; the last is also that between the two blocks at the bottom, where it is full.
-        time_channels: number of sinusoids that encode the timestep; the embedding is four times as wide.
-        max_period: see `TimestepEmbedding`.
+        time_channels, max_period: see `TimestepEmbedding`; the embedding is four times as wide as the sinusoids.
     """
 
     def __init__(
@@ -53,15 +51,8 @@ class LucidrainsUNet(Network):
         super().__init__()
         self.in_channels, self.out_channels, self.num_classes = in_channels, out_channels, 0
         self.size_multiple = 2 ** (len(level_channels) - 1)
-        emb_channels = 4 * time_channels
-        self.time_embed = TimestepEmbedding(
-            time_channels,
-            emb_channels,
-            cos_first=False,
-            spread=time_channels // 2 - 1,
-            max_period=max_period,
-            act=F.gelu,
-        )
+        emb_channels, spread = 4 * time_channels, time_channels // 2 - 1
+        self.time_embed = TimestepEmbedding(time_channels, emb_channels, False, spread, max_period, F.gelu)
         self.conv_in = nn.Conv2d(in_channels, stem_channels, 7, padding=3)
         widths = [stem_channels, *level_channels]
         levels = list(zip(widths, widths[1:], attention, strict=False))

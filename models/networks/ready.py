@@ -39,9 +39,8 @@ class ClassConditional:
         class_id, scale = self.class_id.to(x.device).expand(len(x)), self.guidance_scale
         if scale == 1:
             return self.network(x, t, class_id)
-        both = self.network(
-            x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([class_id, class_id.new_full([len(x)], NO_CLASS)])
-        )
+        both_ids = torch.cat([class_id, class_id.new_full([len(x)], NO_CLASS)])
+        both = self.network(x.repeat(2, 1, 1, 1), t.repeat(2), both_ids)
         cond, uncond = both.to(x.dtype).chunk(2)
         guided = (1 - scale) * uncond + scale * cond
         return torch.cat([guided[:, : x.shape[1]], cond[:, x.shape[1] :]], dim=1)
@@ -53,7 +52,7 @@ def choose_class(network: Network, class_id: int | Sequence[int] | None, guidanc
     Args:
         network: class-conditional or not.
         class_id: one for all images, or one for each of a batch; None for none.
-        guidance_scale: s of classifier-free guidance, see `ClassConditional`.
+        guidance_scale: s, see `ClassConditional`.
 
     Raises:
         InputError: as `check_class`.
@@ -64,12 +63,7 @@ def choose_class(network: Network, class_id: int | Sequence[int] | None, guidanc
 
 
 def check_class(network: Network, class_id: Sequence[int], guidance_scale: float = 1.0) -> None:
-    """Raise if the network cannot be asked for these classes, or for none where there are none.
-
-    Raises:
-        InputError: no class for a class-conditional network without a null class, a class that it does not have, or
-            guidance of a network without a null class.
-    """
+    """Raise InputError if the network cannot be asked for these classes, for none, or for guidance."""
     num_classes = network.num_classes
     if class_id and not num_classes:
         raise InputError(f"class_id {class_id[0]}: the model is unconditional, it has no classes")
@@ -81,10 +75,8 @@ def check_class(network: Network, class_id: Sequence[int], guidance_scale: float
     if guidance_scale != 1 and not class_id:
         raise InputError(f"guidance_scale {guidance_scale:g}: guidance needs a class_id, and a model with classes")
     if guidance_scale != 1 and not network.null_class:
-        raise InputError(
-            f"guidance_scale {guidance_scale:g}: the model cannot be asked for no class, since its training dropped no "
-            "labels; if it did, say p_uncond in its config"
-        )
+        fault = "the model cannot be asked for no class, since its training dropped no labels"
+        raise InputError(f"guidance_scale {guidance_scale:g}: {fault}; if it did, say p_uncond in its config")
 
 
 def make_ready(network: M, device: torch.device | str, precision: str = "no") -> M:
@@ -92,12 +84,10 @@ def make_ready(network: M, device: torch.device | str, precision: str = "no") ->
 
     Casting the weights once spares what autocast does at every call. Channels last is the layout that convolutions are
     made for; `benchmarks/speed.py` measures both together, on CPUs. On other devices torch's group normalisation
-    returns the plain layout, whatever it was given. With weights in channels last each convolution would convert its
-    input, and each normalisation convert it back: 66 and 67 times in one call of the CelebA-HQ network, against 6
-    times in all with plain weights (counted in the graph, not measured).
+    returns the plain layout, and each convolution would convert its input back: 66 times in one call of the CelebA-HQ
+    network (counted in the graph, not measured).
 
-    Normalisation and attention accumulate in float32 inside, whatever the weights are, and the samplers' mathematics
-    never leaves it.
+    Normalisation and attention accumulate in float32 inside, whatever the weights are.
 
     Raises:
         InputError: fp16 on a CPU, which has no units for it and would take seven times as long as float32.
@@ -122,7 +112,7 @@ def emulates_bf16(device: torch.device) -> bool:
 def advise(device: torch.device, precision: str) -> str | None:
     """Return advice on the precision for this device, or None."""
     if device.type == "cuda":
-        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        is_fast = not emulates_bf16(device)
     else:  # private to torch: a version without it counts as a machine without it
         is_fast = device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
     if precision == "no" and is_fast:
@@ -153,12 +143,10 @@ class Compiled:
     ) -> None:
         self.batch = batch_shape[0]
         self.network: Callable[..., Tensor] = torch.compile(network, dynamic=False)
-        given = [model_t, 0] if takes_class else [model_t]
+        values = [model_t, 0] if takes_class else [model_t]
+        given = [torch.full([self.batch], value, device=device) for value in values]
         with torch.no_grad():
-            self(
-                torch.zeros(batch_shape, device=device),
-                *(torch.full([self.batch], value, device=device) for value in given),
-            )
+            self(torch.zeros(batch_shape, device=device), *given)
 
     def __call__(self, x: Tensor, *given: Tensor) -> Tensor:
         """Call the network: x [B' ≤ B, C, H, W], t [B'] and maybe class_id [B'] to [B', C or 2C, H, W]."""

@@ -66,9 +66,8 @@ def divide(length: int, size: int, overlap: int, shift: float = 0.0) -> Axis:
     """Divide an axis into the fewest windows, evenly spread from end to end; where shifted, one more.
 
     Args:
-        length: of the axis.
-        size: of a window; that of the axis, where it is shorter.
-        overlap: what neighbours share at least, in pixels, below `size`.
+        length, size: of the axis and of a window, in pixels.
+        overlap: what neighbours share at least, below `size`.
         shift: towards the start, as a share of the way from one window to the next, in 0 … 1.
     """
     free = max(0, length - size)
@@ -79,12 +78,7 @@ def divide(length: int, size: int, overlap: int, shift: float = 0.0) -> Axis:
 
 
 def blend(
-    call: Callable[[Tensor, list[int]], Tensor],
-    x: Tensor,
-    rows: Axis,
-    columns: Axis,
-    batch: int,
-    shrinks: int = 1,
+    call: Callable[[Tensor, list[int]], Tensor], x: Tensor, rows: Axis, columns: Axis, batch: int, shrinks: int = 1
 ) -> Tensor:
     """Blend what `call` makes of an image's windows into one image.
 
@@ -92,8 +86,7 @@ def blend(
         call: maps windows [n, C, h, w], of the images of these numbers, to [n, C', f·h, f·w], f being a whole number,
             or 1/`shrinks`.
         x: [B, C, H, W].
-        rows: its windows along the height, in units of `shrinks` pixels.
-        columns: those along the width.
+        rows, columns: its windows along height and width, in units of `shrinks` pixels.
         batch: the maximum number of windows at a time.
         shrinks: how many times smaller along a side is what `call` returns; 1 where it is not smaller.
 
@@ -179,10 +172,7 @@ class Tiles:
         return self._blend(x, t, *class_id)
 
     def shift(self, t: Tensor) -> float:
-        """Return how far the windows are shifted: a fraction that differs from timestep to timestep, 0 for t = 0.
-
-        The host waits for t here, which is little beside the network calls that follow.
-        """
+        """Return how far the windows are shifted: a fraction that differs from timestep to timestep, 0 for t = 0."""
         return t[0].item() * GOLDEN % 1
 
     def _blend(self, x: Tensor, *given: Tensor) -> Tensor:

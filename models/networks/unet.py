@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.networks.layers import (
     Attention,
+    Block,
     ClassShift,
     ConvResample,
     Direction,
@@ -42,20 +43,6 @@ class Level:
     num_blocks: int
     attention: bool | Literal["last"] = False
     resample: Resample | None = None
-
-
-class Block(nn.Module):
-    """A residual block and, where the level has it, attention."""
-
-    def __init__(self, res: ResBlock, attn: Attention | None = None) -> None:
-        super().__init__()
-        self.res = res
-        self.attn = attn
-
-    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
-        """Map x [B, C, H, W] and emb [B, E] to [B, C', H, W]."""
-        x = self.res(x, emb)
-        return x if self.attn is None else self.attn(x)
 
 
 class Stage(nn.Module):
@@ -115,10 +102,8 @@ def build_stages(
 
     Args:
         levels: what they are built for, in the order they run.
-        direction: of the way.
         channels: the input channels of the first.
-        num_heads: see `Stage`.
-        style: see `Stage`.
+        direction, num_heads, style: see `Stage`.
         skips: of a network with skip connections, the channels that the way down leaves for the way up: of the stem,
             each block, each change of resolution. The way down adds its own, the way up uses them up from the end.
         image_channels: those of the image where it is passed down beside the stages, else None.
@@ -165,11 +150,6 @@ class UNet(Network):
         class_shifts_time: the class is added to the sinusoids rather than to the embedding made of them.
         input_pyramid: the image is passed down beside the blocks, see `InputPyramid`.
         **style: what all blocks have in common, see `Style`.
-
-    Attributes:
-        in_channels, out_channels: as given.
-        size_multiple: what the height and width of its images must be divisible by.
-        num_classes: as given, 0 for an unconditional network.
 
     Raises:
         ValueError: channels that cannot be divided among the heads or the groups, or too many blocks or none.
@@ -241,9 +221,7 @@ class UNet(Network):
         x = x.to(self.conv_in.weight.dtype)
         if class_id is None and self.num_classes:
             if not self.null_class:
-                raise ValueError(
-                    "the network is class-conditional: call it by way of choose_class, or give it class_id"
-                )
+                raise ValueError("the network is class-conditional: give it class_id, or call choose_class")
             class_id = torch.full([len(t)], NO_CLASS, device=t.device)
         if self.class_embed is None or class_id is None:
             emb = self.time_embed(t)
