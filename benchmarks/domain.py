@@ -19,7 +19,7 @@ from benchmarks.networks import WEIGHTS
 from benchmarks.sheet import SIZE
 from utils.images import from_pixels, read_reference
 from utils.run.references import find_references
-from weights.openpeeps64.batches import read_images
+from weights.data import read_images
 
 
 class Domain(NamedTuple):

@@ -25,7 +25,7 @@ from benchmarks.sliced_wasserstein import sliced_wasserstein
 from diffusions import DDPM, ILVR
 from utils.images import from_pixels
 from utils.run.references import find_references
-from weights.openpeeps64.batches import read_images
+from weights.data import read_images
 
 BANK, UNIT = 200, 60  # held-out crops whose patches are the real ones, and those whose patch distance is 1
 FACTOR = 4

@@ -1,5 +1,7 @@
-"""The examples run as their docstrings say, and draw what they say; that of a pipeline is in `test_pipelines`, the sketch pad in
-`test_draw`."""
+"""The examples run as their docstrings say, and draw what they say.
+
+That of a pipeline is in `test_pipelines`, the sketch pad in `test_draw`.
+"""
 
 import sys
 
