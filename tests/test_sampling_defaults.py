@@ -32,7 +32,7 @@ def with_sampling(folder: Path, **sampling: object) -> Path:
 def test_each_embedded_model_has_its_own_references_and_defaults():
     maps, portraits = settings(), settings("-c", OPENPEEPS)
     assert [found.input_dir.name for found in (maps, portraits)] == ["maps", "references"]
-    assert (maps.refine, maps.walk_steps, maps.range_t, maps.downsample_factor) == ("sample", 15, (3,), (4.0,))
+    assert (maps.refine, maps.walk_steps, maps.range_t, maps.downsample_factor) == ("sample", 20, (4,), (4.0,))
     assert (portraits.refine, portraits.walk_steps, portraits.range_t) == ("regions", 10, (2,))
     assert portraits.identity["refine"] == "regions"
 
@@ -122,8 +122,8 @@ def test_a_range_may_be_a_share_of_the_steps_walked(given, strength, steps):
         ("0.2", "--range_t must be a number of steps or a share like 20%, not '0.2'"),
         ("1e99999999%", "--range_t must be a number of steps or a share like 20%, not '1e99999999%'"),
         ("1/0%", "--range_t must be a number of steps or a share like 20%, not '1/0%'"),
-        ("120%", "--range_t must be 0 … 15, not 18"),
-        ("-1%", "--range_t must be 0 … 15, not -1"),
+        ("120%", "--range_t must be 0 … 20, not 24"),
+        ("-1%", "--range_t must be 0 … 20, not -1"),
     ],
 )
 def test_what_a_range_cannot_be(given, message):
