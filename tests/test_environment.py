@@ -29,6 +29,12 @@ def shell(redirection: str, *command: str, **environment: str) -> subprocess.Com
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("word", ["--local-rank=0", "--local_rank=1"])
+def test_the_argument_of_torchs_old_launcher(word):
+    code, error = run_here(word)
+    assert code == 2 and error.startswith("--local-rank: start the processes with torchrun")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_help_in_another_encoding(encoding):
     done = shell("", sys.executable, str(ENTRY), "-h", PYTHONIOENCODING=encoding)

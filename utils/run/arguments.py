@@ -208,6 +208,8 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
         groups[argument.group].add_argument(*names, help=text, **options)
     groups[RUNNING].add_argument("-h", "--help", action="help", help="show this and stop")
     words = sys.argv[1:] if argv is None else argv
+    if any(word.startswith(("--local-rank", "--local_rank")) for word in words):
+        raise InputError("--local-rank: start the processes with torchrun or accelerate launch, which need no argument")
     args = vars(parser.parse_args(words))
     for name, value in args.items():
         if value is not None:
