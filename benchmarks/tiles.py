@@ -1,9 +1,9 @@
-"""Whether windows leave seams, and what they cost: the embedded model at 1, 4 and 16 times its own area.
+"""Whether windows leave seams, and what they cost: an embedded model at 1, 4 and 16 times its own area.
 
-    python -m benchmarks.tiles [--count 32] [--steps 10] [--rounds 3]
+    python -m benchmarks.tiles [--count 32] [--steps 10] [--rounds 3]        # --domain for another model
 
-Seams are measured on images that follow enlarged held-out portraits: the mean gradient across windows' borders over
-that elsewhere. Since portraits have lines of their own, this is divided by the same ratio for images made without
+Seams are measured on images that follow enlarged held-out images: the mean gradient across windows' borders over
+that elsewhere. Since images have lines of their own, this is divided by the same ratio for images made without
 windows. If windows draw only the last step, the default, these are the same images without it. If they draw every
 step (of half as many), they are images that the network has seen whole; there, windows that move from step to step
 are compared with fixed ones. Intervals are bootstrapped over the images, 95 %. Memory and time are those of a bare
@@ -19,7 +19,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from benchmarks.held_out import load_held_out
+from benchmarks.domain import add_domain, read_domain
 from benchmarks.memory import peak_bytes
 from benchmarks.networks import load_embedded, load_large
 from benchmarks.samplers import timed
@@ -44,15 +44,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the seams and the cost of windows")
     parser.add_argument("--count", type=int, default=32, help="images of each kind")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=3, help="of memory and time")
+    parser.add_argument("--rounds", type=int, default=3, help="of memory and time; 0 leaves them out")
+    add_domain(parser)
     args = parser.parse_args()
+    weights, held_out, _ = read_domain(args.domain)
     print(machine())
     torch.set_grad_enabled(False)
     keep_freed_memory()
-    costs(args.rounds, SCALES, large=False)
-    costs(1, (1, 4), large=True)
+    if args.rounds:
+        costs(args.rounds, SCALES, large=False)
+        costs(1, (1, 4), large=True)
     header = ["size", "windows draw", "overlap", "windows", "gradient across borders / elsewhere"]
-    print_table("Seams", header, seams(load_embedded("bf16"), args.count, args.steps))
+    print_table("Seams", header, seams(load_embedded("bf16", weights), held_out[: args.count], args.steps))
 
 
 class Fixed(Tiles):
@@ -62,22 +65,22 @@ class Fixed(Tiles):
         return 0.0
 
 
-def seams(model: Model, count: int, steps: int) -> Iterator[list[str]]:
-    """Yield the rows of the table."""
+def seams(model: Model, references: Tensor, steps: int) -> Iterator[list[str]]:
+    """Yield the rows of the table, of images that follow references [N, 3, 64, 64]."""
     few = steps // 2
     for scale in SCALES[1:]:
         whole = Tiles(model.network, (SIZE, SIZE), 0, BATCH, whole=scale**2)
-        control = sample(model.process, whole, scale, count, steps, detail_steps=0)
+        control = sample(model.process, whole, scale, references, steps, detail_steps=0)
         for name, overlap in OVERLAPS.items():
             tiles = Tiles(model.network, (SIZE, SIZE), overlap, BATCH)
-            images = sample(model.process, tiles, scale, count, steps, detail_steps=1)
+            images = sample(model.process, tiles, scale, references, steps, detail_steps=1)
             axis = divide(scale * SIZE, SIZE, overlap)
             yield _seam_row(axis, len(axis.starts), "the last step", name, images, control)
-        control = sample(model.process, whole, scale, count, few, detail_steps=few)
+        control = sample(model.process, whole, scale, references, few, detail_steps=few)
         axis = divide(scale * SIZE, SIZE, SIZE // 4)
         for name, kind, more in (("a quarter, fixed", Fixed, 0), ("a quarter", Tiles, 1)):
             tiles = kind(model.network, (SIZE, SIZE), SIZE // 4, BATCH)
-            images = sample(model.process, tiles, scale, count, few, detail_steps=few)
+            images = sample(model.process, tiles, scale, references, few, detail_steps=few)
             yield _seam_row(axis, len(axis.starts) + more, "every step", name, images, control)
 
 
@@ -87,10 +90,10 @@ def _seam_row(axis: Axis, windows: int, drawn: str, name: str, images: Tensor, c
     return [f"{axis.length}×{axis.length}", drawn, name, str(windows**2), found]
 
 
-def sample(process: Process, network: Denoiser, scale: int, count: int, steps: int, detail_steps: int) -> Tensor:
-    """Draw images of `scale` times the model's size, [count, 3, H, W] in [-1, 1]."""
-    side = scale * SIZE
-    references = resize(load_held_out()[:count], out_shape=(side, side), pad_mode="symmetric").clamp(-1, 1)
+def sample(process: Process, network: Denoiser, scale: int, small: Tensor, steps: int, detail_steps: int) -> Tensor:
+    """Draw images of `scale` times the model's size that follow small ones, [N, 3, H, W] in [-1, 1]."""
+    side, count = scale * SIZE, len(small)
+    references = resize(small, out_shape=(side, side), pad_mode="symmetric").clamp(-1, 1)
     sampler = DDPM(Overview(process, SIZE, MULTIPLE, detail_steps), steps)
     batches = []
     for first in range(0, count, BATCH):
