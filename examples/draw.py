@@ -25,7 +25,7 @@ from utils.noise import SampleNoise  # noqa: E402
 
 STEPS, COUNT, PAD, CPU = 10, 4, 440, torch.device("cpu")
 MODELS = {  # a first drawing, and how best to follow one: refine, the last steps that are free
-    "landforms": ("atlas64", "assets/maps/islands.png", "sample", 2),
+    "landforms": ("atlas64", "assets/maps/islands.png", "sample", 1),
     "portraits": ("openpeeps64", "assets/references/scribble-blue-hair.png", "regions", 2),
 }
 COLOURS = ["#7bb58f", "#d2ad93", "#f2f2f4", "#8fb8de", "#2c2c34", "#e8b796", "#c0392b", "#f2c14e"]

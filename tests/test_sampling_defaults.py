@@ -32,7 +32,7 @@ def with_sampling(folder: Path, **sampling: object) -> Path:
 def test_each_embedded_model_has_its_own_references_and_defaults():
     maps, portraits = settings(), settings("-c", OPENPEEPS)
     assert [found.input_dir.name for found in (maps, portraits)] == ["maps", "references"]
-    assert (maps.refine, maps.walk_steps, maps.range_t, maps.downsample_factor) == ("sample", 20, (4,), (4.0,))
+    assert (maps.refine, maps.walk_steps, maps.range_t, maps.downsample_factor) == ("sample", 20, (2,), (4.0,))
     assert (portraits.refine, portraits.walk_steps, portraits.range_t) == ("regions", 10, (2,))
     assert portraits.identity["refine"] == "regions"
 
