@@ -97,7 +97,7 @@ def test_weights_that_never_end(tmp_path, job, make, name, tiny_model):
 
 
 @ENDLESS
-@pytest.mark.parametrize("name", ["a_0.png", "index_files/grid.png", "run.yaml", ".lock"])
+@pytest.mark.parametrize("name", ["a_0.png", "index_files/grid.png", "run.yaml"])
 def test_outputs_that_never_end(tmp_path, job, make, name):
     (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / "other.png").write_bytes(b"")

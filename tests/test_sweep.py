@@ -73,7 +73,7 @@ def test_progress_of_a_sample_that_starts_from_the_reference(tmp_path, input_dir
     ("args", "message"),
     [
         (["--downsample_factor", "4", "65"], "--downsample_factor must be 1 … 64, not 65.0"),
-        (["--range_t", "0", "-1"], "--range_t must be 0 … 10, not -1"),
+        (["--range_t", "0", "-1"], "--range_t must be 0 … 20, not -1"),
         (["--strength", "0"], "--strength must be 0.001 … 1, not 0.0"),
         (["--strength", "nan"], "--strength must be 0.001 … 1, not nan"),
         (["--progress_grid", "3"], "--progress_grid must be 0 … 2, not 3"),
