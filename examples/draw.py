@@ -78,13 +78,13 @@ with gr.Blocks(title="ILVR: draw it live") as page:
     with gr.Row():
         name = gr.Radio(list(MODELS), value="landforms", label="model")
         factor = gr.Slider(1, 32, value=4, step=1, label="N")
-        free = gr.Slider(0, STEPS, value=2, step=1, label="free steps")
+        free = gr.Slider(0, STEPS, value=begin("landforms")[2], step=1, label="free steps")
         refine = gr.Radio(list(GUIDES), value="sample", label="refine")
         with gr.Column(min_width=100):
             seed = gr.Number(2022, label="seed", precision=0)
             roll = gr.Button("roll")
     inputs = [pad, name, factor, free, refine, seed]
-    changes = [page.load, *(each.change for each in inputs)]
+    changes = [page.load, pad.input, *(each.change for each in inputs)]
     gr.on(changes, draw, inputs, samples, trigger_mode="always_last", show_progress="hidden", api_name="draw")
     roll.click(lambda: random.randrange(2**31), outputs=seed)
     name.change(begin, name, [pad, refine, free])
