@@ -270,6 +270,45 @@ def test_the_command_is_copied(browser, sweep):
     assert browser.one("#values").text.split("\n") == ["seed", "7", "sampler", "DDPM"]
 
 
+def test_the_command_breaks_at_spaces_only(browser, tmp_path):
+    command = "python sample_ilvr.py " + " ".join(f"--a-{'long-' * (i % 4)}name" for i in range(20))
+    browser.open(write(tmp_path, page(["anna"], 1, command=command)))
+    browser.one("summary").click()
+    for width in (360, 740, 1280):
+        browser.screen(width, 800)
+        texts = """
+            const code = document.querySelector("#command"), walker = document.createTreeWalker(code, 4), lines = [];
+            for (let node, last = null; (node = walker.nextNode()); ) {
+              for (let i = 0; i < node.length; i++) {
+                const range = new Range(); range.setStart(node, i); range.setEnd(node, i + 1);
+                const top = Math.round(range.getBoundingClientRect().top);
+                if (node.data[i] !== " " && top !== last) { lines.push(""); last = top; }
+                lines[lines.length - 1] += node.data[i];
+              }
+            }
+            return lines;
+        """
+        lines = browser.run(texts)
+        assert len(lines) > 2 and "".join(lines) == command
+        assert all(line.endswith(" ") for line in lines[:-1]), lines
+    browser.screen(1280, 800)
+
+
+def test_the_sliders_stay_beside_the_enlarged_image_on_a_low_screen(browser, sweep):
+    browser.screen(740, 360)
+    browser.open(sweep)
+    browser.one("button.tile").click()
+    browser.wait("document.querySelector('#after').getBoundingClientRect().height > 200")
+    inputs = browser.all("dialog .slider input")
+    assert len(inputs) == 2 and all(one.is_displayed() and one.size["width"] > 150 for one in inputs)
+    bottoms = browser.run("return arguments[0].map(one => one.getBoundingClientRect().bottom)", inputs)
+    assert all(24 <= bottom <= 360 for bottom in bottoms), bottoms
+    browser.click(inputs[0], right_of_centre=inputs[0].size["width"] // 2 - 4)
+    assert browser.one("#caption").text.endswith("N = 16, range 0")
+    browser.press("ESCAPE")
+    browser.screen(1280, 800)
+
+
 def test_hostile_names_are_text_and_nothing_else(browser, tmp_path):
     """As file names, as far as a file system allows them; and as labels, settings and command in any case."""
     names = [name.replace("/", "_") for name in HOSTILE]

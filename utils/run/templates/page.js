@@ -187,7 +187,10 @@ function begin() {
   $("#settings").open = kept.settings;
   $("#about").textContent = data.about;
   $("#values").append(...entries(data.settings));
-  for (const code of [$("#command"), $("#command-again")]) code.textContent = data.command;
+  for (const code of [$("#command"), $("#command-again")]) {
+    const parts = data.command.split(/(\s+)/); // each word is a box of its own, so that lines break at spaces only
+    code.replaceChildren(...parts.map((part) => (part.trim() ? element("span", {}, part) : part)));
+  }
   tellNews();
   addSliders();
   sliders.forEach((update) => update());
