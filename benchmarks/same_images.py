@@ -3,7 +3,7 @@
     python -m benchmarks.same_images REVISION                 # two images of four steps each: a minute or two
     python -m benchmarks.same_images REVISION ARGUMENT ...    # with these arguments of sample_ilvr.py instead
 
-Each case is run by both commits: the bare command, a sweep, DDIM, larger images, three families of recorded networks
+Each case is run by both commits: the portraits, a sweep, DDIM, larger images, three families of recorded networks
 and a latent diffusion model. For each it prints the largest difference of a pixel; and how many of the earlier commit's
 finished images this one draws again when it is run in their folder. A change that only moves code gives 0 and 0.
 """
@@ -24,12 +24,13 @@ from utils.files import PROJECT
 from utils.images import read_pixels
 
 QUICK = ("--n_samples", "2", "--respace_steps", "4", "--downsample_factor", "8")  # the default of 0.1.0
+PORTRAITS = ("-c", "configs/openpeeps64.yaml")  # each commit's own, with its references
 CASES: dict[str, Sequence[str]] = {
-    "bare command": (),
-    "sweep": ("--downsample_factor", "4", "8", "--range_t", "0", "2"),
-    "DDIM": ("--ddim",),
-    "paper, projection": ("--refine", "sample", "--range_t", "0", "--low_pass", "projection"),
-    "--upscale 2": ("--upscale", "2"),
+    "portraits": PORTRAITS,
+    "sweep": (*PORTRAITS, "--downsample_factor", "4", "8", "--range_t", "0", "2"),
+    "DDIM": (*PORTRAITS, "--ddim"),
+    "paper, projection": (*PORTRAITS, "--refine", "sample", "--range_t", "0", "--low_pass", "projection"),
+    "--upscale 2": (*PORTRAITS, "--upscale", "2"),
 }
 
 
