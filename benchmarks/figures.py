@@ -35,18 +35,7 @@ SCRIBBLED = ("paint-redhead", "scribble-blue-hair")
 FOREIGN = ("adventurer-*", "bigEars-*", "micah-*", "personas-*", "photo-*", "toonHead-*", "paint-*", "scribble-*")
 LANDFORMS, PORTRAITS = (("-c", f"configs/{name}64.yaml") for name in ("atlas", "openpeeps"))
 # the figures of portraits show the paper's method
-PAPER = (
-    "-c",
-    "configs/openpeeps64.yaml",
-    "--refine",
-    "sample",
-    "--range_t",
-    0,
-    "--respace_steps",
-    50,
-    "--downsample_factor",
-    8,
-)
+PAPER = (*PORTRAITS, "--refine", "sample", "--range_t", 0, "--respace_steps", 50, "--downsample_factor", 8)
 LAST_FIFTH, LAST_TENTH = 10, 5  # of 50 steps
 STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.2)
 

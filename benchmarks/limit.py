@@ -20,11 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.networks import load_embedded, load_large
 from benchmarks.samplers import timed
-from benchmarks.workers import machine, print_table, ratio_interval
+from benchmarks.workers import begin_rounds, cpu_precisions, machine, print_table, ratio_interval
 from models import DTYPES, Network, make_ready, new_network
 from models.files.config import Architecture
-from models.networks.ready import emulates_bf16
-from utils.batching import keep_freed_memory
 
 SIDE = 2048  # of the matrices
 PROFILED = 5  # calls
@@ -66,17 +64,10 @@ KINDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
-
-    torch.set_num_threads(args.threads)
-    torch.set_grad_enabled(False)
-    keep_freed_memory()  # as a run does
-    precisions = ["no"] if emulates_bf16(torch.device("cpu")) else ["no", "bf16"]
+    args = begin_rounds(parser)
     rates, shares = [], []
     for name in args.networks:
-        for precision in precisions:
+        for precision in cpu_precisions():
             title, load, shape = NETWORKS[name]
             network, dtype = load(precision), DTYPES[precision]
             call = partial(network, torch.randn(shape), torch.full(shape[:1], 500))

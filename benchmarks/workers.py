@@ -1,5 +1,6 @@
 """Contenders in processes of their own, which measure in turn: no side has the other's memory, settings or threads."""
 
+import argparse
 import multiprocessing
 import os
 import platform
@@ -12,7 +13,26 @@ from typing import Any, Literal
 
 import torch
 
+from models.networks.ready import emulates_bf16
+from utils.batching import keep_freed_memory
+
 RESAMPLES = 2000
+
+
+def begin_rounds(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line of a script that measures in rounds, --rounds and --threads added, and set torch up so."""
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.set_grad_enabled(False)
+    keep_freed_memory()  # as a run does
+    return args
+
+
+def cpu_precisions() -> list[str]:
+    """Return the precisions that this CPU computes in itself: bfloat16 only where it is not emulated."""
+    return ["no"] if emulates_bf16(torch.device("cpu")) else ["no", "bf16"]
 
 
 class Worker:

@@ -7,18 +7,8 @@ import pytest
 from tests.commands import PROJECT, launch, run_here
 
 REFERENCES = PROJECT / "assets" / "references"
-PAPER = (
-    "-c",
-    "configs/openpeeps64.yaml",
-    "--refine",
-    "sample",
-    "--range_t",
-    0,
-    "--respace_steps",
-    10,
-    "--micro_batch",
-    2,
-)
+PORTRAITS = ("-c", "configs/openpeeps64.yaml")
+PAPER = (*PORTRAITS, "--refine", "sample", "--range_t", 0, "--respace_steps", 10, "--micro_batch", 2)
 ADVICE = "will tint the samples. For cleaner images add --range_t 20%"
 
 

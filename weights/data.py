@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from utils.arrays import open_reference
 from utils.errors import InputError
-from utils.images import read_reference
+from utils.images import read_reference, to_pixels
 from utils.resize_right import resize
 from utils.run.references import EXTENSIONS, THREADS, find_references
 
@@ -87,4 +87,4 @@ def read_picture(path: Path, size: int, channels: int, crops: int, rng: np.rando
             crop.copy_(resize(square, out_shape=(size, size), pad_mode="symmetric"))
     else:
         images = read_reference(path, size, channels)[None]
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
+    return torch.from_numpy(to_pixels(images))

@@ -18,11 +18,9 @@ from torch import Tensor, nn
 
 from benchmarks.networks import load_embedded
 from benchmarks.samplers import timed
-from benchmarks.workers import machine, print_table, ratio_interval
+from benchmarks.workers import begin_rounds, cpu_precisions, machine, print_table, ratio_interval
 from models import DTYPES, Network
 from models.networks.layers import ResBlock, resample
-from models.networks.ready import emulates_bf16
-from utils.batching import keep_freed_memory
 
 Activate = Callable[[nn.GroupNorm, Tensor, Tensor | None], Tensor]
 
@@ -92,16 +90,10 @@ WAYS: dict[str, Callable[..., Tensor]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args()
-
-    torch.set_num_threads(args.threads)
-    torch.set_grad_enabled(False)
-    keep_freed_memory()  # as a run does
+    args = begin_rounds(parser)
     torch._dynamo.config.recompile_limit = 64  # types, layouts, with a shift and without; beyond, it would not compile
     print(f"{machine()}, {args.threads} threads, {args.rounds} rounds, medians (95 % intervals)")
-    for precision in ["no"] if emulates_bf16(torch.device("cpu")) else ["no", "bf16"]:
+    for precision in cpu_precisions():
         title = f"The embedded network, 8×64×64, {str(DTYPES[precision]).removeprefix('torch.')}"
         print_table(title, ["", "time × as it is", "first call, s", "differs by"], compare(precision, args.rounds))
 
