@@ -13,9 +13,6 @@ from diffusions.process import Process
 from diffusions.regions import Regions
 from diffusions.sampler import Guide, Sampler, Step, noised_start
 
-__all__ = ["DDIM", "DDPM", "GUIDES", "ILVR", "SAMPLERS", "ContinuousProcess", "Guide", "Overview", "Process"]
-__all__ += ["Regions", "SDEDPMSolver", "Sampler", "Step", "make_sampler", "noised_start"]
-
 SAMPLERS: dict[str, type[Sampler]] = {
     "ddpm": DDPM,
     "ddim": DDIM,

@@ -9,28 +9,3 @@ from models.networks.network import Network
 from models.networks.ready import DTYPES, ClassConditional, Compiled, advise, check_class, choose_class, make_ready
 from models.networks.tiles import Tiles
 from models.networks.unet import UNet
-
-__all__ = [
-    "DTYPES",
-    "Checkpoint",
-    "ClassConditional",
-    "Compiled",
-    "Config",
-    "Model",
-    "Network",
-    "Tiles",
-    "UNet",
-    "advise",
-    "build_network",
-    "check_class",
-    "check_value_range",
-    "choose_class",
-    "config_for",
-    "find_weights",
-    "load_model",
-    "load_network",
-    "make_ready",
-    "new_network",
-    "open_checkpoint",
-    "save_diffusers",
-]

@@ -61,11 +61,7 @@ def check_family(shapes: Shapes, architecture: Architecture, source: str) -> Non
 
 
 def check_known(shapes: Shapes, source: str, key: str = "model") -> None:
-    """Check that parameters have the names of some family, and are those of a network that draws from noise alone.
-
-    Raises:
-        InputError: they are not; what they are, if their names show it.
-    """
+    """Raise InputError for parameters of no family, or of what draws from more than noise; say of what, if known."""
     if key == "model" and (kind := foreign_kind(shapes)):
         raise InputError(f"weights {source}: this is {kind}")
     families = TABLES[key]

@@ -31,10 +31,9 @@ def network_params(
     use_scale_shift_norm: bool = False,
     resblock_updown: bool = False,
 ) -> dict[str, Any]:
-    """Return the UNet's parameters from those of `UNetModel`; `attention_resolutions` are downsampling rates.
+    """Return the UNet's parameters from those of `UNetModel`; raise InputError if `dims` is not 2.
 
-    Raises:
-        InputError: `dims` is not 2.
+    `attention_resolutions` are downsampling rates.
     """
     if dims != 2:
         raise InputError(f"dims {dims!r} of a UNetModel is not supported (only 2)")

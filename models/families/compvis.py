@@ -16,10 +16,9 @@ from utils.errors import InputError
 def network_params(
     ddconfig: dict, embed_dim: int, n_embed: int | None = None, scale_factor: float = 1.0
 ) -> dict[str, Any]:
-    """Return the autoencoder's parameters from those of `first_stage_config`; `n_embed` is there for a codebook only.
+    """Return the autoencoder's parameters from those of `first_stage_config`; raise InputError if `ddconfig` fits none.
 
-    Raises:
-        InputError: a `ddconfig` that does not fit such an autoencoder.
+    `n_embed` is there for a codebook only.
     """
     coder = {name: value for name, value in ddconfig.items() if name not in pesser.FAMILY.ignored_params}
     channels, double_z = coder.pop("z_channels"), coder.pop("double_z", True)

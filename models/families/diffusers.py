@@ -117,11 +117,7 @@ def network_params(
 
 
 def refuse_unsupported(params: Mapping[str, Any], supported: Mapping[str, tuple[Any, ...]], class_name: str) -> None:
-    """Check that all settings, or the items of a list, are among those supported.
-
-    Raises:
-        InputError: one that is not.
-    """
+    """Raise InputError if a setting, or an item of one that is a list, is not among those supported."""
     for name, value in params.items():
         if name not in supported:
             raise InputError(f"{name} is not a known parameter of {class_name}")

@@ -25,11 +25,7 @@ class EDMUNet(UNet):
 
 
 def network_params(model_type: str, **params: Any) -> dict[str, Any]:
-    """Return the UNet's parameters from those of the class that `model_type` names.
-
-    Raises:
-        InputError: another class, or an option that is not supported.
-    """
+    """Return the UNet's parameters from those of the class `model_type`; raise InputError if it is not supported."""
     if model_type not in NETWORK_CLASSES:
         raise InputError(
             f"model_type of an EDM network must be one of {', '.join(NETWORK_CLASSES)}, not {model_type!r}"
@@ -53,11 +49,7 @@ def song_params(
     decoder_type: str = "standard",
     resample_filter: Sequence[int] = (1, 1),
 ) -> dict[str, Any]:
-    """Return the UNet's parameters from those of `SongUNet`.
-
-    Raises:
-        InputError: an option that is not supported.
-    """
+    """Return the UNet's parameters from those of `SongUNet`; raise InputError for an option that is not supported."""
     for name, value, known in (
         ("embedding_type", embedding_type, ("positional", "fourier")),
         ("encoder_type", encoder_type, ("standard", "residual")),

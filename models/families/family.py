@@ -157,7 +157,7 @@ def count(names: Iterable[str], pattern: str) -> int:
 
 def levels(
     channels: Sequence[int],
-    num_blocks: int,
+    num_blocks: int | Sequence[int],
     attention: Sequence[bool],
     resample: Resample,
     attention_up: Sequence[bool | Literal["last"]] | None = None,
@@ -166,15 +166,16 @@ def levels(
 
     Args:
         channels: of each level, from the full resolution down.
-        num_blocks: of each level on the way down.
+        num_blocks: of each level on the way down; one number if all have as many.
         attention: whether each level has attention.
         resample: how resolution changes after all levels but the last.
         attention_up: as `attention`, on the way up; the same by default.
     """
     changes = [*[resample] * (len(channels) - 1), None]
-    down = zip(channels, attention, changes, strict=True)
-    up = zip(channels, attention_up or attention, [None, *changes[:-1]], strict=True)
+    blocks = [num_blocks] * len(channels) if isinstance(num_blocks, int) else num_blocks
+    more = [number + 1 for number in blocks]
+    up = zip(channels, more, attention_up or attention, [None, *changes[:-1]], strict=True)
     return {
-        "down": [Level(width, num_blocks, attends, change) for width, attends, change in down],
-        "up": [Level(width, num_blocks + 1, attends, change) for width, attends, change in up][::-1],
+        "down": [Level(*level) for level in zip(channels, blocks, attention, changes, strict=True)],
+        "up": [Level(*level) for level in up][::-1],
     }

@@ -10,9 +10,8 @@ from typing import Any, cast
 from torch import nn
 
 from models.families.diffusers import refuse_unsupported
-from models.families.family import Family, Shapes, count
-from models.networks.layers import Resample
-from models.networks.unet import Level, UNet
+from models.families.family import Family, Shapes, count, levels
+from models.networks.unet import UNet
 from utils.errors import InputError
 
 # settings that this UNet does not have: only these values are supported
@@ -58,14 +57,10 @@ def network_params(
         raise InputError(
             "channels, attention_levels, num_res_blocks and num_head_channels must have an entry for each level"
         )
-    change: Resample = "residual" if resblock_updown else "conv"
-    changes = [*[change] * (len(widths) - 1), None]
-    up = zip(widths, blocks, attention_levels, [None, *changes[:-1]], strict=True)
     return {
         "in_channels": in_channels,
         "out_channels": out_channels,
-        "down": [Level(*level) for level in zip(widths, blocks, attention_levels, changes, strict=True)],
-        "up": [Level(width, number + 1, attends, change) for width, number, attends, change in up][::-1],
+        **levels(widths, blocks, attention_levels, "residual" if resblock_updown else "conv"),
         "head_widths": heads,
         "include_fc": num_channels is None if include_fc is None else include_fc,
         "stem_channels": widths[0],
@@ -115,13 +110,13 @@ def module_names(unet: UNet) -> Iterator[tuple[str, str]]:
 
 def derive(shapes: Shapes, image_size: int | None) -> dict[str, Any]:
     """Derive the arguments of `DiffusionModelUNet`; the heads' width and the normalisation's groups do not follow."""
-    levels = range(count(shapes, "down_blocks.{}."))
+    depth = range(count(shapes, "down_blocks.{}."))
     return {
         "in_channels": shapes["conv_in.conv.weight"][1],
         "out_channels": shapes["out.2.conv.weight"][0],
-        "channels": [shapes[f"down_blocks.{i}.resnets.0.conv1.conv.weight"][0] for i in levels],
-        "num_res_blocks": [count(shapes, f"down_blocks.{i}.resnets.{{}}.") for i in levels],
-        "attention_levels": [f"down_blocks.{i}.attentions.0.to_q.weight" in shapes for i in levels],
+        "channels": [shapes[f"down_blocks.{i}.resnets.0.conv1.conv.weight"][0] for i in depth],
+        "num_res_blocks": [count(shapes, f"down_blocks.{i}.resnets.{{}}.") for i in depth],
+        "attention_levels": [f"down_blocks.{i}.attentions.0.to_q.weight" in shapes for i in depth],
         "resblock_updown": "down_blocks.0.downsampler.conv1.conv.weight" in shapes,
         "include_fc": any(".out_proj." in name for name in shapes),
         "num_class_embeds": shapes["class_embedding.weight"][0] if "class_embedding.weight" in shapes else None,

@@ -62,11 +62,7 @@ def ncsnpp_params(
     num_channels: int = 3,
     **options: Any,
 ) -> dict[str, Any]:
-    """Return the UNet's parameters from those of `NCSNpp`.
-
-    Raises:
-        InputError: an option that DDPM++ does not have.
-    """
+    """Return the UNet's parameters from those of `NCSNpp`; raise InputError for an option that DDPM++ does not have."""
     for name, value in options.items():
         if name not in DDPMPP or value != DDPMPP[name]:
             only = f" (only {DDPMPP[name]!r})" if name in DDPMPP else ""

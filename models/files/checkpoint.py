@@ -190,11 +190,7 @@ def config_for(
 def architecture_for(
     checkpoint: Checkpoint, config: str | Path | Mapping[str, Any] | Config | None = None
 ) -> Architecture:
-    """Return the network of a checkpoint: like `config_for`, but a diffusers folder needs no scheduler.
-
-    Raises:
-        InputError: as `config_for`.
-    """
+    """Return the network of a checkpoint: like `config_for`, but a diffusers folder needs no scheduler."""
     folder = diffusers_folder(checkpoint.path, checkpoint.raw_weights) if config is None else None
     if folder is None:
         return config_for(checkpoint, config)

@@ -134,11 +134,7 @@ class Config(Architecture):
         return "\n".join(_lines(self.content(), self.sources, "")) + "\n"
 
     def make_process(self) -> Process:
-        """Return the diffusion that the network was trained on.
-
-        Raises:
-            InputError: impossible values.
-        """
+        """Return the diffusion that the network was trained on; raise InputError for impossible values."""
         arguments = {key: value for key, value in self.diffusion.items() if key not in SAMPLING_KEYS}
         try:
             return ContinuousProcess(**arguments) if "preconditioning" in arguments else Process(**arguments)
@@ -184,19 +180,16 @@ def parse_config(content: object, source: str) -> Config:
             raise InputError(f"{source}: {name} must be {wanted}, not {reprlib.repr(value)}")
     if not 0 <= top.get("p_uncond", 0) < 1:
         raise InputError(f"{source}: p_uncond must be in 0 … 1, below 1, not {top['p_uncond']}")
+    as_they_are = ("image_size", "image_channels", "weights", "references", "p_uncond")
     return Config(
-        image_size=top["image_size"],
-        image_channels=top["image_channels"],
         family=networks["model"].family,
         params=networks["model"].params,
-        p_uncond=top.get("p_uncond", 0),
         diffusion=diffusion,
         autoencoder=networks.get("autoencoder"),
-        weights=top.get("weights"),
         value_range=check_value_range(top.get("value_range"), f"{source}: value_range"),
-        references=top.get("references"),
         sampling=top.get("sampling", {}),  # a run checks it: these are its arguments
         source=source,
+        **{key: top[key] for key in as_they_are if key in top},
     )
 
 

@@ -73,11 +73,7 @@ def describe(checkpoint: Checkpoint, given: Mapping[str, Any], known: Iterable[C
 
 
 def _put_together(checkpoint: Checkpoint, name: str, shapes: Shapes, values: _Values) -> Config:
-    """Return the config of all values that can be found.
-
-    Raises:
-        InputError: values that remain open, or given ones that have no place.
-    """
+    """Return the config of all values that can be found; raise InputError if some remain open, or have no place."""
     source, family = str(checkpoint.path), FAMILIES[name]
     size = values.take("", ["image_size"], [{"image_size": config.image_size} for config in values.alike])
     autoencoder = values.take("", ["autoencoder"], [config.content() for config in values.alike])
@@ -117,11 +113,7 @@ def _put_together(checkpoint: Checkpoint, name: str, shapes: Shapes, values: _Va
 
 
 def _derive(family: Family, shapes: Shapes, image_size: object, source: str) -> dict[str, Any]:
-    """Return the network's arguments that follow from names and shapes.
-
-    Raises:
-        InputError: not all names are the family's.
-    """
+    """Return the network's arguments that follow from names and shapes; raise InputError if some names are missing."""
     try:
         return family.derive(shapes, image_size if isinstance(image_size, int) else None)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:

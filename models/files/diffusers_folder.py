@@ -117,11 +117,7 @@ def diffusers_folder(path: Path, raw_weights: bool = False) -> Path | None:
 
 
 def read_network(folder: Path, raw_weights: bool = False) -> dict[str, Any]:
-    """Return the arguments of a diffusers folder's `UNet2DModel`.
-
-    Raises:
-        InputError: no config.json, or a network or pipeline of another kind.
-    """
+    """Return the arguments of a diffusers folder's `UNet2DModel`; raise InputError if it holds no such network."""
     check_pipeline(folder)
     path = model_folder(folder, raw_weights) / "config.json"
     content = read_json(path)

@@ -53,9 +53,6 @@ def choose_class(network: Network, class_id: int | Sequence[int] | None, guidanc
         network: class-conditional or not.
         class_id: one for all images, or one for each of a batch; None for none.
         guidance_scale: s, see `ClassConditional`.
-
-    Raises:
-        InputError: as `check_class`.
     """
     ids = () if class_id is None else (class_id,) if isinstance(class_id, int) else tuple(class_id)
     check_class(network, ids, guidance_scale)
