@@ -5,9 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffusions import Guide, Sampler, noised_start
+from diffusions import Guide, SampleNoise, Sampler, noised_start
 from diffusions.process import Denoiser
-from utils.noise import SampleNoise
 
 SEED = 2022
 BATCH = 16

@@ -15,12 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.held_out import load_held_out
 from benchmarks.memory import peak_bytes
-from diffusions import DDPM, ILVR
+from diffusions import DDPM, ILVR, SampleNoise
 from diffusions.process import Denoiser
 from models import DTYPES, Compiled, load_network, make_ready, new_network
 from models.files.checkpoint import config_for, open_checkpoint
 from utils.batching import keep_freed_memory
-from utils.noise import SampleNoise
 from utils.resize_right import resize
 
 FACTOR = 8

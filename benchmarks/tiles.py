@@ -24,12 +24,11 @@ from benchmarks.memory import peak_bytes
 from benchmarks.networks import load_embedded, load_large
 from benchmarks.samplers import timed
 from benchmarks.workers import Worker, machine, print_table, print_target, ratio
-from diffusions import DDPM, ILVR, Overview, Process
+from diffusions import DDPM, ILVR, Overview, Process, SampleNoise
 from diffusions.process import Denoiser
 from models import Model
 from models.networks.tiles import Axis, Tiles, divide
 from utils.batching import keep_freed_memory
-from utils.noise import SampleNoise
 from utils.resize_right import resize
 
 SIZE, MULTIPLE, FACTOR = 64, 8, 8  # of the embedded model's images, and what binds there

@@ -15,9 +15,8 @@ from torch import Tensor
 from benchmarks.domain import add_domain, read_domain
 from benchmarks.draw import BATCH, SEED
 from benchmarks.held_out import REAL
-from diffusions import DDPM, ILVR, noised_start
+from diffusions import DDPM, ILVR, SampleNoise, noised_start
 from models import Model, load_model
-from utils.noise import SampleNoise
 from utils.run.sampling import VEILED, clear_timestep, veil
 
 STEPS = 20

@@ -8,6 +8,7 @@ from diffusions.ddim import DDIM
 from diffusions.ddpm import DDPM
 from diffusions.dpm_solver import SDEDPMSolver
 from diffusions.ilvr import ILVR
+from diffusions.noise import SampleNoise
 from diffusions.overview import Overview
 from diffusions.process import Process
 from diffusions.regions import Regions

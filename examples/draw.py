@@ -17,11 +17,10 @@ from PIL import Image, ImageOps
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
-from diffusions import DDPM, GUIDES  # noqa: E402
+from diffusions import DDPM, GUIDES, SampleNoise  # noqa: E402
 from models import Model, load_model  # noqa: E402
 from models.networks.ready import advise, make_ready  # noqa: E402
 from utils.images import from_pixels, to_pixels  # noqa: E402
-from utils.noise import SampleNoise  # noqa: E402
 
 STEPS, COUNT, PAD, CPU = 10, 4, 440, torch.device("cpu")
 MODELS = {  # a first drawing, and how best to follow one: refine, the last steps that are free

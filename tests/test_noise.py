@@ -2,7 +2,7 @@
 
 import torch
 
-from utils.noise import SampleNoise
+from diffusions.noise import SampleNoise
 
 
 def test_streams_do_not_depend_on_the_batch():

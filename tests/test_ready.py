@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffusions import DDPM, ILVR
+from diffusions.noise import SampleNoise
 from models import Compiled, advise, load_network, make_ready
 from models.files.checkpoint import find_weights
 from models.files.config import read_config
@@ -13,7 +14,6 @@ from models.networks.unet import UNet
 from tests.commands import PROJECT
 from utils.errors import InputError
 from utils.images import read_reference
-from utils.noise import SampleNoise
 from utils.run.arguments import parse_args
 from utils.run.references import find_references
 from utils.run.resolve import resolve

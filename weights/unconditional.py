@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from diffusions import DDPM
+from diffusions import DDPM, SampleNoise
 from models import Model
 from utils.images import to_pixels
-from utils.noise import SampleNoise
 
 
 def draw(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from diffusions import GUIDES, Guide, Step, noised_start
+from diffusions import GUIDES, Guide, SampleNoise, Step, noised_start
 from diffusions.low_pass import LowPass
 from diffusions.schedule import Transition
 from models import ClassConditional, Model
@@ -17,7 +17,6 @@ from utils.arrays import save_array
 from utils.batching import BackgroundWriter, FiniteWatch, for_each_batch, keep_freed_memory, read_ahead
 from utils.errors import NotFiniteError
 from utils.images import crop, save_png, to_pixels
-from utils.noise import SampleNoise
 from utils.run.job import Job
 from utils.run.outputs import ARRAY_HASH, Preview
 from utils.run.page import Page
