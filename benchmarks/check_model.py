@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmarks.domain import add_domain, read_domain, read_folder
@@ -21,7 +20,7 @@ from benchmarks.networks import WEIGHTS
 from models.files.checkpoint import config_for, open_checkpoint
 from models.files.config import Config
 from utils.files import PROJECT
-from utils.run.check import MAX_PICTURES, Checker
+from utils.run.check import MAX_PICTURES, compare
 
 DEMO = PROJECT / "assets" / "references"
 FOUR_TIMES = {"total_steps": 4000, "beta_start": 2.5e-5, "beta_end": 0.005}
@@ -48,9 +47,7 @@ def wrong_config(name: str, weights: Path = WEIGHTS) -> Config:
 
 def named(name: str, weights: Path, pictures: Tensor) -> tuple[str, float]:
     """Return what the check names as clearly better ("" if nothing), and its loss over that of the config as it is."""
-    checker = Checker(open_checkpoint(weights), None, pictures, torch.device("cpu"))
-    _, comparisons = checker.compare(wrong_config(name, weights))
-    best = comparisons[0]
+    _, (best, *_) = compare(open_checkpoint(weights), wrong_config(name, weights), None, pictures)
     return (best.name if best.is_clearly_better else ""), best.ratio
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from utils.images import read_reference, to_pixels
-from utils.pictures import PictureLimits, open_picture
+from utils.pictures import Reading, open_picture
 
 
 def icc(space: bytes, tags: Mapping[bytes, bytes], connection: bytes = b"XYZ ") -> bytes:
@@ -106,8 +106,8 @@ def tiff(
     return head([start + sum(map(len, strips[:i])) for i in range(len(strips))]) + b"".join(strips)
 
 
-def decode(path: Path, channels: int = 3, limits: PictureLimits | None = None) -> np.ndarray:
+def decode(path: Path, reading: Reading = Reading()) -> np.ndarray:
     """A picture file as a person sees it, [H, W, channels] uint8."""
-    with open_picture(path, limits) as picture:
+    with open_picture(path, reading) as picture:
         picture.load()
-    return to_pixels(read_reference(path, picture.shape, channels, limits))[..., :channels]
+    return to_pixels(read_reference(path, picture.shape, reading))[..., : reading.channels]

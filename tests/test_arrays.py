@@ -19,6 +19,7 @@ from models.files.config import parse_config
 from tests.commands import run_here
 from utils.errors import InputError
 from utils.images import read_reference
+from utils.pictures import Reading
 
 DATA = Path(__file__).parent / "data" / "arrays"
 DIFFUSION = {"total_steps": 1000, "beta_schedule": "linear", "objective": "pred_eps", "var_type": "fixed_small"}
@@ -165,7 +166,9 @@ def test_the_same_picture_in_every_form(tmp_path, grey, colour):
         assert abs(image - seen["eight.png"]).max() <= 1, name
     Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "grey.png")
     np.save(tmp_path / "colour.npy", pixels[None].repeat(3, 0))
-    one, other = (read_reference(tmp_path / name, 16, value_range=(0, 255)) for name in ("grey.png", "colour.npy"))
+    one, other = (
+        read_reference(tmp_path / name, 16, Reading(value_range=(0, 255))) for name in ("grey.png", "colour.npy")
+    )
     assert (one - other).abs().max() < 1e-5
 
 
@@ -177,7 +180,7 @@ def test_tiffs_of_another_program(path):
     kind, channels = path.stem.split("_")[:2]
     if channels == "tiled":
         with pytest.raises(InputError, match=r"has numbers in tiles: save it plain, or as \.npy"):
-            read_reference(path, 16, 1, value_range=(0, 1))
+            read_reference(path, 16, Reading(1, (0, 1)))
         return
     values = {
         "1": [first + 2000 * (kind == "uint16")],
@@ -186,7 +189,7 @@ def test_tiffs_of_another_program(path):
         "4": [first, -first, first * 0.5 + 7, first**2 / 500],
     }[channels]
     wanted = np.stack(values).astype(kind).astype(float)
-    found = read_reference(path, (12, 14), len(values), value_range=(-1000, 3000)).numpy()
+    found = read_reference(path, (12, 14), Reading(len(values), (-1000, 3000))).numpy()
     assert abs((found + 1) * 2000 - 1000 - wanted).max() < 1e-3
 
 
@@ -194,7 +197,7 @@ def test_sixteen_bits_are_read_whole(tmp_path):
     ramp = np.arange(256 * 16, dtype=np.uint16).reshape(64, 64) + 30000
     for name in ("a.png", "a.pgm", "a.tif"):
         Image.fromarray(ramp).save(tmp_path / name)
-        found = read_reference(tmp_path / name, 64, 1)[0].double().numpy()
+        found = read_reference(tmp_path / name, 64, Reading(1))[0].double().numpy()
         assert abs((found + 1) * 32767.5 - ramp).max() < 0.01
 
 
@@ -275,8 +278,7 @@ def test_which_axis_is_which_can_be_said(tmp_path, colour):
     values = waves(3, 3, 3).repeat(1, 0)
     np.save(tmp_path / "a.npy", values.astype(np.float32))
     both = [
-        read_reference(tmp_path / "a.npy", 3, value_range=(0, 1), channels_first=first).numpy() * 0.5 + 0.5
-        for first in (False, True)
+        read_reference(tmp_path / "a.npy", 3, Reading(3, (0, 1), first)).numpy() * 0.5 + 0.5 for first in (False, True)
     ]
     assert np.allclose(both[0], values.transpose(2, 0, 1), atol=1e-6) and np.allclose(both[1], values, atol=1e-6)
     args = (colour, tmp_path / "a.npy", tmp_path / "out", "--value_range", 0, 1, "--dry_run")
@@ -297,7 +299,7 @@ def test_which_axis_is_which_can_be_said(tmp_path, colour):
 def test_every_type_of_number(tmp_path, dtype, fortran):
     values = (np.arange(12 * 9).reshape(12, 9) % 100).astype(dtype)
     np.save(tmp_path / "a.npy", np.asfortranarray(values) if fortran else values)
-    found = read_reference(tmp_path / "a.npy", (12, 9), 1, value_range=(0, 50))[0].numpy()
+    found = read_reference(tmp_path / "a.npy", (12, 9), Reading(1, (0, 50)))[0].numpy()
     assert abs((found + 1) * 25 - values.astype(float)).max() < 1e-4
 
 
@@ -319,7 +321,7 @@ def test_the_values_must_be_given_a_meaning(tmp_path, grey, capsys):
     # below 0 are 100 values of a and all of c; above 512 are 127 of b
     expected = "3 references: 483 values outside of the value range, which are kept (a.npy, b.npy, c.tif)"
     assert expected in capsys.readouterr().out
-    assert read_reference(tmp_path / "in" / "b.npy", 16, 1, value_range=(0, 512)).max().item() == pytest.approx(
+    assert read_reference(tmp_path / "in" / "b.npy", 16, Reading(1, (0, 512))).max().item() == pytest.approx(
         1020 / 256 - 1
     )
     code, error = run((*grey, "--set", "value_range=[5]"), tmp_path / "in", tmp_path / "out")
@@ -332,13 +334,13 @@ def test_pictures_may_have_a_range_of_their_own(tmp_path, grey):
     Image.fromarray(deep).save(tmp_path / "a.png")
     code, error = run(grey, tmp_path / "a.png", tmp_path / "out")
     assert code == 2 and "has fewer than the 16 bits it claims" in error
-    found = read_reference(tmp_path / "a.png", 16, 1, value_range=(0, 4095))[0].numpy()
+    found = read_reference(tmp_path / "a.png", 16, Reading(1, (0, 4095)))[0].numpy()
     assert abs((found + 1) * 2047.5 - deep).max() < 0.01
     (tmp_path / "b.pgm").write_bytes(b"P5 4 4 1023\n" + bytes(32))
     with pytest.raises(InputError, match="has a largest number of its own"):
-        read_reference(tmp_path / "b.pgm", 4, 1, value_range=(0, 1023))
+        read_reference(tmp_path / "b.pgm", 4, Reading(1, (0, 1023)))
     with pytest.raises(InputError, match="is a picture, of 1 or 3 channels; this model's images have 4: give arrays"):
-        read_reference(tmp_path / "a.png", 16, 4)
+        read_reference(tmp_path / "a.png", 16, Reading(4))
 
 
 def test_sizes_sweeps_and_shapes(tmp_path, colour):

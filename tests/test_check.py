@@ -1,7 +1,6 @@
 """--check_model, with a few wrong settings; python -m benchmarks.check_model has them all."""
 
 import pytest
-import torch
 
 from benchmarks.check_model import WEIGHTS, WRONG, wrong_config
 from benchmarks.held_out import load_held_out
@@ -10,7 +9,7 @@ from models.files.config import parse_config
 from tests import families
 from tests.commands import sample_ilvr
 from utils.run import check
-from utils.run.check import Checker, neighbours
+from utils.run.check import neighbours
 
 
 @pytest.mark.slow
@@ -25,7 +24,7 @@ def test_the_right_setting_is_named(monkeypatch, name):
     ]
     monkeypatch.setattr(check, "neighbours", lambda config: few)
     monkeypatch.setattr(check, "SAMPLE_STEPS", 1)
-    loss, (best, *_) = Checker(open_checkpoint(WEIGHTS), None, load_held_out()[:2], torch.device("cpu")).compare(config)
+    loss, (best, *_) = check.compare(open_checkpoint(WEIGHTS), config, None, load_held_out()[:2])
     assert 0 < loss < 10
     assert best.is_clearly_better
     assert best.name == right

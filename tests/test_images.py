@@ -8,6 +8,7 @@ from PIL import Image
 from tests.picture_files import decode
 from utils.errors import InputError, one_line
 from utils.images import PngText, from_pixels, make_grid, read_png_text, read_reference, save_png, to_pixels
+from utils.pictures import Reading
 from utils.resize_right import resize
 from utils.run.references import find_references
 
@@ -64,7 +65,7 @@ def test_other_modes_keep_white_white(tmp_path, mode):
 
 def test_grey_models_get_one_channel(tmp_path):
     Image.fromarray(GRADIENT).save(tmp_path / "a.png")
-    assert decode(tmp_path / "a.png", channels=1).shape == (24, 32, 1)
+    assert decode(tmp_path / "a.png", Reading(1)).shape == (24, 32, 1)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (48, 96), (200, 70), (10, 5000), (10, 12)])

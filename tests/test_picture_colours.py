@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 
 from tests.picture_files import chunk, cmyk_icc, curve, decode, encoded, icc, matrix_icc, png, tiff, with_segment
 from utils.errors import InputError
-from utils.pictures import PictureLimits, open_picture
+from utils.pictures import Reading, open_picture
 
 COLOURS = np.random.default_rng(0).integers(40, 216, (6, 8, 3), dtype=np.uint8)  # few of which leave sRGB
 # XYZ of red, green and blue in the profiles that Apple and Adobe publish
@@ -53,9 +53,9 @@ def expected(values: np.ndarray, chromaticities: tuple[float, ...], gamma: float
 
 def read(tmp_path, content: bytes, channels: int = 3) -> tuple[np.ndarray, list[str]]:
     (tmp_path / "a").write_bytes(content)
-    with open_picture(tmp_path / "a", PictureLimits()) as picture:
+    with open_picture(tmp_path / "a", Reading()) as picture:
         picture.load()
-    return decode(tmp_path / "a", channels).astype(int), picture.notes
+    return decode(tmp_path / "a", Reading(channels)).astype(int), picture.notes
 
 
 def near(pixels: np.ndarray, wanted: np.ndarray, most: float = 1) -> bool:

@@ -15,7 +15,7 @@ from tests.commands import ENVIRONMENT, PROJECT
 from tests.picture_files import chunk, decode, encoded, matrix_icc, png, tiff, with_segment
 from utils.errors import InputError
 from utils.images import read_reference
-from utils.pictures import PictureLimits, open_picture
+from utils.pictures import Reading, open_picture
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -24,17 +24,17 @@ DEEP = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
 DEEP.ravel()[:2] = 0, 65535
 
 
-def read(tmp_path, content: bytes, limits: PictureLimits | None = None) -> tuple[np.ndarray, list[str]]:
+def read(tmp_path, content: bytes, reading: Reading = Reading()) -> tuple[np.ndarray, list[str]]:
     (tmp_path / "a").write_bytes(content)
-    with open_picture(tmp_path / "a", limits) as picture:
+    with open_picture(tmp_path / "a", reading) as picture:
         picture.load()
-    return decode(tmp_path / "a", limits=limits).astype(int), picture.notes
+    return decode(tmp_path / "a", reading).astype(int), picture.notes
 
 
-def refused(tmp_path, content: bytes, limits: PictureLimits | None = None) -> str:
+def refused(tmp_path, content: bytes, reading: Reading = Reading()) -> str:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(InputError) as error:
-        decode(tmp_path / "a", limits=limits)
+        decode(tmp_path / "a", reading)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -47,7 +47,7 @@ def test_a_small_file_that_says_it_is_huge(tmp_path):
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     assert "megapixels; the limit is 512" in refused(tmp_path, content)
     assert "has 0.2 megapixels; the limit is 0.1" in refused(
-        tmp_path, encoded(Image.new("1", (500, 500)), "GIF"), PictureLimits(0.1)
+        tmp_path, encoded(Image.new("1", (500, 500)), "GIF"), Reading(max_megapixels=0.1)
     )
 
 
@@ -64,10 +64,11 @@ def test_a_huge_picture_in_little_memory(tmp_path):
         from utils.images import read_reference
         from benchmarks.memory import peak_bytes
         from utils.batching import keep_freed_memory
+        from utils.pictures import Reading
         keep_freed_memory()
         for name in sys.argv[1:]:
             with ThreadPoolExecutor(1) as pool:  # as the references are read before the run, and during it
-                square = pool.submit(read_reference, Path(name), 32, channels=1).result()
+                square = pool.submit(read_reference, Path(name), 32, Reading(1)).result()
             print(peak_bytes(), *square[0, 0].tolist())"""
     command = [sys.executable, "-W", "error", "-c", code, PROJECT / "assets/sweep.png", "a.jpg", "a.png", "a.png"]
     environment = ENVIRONMENT | {"PYTHONPATH": str(PROJECT)}
@@ -282,17 +283,17 @@ def test_pixels_cut_short_are_refused_unless_asked_for(tmp_path, kind):
     whole, _ = read(tmp_path, content)
     cut = content[: len(content) // 2]
     refused(tmp_path, cut)
-    pixels, notes = read(tmp_path, cut, PictureLimits(allow_truncated=True))
+    pixels, notes = read(tmp_path, cut, Reading(allow_truncated=True))
     assert pixels.shape == whole.shape
     assert notes == ["pixels cut short; the missing ones are black"]
     there = slice(-50, None) if kind == "BMP" else slice(0, 50)
     assert (pixels[there] == whole[there]).all()
-    refused(tmp_path, content[:20], PictureLimits(allow_truncated=True))
+    refused(tmp_path, content[:20], Reading(allow_truncated=True))
 
 
 def test_a_picture_of_which_nothing_is_left_is_refused(tmp_path):
     content = tiff(RNG.integers(0, 256, (40, 30, 3), dtype=np.uint8), 2, packed=True)
-    assert "decoder error" in refused(tmp_path, content[:-100], PictureLimits(allow_truncated=True))
+    assert "decoder error" in refused(tmp_path, content[:-100], Reading(allow_truncated=True))
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path):
@@ -540,5 +541,5 @@ def test_a_file_far_larger_than_its_pixels_may_be_is_not_read(tmp_path):
     (tmp_path / "a").write_bytes(encoded(IMAGE, "PNG"))
     os.truncate(tmp_path / "a", 2**26 + 2**20)  # a hole, which takes no space
     with pytest.raises(InputError, match="is larger than"):
-        decode(tmp_path / "a", limits=PictureLimits(0.1))
+        decode(tmp_path / "a", Reading(max_megapixels=0.1))
     assert decode(tmp_path / "a").shape == (12, 16, 3)

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.commands import run_here, sample_ilvr
 from tests.picture_files import cmyk_icc, encoded
 from utils.errors import InputError
-from utils.pictures import PictureLimits
+from utils.pictures import Reading
 from utils.run.references import examine, find_references
 
 RED = Image.new("RGB", (16, 16), "red")
@@ -36,14 +36,14 @@ def put(path, content: bytes = b"") -> None:
 def test_formats_that_were_passed_over(tmp_path, ending):
     put(tmp_path / f"A.{ending.upper()}", encoded(RED, KINDS[ending]))
     references, notes = find_references(tmp_path)
-    found = examine(references, 16, PictureLimits())
+    found, faults, _ = examine(references, 16, Reading())
     assert [reference.name for reference in references] == ["A"]
-    assert list(found.sha256s) == ["A"] and not found.faults and notes == ()
+    assert list(found) == ["A"] and not faults and notes == ()
 
 
 def test_a_codestream_without_boxes(tmp_path):
     put(tmp_path / "a.j2k", encoded(RED, "JPEG2000", no_jp2=True))
-    assert not examine(find_references(tmp_path)[0], 16, PictureLimits()).faults
+    assert not examine(find_references(tmp_path)[0], 16, Reading())[1]
 
 
 def test_pictures_that_cannot_be_read_are_counted(tmp_path):
@@ -156,5 +156,5 @@ def test_huge_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
         together.pop()
 
     monkeypatch.setattr("utils.pictures.PictureFile.load", load)
-    assert len(examine(find_references(tmp_path)[0], 16, PictureLimits()).sha256s) == 6
+    assert len(examine(find_references(tmp_path)[0], 16, Reading())[0]) == 6
     assert max(most) == 1

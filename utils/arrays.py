@@ -25,7 +25,7 @@ from utils.pictures import (
     PLANES,
     SAMPLE_FORMAT,
     PictureFile,
-    PictureLimits,
+    Reading,
     ValueRange,
     open_picture,
     refusal,
@@ -102,8 +102,8 @@ class ArrayFile:
                 raise ValueError(f"contains {value} in row {row}, column {column}, channel {channel}, counted from 0")
         self._values, self.extremes = values, (float(values.min()), float(values.max()))
 
-    def pixels(self, rows: slice, columns: slice, channels: int) -> np.ndarray:
-        """Return a part of it, [h, w, channels] float64."""
+    def pixels(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return a part of it, [h, w, C] float64."""
         return self._values[rows, columns]
 
     def opacity(self, rows: slice, columns: slice) -> np.ndarray:
@@ -112,43 +112,32 @@ class ArrayFile:
 
 
 @contextmanager
-def open_reference(
-    path: Path,
-    channels: int = 3,
-    limits: PictureLimits | None = None,
-    value_range: ValueRange | None = None,
-    channels_first: bool | None = None,
-) -> Iterator[PictureFile | ArrayFile]:
+def open_reference(path: Path, reading: Reading) -> Iterator[PictureFile | ArrayFile]:
     """Open a picture or an array.
 
     Args:
         path: a picture (see `open_picture`); .npy, or .npz of one array, of bool, integer or float type; a TIFF of
             signed or floating-point numbers, or of 16 bits in several channels, unpacked or deflated, in strips.
-        channels: C, of the image. An array has the shape [H, W, C], [C, H, W] or, where C is 1, [H, W].
-        limits: what it may cost and lack.
-        value_range: the values that mean -1 and 1; None for those of the picture's type.
-        channels_first: whether a shape that can be both is [C, H, W] rather than [H, W, C].
+        reading: how it is read. An array has the shape [H, W, C], [C, H, W] or, where C is 1, [H, W].
 
     Raises:
         InputError: it cannot be read.
     """
-    limits = limits or PictureLimits()
+    channels, most = reading.channels, reading.max_megapixels
     with ExitStack() as stack:
         with _refusing(path):
-            max_bytes = MAX_OTHER_BYTES + int(8 * channels * 1e6 * limits.max_megapixels)
-            file = stack.enter_context(open_regular(path, max_bytes))
-            if numbers := _find_numbers(file, value_range):
-                axes = _name_axes(numbers, channels, channels_first)
-                array = ArrayFile(path, file, numbers, axes, value_range)
-                if array.megapixels > limits.max_megapixels:
-                    raise OSError(f"has {array.megapixels:.1f} megapixels; the limit is {limits.max_megapixels:g}")
+            file = stack.enter_context(open_regular(path, MAX_OTHER_BYTES + int(8 * channels * 1e6 * most)))
+            if numbers := _find_numbers(file, reading.value_range):
+                axes = _name_axes(numbers, channels, reading.channels_first)
+                array = ArrayFile(path, file, numbers, axes, reading.value_range)
+                if array.megapixels > most:
+                    raise OSError(f"has {array.megapixels:.1f} megapixels; the limit is {most:g}")
         if numbers:
             yield array
             return
     if channels not in (1, 3):
         raise InputError(f"{path}: is a picture, of 1 or 3 channels; this model's images have {channels}: give arrays")
-    with open_picture(path, limits, value_range) as picture:
-        picture.axes = "HW" if channels == 1 else "HWC"
+    with open_picture(path, reading) as picture:
         yield picture
 
 

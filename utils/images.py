@@ -17,7 +17,7 @@ from torch import Tensor
 from utils.arrays import open_reference
 from utils.errors import InputError
 from utils.files import open_regular, write_atomically
-from utils.pictures import TURNED, PictureLimits, ValueRange, open_picture
+from utils.pictures import TURNED, Reading, ValueRange, open_picture
 from utils.resize_right import resize_matrix
 
 BAND = 2**20  # pixels of a picture that are converted at a time
@@ -39,12 +39,9 @@ def from_pixels(pixels: Tensor, value_range: ValueRange = (0, 255)) -> Tensor:
 def read_reference(
     path: Path,
     size: int | Shape,
-    channels: int = 3,
-    limits: PictureLimits | None = None,
+    reading: Reading = Reading(),
     sha256: str | None = None,
     canvas: Shape | None = None,
-    value_range: ValueRange | None = None,
-    channels_first: bool | None = None,
     opacity: bool = False,
 ) -> Tensor:
     """Read a picture or an array, resized until it just covers `size` and cropped around its centre.
@@ -52,24 +49,21 @@ def read_reference(
     Args:
         path: the file, see `open_reference`.
         size: (height, width) wanted, in pixels, or one number for a square.
-        channels: 3 for colour, 1 for grey, and any number for arrays.
-        limits: what the picture may cost and lack.
+        reading: how it is read.
         sha256: what the hash of the file's content has to be.
         canvas: crop to this larger (height, width) instead; the picture is mirrored where it ends.
-        value_range: the values that become -1 and 1; None for a picture's black and white.
-        channels_first: of an array whose shape can be both, whether it is [C, H, W] rather than [H, W, C].
         opacity: add a channel of it, from -1 where the picture is transparent to 1 where it is opaque.
 
     Returns:
-        [channels, H, W], float32; in [-1, 1], but for values of the file outside of `value_range`. One channel more
-        with opacity.
+        [C, H, W], float32; in [-1, 1], but for values of the file outside of the value range. One channel more with
+        opacity.
 
     Raises:
         InputError: it cannot be read, is not the one it was, is too long a strip, or is an array and `value_range` is
             missing.
     """
     seen = (size, size) if isinstance(size, int) else size
-    with open_reference(path, channels, limits, value_range, channels_first) as picture:
+    with open_reference(path, reading) as picture:
         if sha256 not in (None, picture.sha256):
             raise InputError(f"{path}: was replaced during the run; run the same command again to redo its images")
         picture.load(max(seen))
@@ -96,15 +90,14 @@ def read_reference(
             resize_matrix(side, wanted, scale, pad_mode="symmetric").float()
             for side, wanted in zip((bottom - top, right - left), canvas, strict=True)
         )
-        squeezed = torch.zeros(
-            channels + opacity, canvas[0], right - left
-        )  # in height alone, to which each band adds its share
+        # in height alone, to which each band adds its share
+        squeezed = torch.zeros(reading.channels + opacity, canvas[0], right - left)
         height = max(1, BAND // (right - left))
         for start in range(top, bottom, height):  # in bands, for the picture may be huge
             stop = min(bottom, start + height)
             weights = rows[:, start - top : stop - top]
             (touched,) = weights.any(1).nonzero(as_tuple=True)
-            part = picture.pixels(slice(start, stop), slice(left, right), channels)
+            part = picture.pixels(slice(start, stop), slice(left, right))
             band = from_pixels(torch.from_numpy(part.copy()), picture.value_range)
             if opacity:
                 alpha = torch.from_numpy(picture.opacity(slice(start, stop), slice(left, right)).copy())
@@ -142,14 +135,10 @@ def to_pixels(images: Tensor, show: Sequence[int] | None = None, white: int = 25
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """Read a PNG that `save_png` wrote, [H, W, 3] uint8.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """Read a PNG that `save_png` wrote, [H, W, 3] uint8; raise InputError if it cannot be read."""
     with open_picture(path) as picture:
         picture.load()
-        pixels = picture.pixels(slice(0, picture.height), slice(0, picture.width), 3)
+        pixels = picture.pixels(slice(0, picture.height), slice(0, picture.width))
         return pixels if pixels.dtype == np.uint8 else (pixels / 257).round().astype(np.uint8)  # of 16 bits
 
 

@@ -40,14 +40,20 @@ PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # bytes unpacked, also of a colour profil
 
 
 @dataclass(frozen=True)
-class PictureLimits:
-    """What a picture may cost and lack.
+class Reading:
+    """How the files of references are read.
 
     Attributes:
-        max_megapixels: the largest picture to decode.
-        allow_truncated: whether to read one whose pixels are cut short; the missing ones are black.
+        channels: C of the images: 3 for colour, 1 for grey, and any number for arrays.
+        value_range: the values that mean -1 and 1; None for a picture's black and white.
+        channels_first: whether an array whose shape can be both is [C, H, W] rather than [H, W, C].
+        max_megapixels: the largest file to decode.
+        allow_truncated: whether to read a picture whose pixels are cut short; the missing ones are black.
     """
 
+    channels: int = 3
+    value_range: ValueRange | None = None
+    channels_first: bool | None = None
     max_megapixels: float = 512
     allow_truncated: bool = False
 
@@ -62,6 +68,7 @@ class PictureFile:
         height, width: of what is stored; after `load`, of what was decoded.
         orientation: EXIF's, 1 … 8; known after `load`.
         notes: remarks on how it was read, a few words each.
+        axes: HW if grey is wanted, else HWC.
         value_range: the values that mean -1 and 1: as given, or after `load` black and white, 0 and 255 or 65535.
         extremes: the least value and the greatest that it may have; known after `load`.
 
@@ -69,12 +76,12 @@ class PictureFile:
         OSError: it is too large, or Pillow would read its numbers wrong.
     """
 
-    axes: str = "HWC"
     extremes: tuple[float, float] = (0, 255)
 
-    def __init__(self, file: BufferedReader, limits: PictureLimits, value_range: ValueRange | None = None) -> None:
-        self.file, self.limits, self.notes, self.orientation = file, limits, list[str](), 1
-        self.value_range = value_range
+    def __init__(self, file: BufferedReader, reading: Reading) -> None:
+        self.file, self.reading, self.notes, self.orientation = file, reading, list[str](), 1
+        self.value_range = value_range = reading.value_range
+        self.axes = "HW" if reading.channels == 1 else "HWC"
         self._status = os.fstat(file.fileno())
         if file.read(12)[8:] == b"WEBP" and self._status.st_size > MAX_WEBP_BYTES:
             raise OSError(f"is larger than any WebP, {MAX_WEBP_BYTES >> 20} MB")  # Pillow would read all of it
@@ -84,8 +91,8 @@ class PictureFile:
         image: Any = Image.open(file, formats=FORMATS)
         self.image, self.shape = image, image.size[::-1]
         self.megapixels = image.width * image.height / 1e6
-        if self.megapixels > limits.max_megapixels:
-            raise OSError(f"has {self.megapixels:.1f} megapixels; the limit is {limits.max_megapixels:g}")
+        if self.megapixels > reading.max_megapixels:
+            raise OSError(f"has {self.megapixels:.1f} megapixels; the limit is {reading.max_megapixels:g}")
         codec, _, _, arguments = image.tile[0] if getattr(image, "tile", None) else ("", None, 0, "")
         self._rawmode = str(arguments[0] if isinstance(arguments, tuple) else arguments)
         tags = getattr(image, "tag_v2", {})
@@ -129,7 +136,7 @@ class PictureFile:
             self.image.load()
         except OSError:
             self.image.tile = []  # what was decoded stays; without any left to decode, it is a picture
-            if not self.limits.allow_truncated or self.image.getbbox(alpha_only=False) is None:
+            if not self.reading.allow_truncated or self.image.getbbox(alpha_only=False) is None:
                 raise
             self.notes.append("pixels cut short; the missing ones are black")
         check_unchanged(self.file, self._status)
@@ -176,16 +183,11 @@ class PictureFile:
         self.value_range = self.value_range or (0, white)
         self.extremes = (min(0, low), max(white, high)) if self._is_deep else (0, 255)
 
-    def pixels(self, rows: slice, columns: slice, channels: int) -> np.ndarray:
-        """Return a part of the decoded picture, as stored.
-
-        Args:
-            rows: which part, with a start and a stop.
-            columns: the same.
-            channels: 3 for colour, 1 for grey.
+    def pixels(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return a part of the decoded picture as stored; both slices have a start and a stop.
 
         Returns:
-            [h, w, channels] uint8, sRGB, on white where transparent; of greys of more than 8 bits, numbers as float64.
+            [h, w, C] uint8, sRGB, on white where transparent; of greys of more than 8 bits, numbers as float64.
 
         Raises:
             OSError: fewer pixels were decoded than the file says.
@@ -200,11 +202,11 @@ class PictureFile:
         if not self._is_deep:
             part = part if part.mode == self._mode else part.convert(self._mode)
             part = part if self._transform is None else self._transform.apply(part)
-            part = part.convert("RGB" if channels == 3 else "L")
+            part = part.convert("L" if self.axes == "HW" else "RGB")
         if alpha is not None:
             part = Image.composite(part, Image.new(part.mode, part.size, "white"), alpha)
         pixels = np.asarray(part).reshape(part.height, part.width, -1)
-        pixels = pixels.astype(np.float64).repeat(channels, 2) if self._is_deep else pixels
+        pixels = pixels.astype(np.float64).repeat(self.reading.channels, 2) if self._is_deep else pixels
         if pixels.shape[:2] != (rows.stop - rows.start, columns.stop - columns.start):
             raise OSError("is damaged: it has not the size that it says")
         return pixels
@@ -218,23 +220,19 @@ class PictureFile:
 
 
 @contextmanager
-def open_picture(
-    path: Path, limits: PictureLimits | None = None, value_range: ValueRange | None = None
-) -> Iterator[PictureFile]:
+def open_picture(path: Path, reading: Reading = Reading()) -> Iterator[PictureFile]:
     """Open a picture file and see how large it is; nothing is decoded yet.
 
     Args:
         path: JPEG, PNG, BMP, TIFF, WebP, GIF, PBM/PGM/PPM, JPEG 2000 or AVIF.
-        limits: what it may cost and lack.
-        value_range: the values that mean -1 and 1, where they are not black and white.
+        reading: how it is read.
 
     Raises:
         InputError: whatever Pillow or the system raises, also within the `with` block.
     """
-    limits = limits or PictureLimits()
     try:
-        with open_regular(path, MAX_OTHER_BYTES + int(MAX_PIXEL_BYTES * 1e6 * limits.max_megapixels)) as file:
-            picture = PictureFile(file, limits, value_range)
+        with open_regular(path, MAX_OTHER_BYTES + int(MAX_PIXEL_BYTES * 1e6 * reading.max_megapixels)) as file:
+            picture = PictureFile(file, reading)
             try:
                 yield picture
             finally:

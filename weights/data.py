@@ -11,6 +11,7 @@ from tqdm import tqdm
 from utils.arrays import open_reference
 from utils.errors import InputError
 from utils.images import read_reference, to_pixels
+from utils.pictures import Reading
 from utils.resize_right import resize
 from utils.run.references import EXTENSIONS, THREADS, find_references
 
@@ -72,13 +73,14 @@ def read_picture(path: Path, size: int, channels: int, crops: int, rng: np.rando
     Raises:
         InputError: it cannot be read.
     """
+    reading = Reading(channels)
     if crops:
-        with open_reference(path, channels) as picture:
+        with open_reference(path, reading) as picture:
             picture.load(FINEST * size)
             shape = picture.shape
         shorter = min(max(min(shape), size), FINEST * size)
         height, width = (round(side * shorter / min(shape)) for side in shape)
-        image = read_reference(path, (height, width), channels)
+        image = read_reference(path, (height, width), reading)
         images = torch.empty(crops, channels, size, size)
         for crop in images:
             side = round(shorter * (size / shorter) ** rng.random())
@@ -86,5 +88,5 @@ def read_picture(path: Path, size: int, channels: int, crops: int, rng: np.rando
             square = image[:, top : top + side, left : left + side]
             crop.copy_(resize(square, out_shape=(size, size), pad_mode="symmetric"))
     else:
-        images = read_reference(path, size, channels)[None]
+        images = read_reference(path, size, reading)[None]
     return torch.from_numpy(to_pixels(images))

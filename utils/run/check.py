@@ -7,7 +7,6 @@ network predicts the noise in a picture best. How far that can be trusted, `pyth
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -60,63 +59,55 @@ class Comparison:
         return ", ".join(f"{key} {'null' if v is None else str(v).lower()}" for key, v in self.change.items())
 
 
-class Checker:
-    """Measures one checkpoint's denoising loss under several settings.
+@torch.no_grad()
+def compare(
+    checkpoint: Checkpoint, config: Config, class_id: int | None, pictures: Tensor
+) -> tuple[float, list[Comparison]]:
+    """Measure a checkpoint's denoising loss with the settings as they are and with others that differ in one thing.
 
     Args:
         checkpoint: the model's.
+        config: the settings.
         class_id: of a class-conditional model.
-        pictures: [B, C, H, W] in [-1, 1]; or their latents, of a model that works on those.
-        device: where the network runs.
+        pictures: [B, C, H, W] in [-1, 1]; or their latents, of a model that works on those; on the device to use.
+
+    Returns:
+        The loss with the settings as they are; and how the others compare, the best first.
     """
+    pictures = pictures[:MAX_PICTURES]
+    noises = torch.randn(len(SHARES), *pictures.shape, generator=torch.Generator().manual_seed(0)).to(pictures)
 
-    def __init__(self, checkpoint: Checkpoint, class_id: int | None, pictures: Tensor, device: torch.device) -> None:
-        self.checkpoint = checkpoint
-        self.class_id = class_id
-        self.pictures = pictures[:MAX_PICTURES].to(device)
-        self.noise = torch.randn(len(SHARES), *self.pictures.shape, generator=torch.Generator().manual_seed(0))
+    def load(config: Config) -> Denoiser:
+        return choose_class(load_network(checkpoint, config).to(pictures.device), class_id)
 
-    def compare(self, config: Config) -> tuple[float, list[Comparison]]:
-        """Return the loss with the settings as they are, and how the others compare, the best first."""
-        network = self._load(config)
-        process = config.make_process()
-        own = self._sample(network, process)
-        losses, own_losses = (self._losses(network, process, pictures) for pictures in (self.pictures, own))
-        found = []
-        for change, other in neighbours(config):
-            try:
-                changed = network if other.params == config.params else self._load(other)
-                process = other.make_process()
-            except InputError:  # of heads or groups that do not divide the channels
-                continue
-            ratios = self._losses(changed, process, self.pictures) / losses
-            own_ratios = self._losses(changed, process, own) / own_losses
-            means = [each.log().mean().exp().item() for each in (ratios, own_ratios)]
-            found.append(Comparison(change, means[0], (ratios < 1).float().mean().item(), means[1]))
-        return losses.mean().item(), sorted(found, key=lambda comparison: comparison.ratio)
-
-    def _load(self, config: Config) -> Denoiser:
-        network = load_network(self.checkpoint, config)
-        return choose_class(network.to(self.pictures.device), self.class_id)
-
-    def _sample(self, network: Denoiser, process: Process) -> Tensor:
-        """Return a few quick samples of the model's own."""
-        start = self.noise[0, :OWN_SAMPLES].to(self.pictures)
-        samples = DDIM(process, SAMPLE_STEPS).sample(network, start)
-        return samples.clamp(-1, 1) if process.clip_denoised else samples
-
-    @torch.no_grad()
-    def _losses(self, network: Denoiser, process: Process, pictures: Tensor) -> Tensor:
-        """Return the mean squared error of the predicted noise, of each timestep and picture: [S, B]."""
-        losses = []
-        for share, noise in zip(SHARES, self.noise[:, : len(pictures)].to(pictures), strict=True):
+    def losses(network: Denoiser, process: Process, images: Tensor) -> Tensor:
+        """Return the mean squared error of the predicted noise, of each timestep and image: [S, B]."""
+        rows = []
+        for share, noise in zip(SHARES, noises[:, : len(images)], strict=True):
             t = round(share * process.total_steps)
             transition = next(each for each in process.transitions() if each.t == t)
-            x = process.q_sample(pictures, torch.full([len(pictures)], t, device=pictures.device), noise)
+            x = process.q_sample(images, torch.full([len(images)], t, device=images.device), noise)
             pred_x0 = process.predict(network, x, transition).pred_x0
             snr = transition.alphas_cumprod / (1 - transition.alphas_cumprod)
-            losses.append((pred_x0 - pictures).square().flatten(1).mean(1) * snr)
-        return torch.stack(losses).clamp(min=1e-12)
+            rows.append((pred_x0 - images).square().flatten(1).mean(1) * snr)
+        return torch.stack(rows).clamp(min=1e-12)
+
+    network, process = load(config), config.make_process()
+    samples = DDIM(process, SAMPLE_STEPS).sample(network, noises[0, :OWN_SAMPLES])
+    samples = samples.clamp(-1, 1) if process.clip_denoised else samples
+    as_it_is, own_as_it_is = (losses(network, process, images) for images in (pictures, samples))
+    found = []
+    for change, other in neighbours(config):
+        try:
+            changed = network if other.params == config.params else load(other)
+            process = other.make_process()
+        except InputError:  # of heads or groups that do not divide the channels
+            continue
+        ratios = losses(changed, process, pictures) / as_it_is
+        own_ratios = losses(changed, process, samples) / own_as_it_is
+        means = [each.log().mean().exp().item() for each in (ratios, own_ratios)]
+        found.append(Comparison(change, means[0], (ratios < 1).float().mean().item(), means[1]))
+    return as_it_is.mean().item(), sorted(found, key=lambda comparison: comparison.ratio)
 
 
 def neighbours(config: Config) -> Iterator[tuple[Mapping[str, Any], Config]]:
@@ -184,13 +175,11 @@ def write_config(args: Mapping[str, Any]) -> None:
 def check_model(settings: Settings, checkpoint: Checkpoint, device: torch.device) -> None:
     """Print the denoising loss of a few references, and of samples of the model's own, under several settings.
 
-    Raises:
-        InputError: a reference or a checkpoint that cannot be read.
+    Raises InputError for a reference or a checkpoint that cannot be read.
     """
     model = load_model(checkpoint, settings.config)
     few = settings.references[:: max(1, len(settings.references) // MAX_PICTURES)][:MAX_PICTURES]
-    read = partial(read_reference, value_range=settings.value_range, channels_first=settings.channels_first)
-    images = [read(each.path, model.image_size, model.channels, settings.limits) for each in few]
-    pictures = model.encode(torch.stack(images))
-    for line in report(*Checker(checkpoint, (*settings.class_id, None)[0], pictures, device).compare(settings.config)):
-        print(line)
+    images = [read_reference(each.path, model.image_size, settings.reading) for each in few]
+    pictures = model.encode(torch.stack(images)).to(device)
+    loss, comparisons = compare(checkpoint, settings.config, (*settings.class_id, None)[0], pictures)
+    print(*report(loss, comparisons), sep="\n")

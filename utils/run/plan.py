@@ -1,7 +1,7 @@
 """The plan of a run: which samples are left to make, as the files themselves say by the text inside them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from models import Checkpoint
+from utils.arrays import ArrayForm
 from utils.errors import InputError, RunError, one_line
 from utils.images import read_reference
 from utils.run.outputs import Outputs, Preview
-from utils.run.references import THREADS, Examination, Reference, examine
+from utils.run.references import THREADS, Reference, Seen, examine
 from utils.run.samples import Samples, make_batches
 from utils.run.settings import Settings
 from utils.run.sizes import canvas_of, is_alike, own_shape
@@ -53,12 +54,11 @@ class Plan:
         Raises:
             RunError: one has been replaced since then, or can no longer be read.
         """
-        settings, name = self.settings, reference.name
-        shape, canvas, channels = settings.shapes[name], settings.canvases[name], settings.config.image_channels
-        values, is_free = (settings.value_range, settings.channels_first), settings.transparent == "free"
-        limits, sha256 = settings.limits, self.outputs.reference_sha256s[name]
+        settings, name, is_free = self.settings, reference.name, self.settings.transparent == "free"
+        shape, canvas, channels = settings.shapes[name], settings.canvases[name], settings.reading.channels
+        sha256 = self.outputs.reference_sha256s[name]
         try:
-            picture = read_reference(reference.path, shape, channels, limits, sha256, canvas, *values, is_free)
+            picture = read_reference(reference.path, shape, settings.reading, sha256, canvas, is_free)
         except InputError as error:
             raise RunError(str(error)) from None
         levels = [_levels(picture[channels:])] if is_free else []
@@ -70,7 +70,7 @@ class Plan:
         settings, sha256s, name = self.settings, self.outputs.mask_sha256s, reference.name
         shape, canvas = settings.shapes[name], settings.canvases[name]
         try:
-            return _levels(read_reference(settings.masks[name], shape, 1, settings.limits, sha256s[name], canvas))
+            return _levels(read_reference(settings.masks[name], shape, settings.reading_masks, sha256s[name], canvas))
         except InputError as error:
             raise RunError(str(error)) from None
 
@@ -125,31 +125,31 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
         InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that contains
             images of other settings (unless `overwrite`).
     """
-    channels, values = settings.config.image_channels, (settings.value_range, settings.channels_first)
-    found = examine(settings.references, max(settings.image_size), settings.limits, channels, *values)
-    if found.extremes:
+    found, faults, notes = examine(settings.references, max(settings.image_size), settings.reading)
+    if unknown := [value for seen in found.values() if seen.value_range is None for value in seen.extremes]:
         raise InputError(
             "--value_range LOW HIGH: give the values that training mapped to -1 and 1; those of the references are "
-            f"{found.extremes[0]:.9g} … {found.extremes[1]:.9g}"
+            f"{min(unknown):.9g} … {max(unknown):.9g}"
         )
-    if found.faults and not settings.skip_bad_inputs:
-        raise InputError(*found.faults.values())
-    settings = replace(settings, skipped={**settings.skipped, **found.faults})
+    if faults and not settings.skip_bad_inputs:
+        raise InputError(*faults.values())
+    settings = replace(settings, skipped={**settings.skipped, **faults})
     samples = Samples(settings.references, settings.skipped, settings.n_samples, settings.bindings, settings.class_id)
     if not samples:
-        raise InputError(*found.faults.values(), "no sample has a reference that can be read")
+        raise InputError(*faults.values(), "no sample has a reference that can be read")
     shown = settings.progress_grid
     if shown is not None and settings.references[shown % len(settings.references)].name in settings.skipped:
         raise InputError(f"--progress_grid {shown}: the reference of sample {shown} is skipped; choose another sample")
     shapes = {reference.name: settings.image_size for reference in settings.references}
     if settings.keep_aspect:
         short, multiple = settings.image_size[0], settings.size_multiple
-        shapes |= {name: own_shape(shape, short, multiple) for name, shape in found.shapes.items()}
+        shapes |= {name: own_shape(seen.shape, short, multiple) for name, seen in found.items()}
     # a model of squares knows how to fill the square around a rectangle
     squared = settings.detail < 1
     canvases = {n: canvas_of(s) if squared and max(s) > settings.config.image_size else s for n, s in shapes.items()}
-    settings = replace(settings, shapes=shapes, canvases=canvases, forms=found.forms)
-    notes = [*settings.input_notes, *found.notes]
+    forms = {name: ArrayForm(seen.axes, seen.value_range) for name, seen in found.items() if seen.value_range}
+    settings = replace(settings, shapes=shapes, canvases=canvases, forms=forms)
+    notes = [*settings.input_notes, *notes]
     if settings.walk_steps in settings.range_t and settings.walk_steps == settings.diffusion["respace_steps"]:
         notes.append(f"--range_t {settings.walk_steps} leaves every step unrefined: its images follow no reference")
 
@@ -157,7 +157,7 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     firsts = samples.variations(settings.bindings[0], 1)
     existing = samples.existing(settings.save_dir)
     record = {"weights_sha256": checkpoint.sha256(), **settings.identity}
-    outputs = Outputs(settings, samples, record, found.sha256s, mask_sha256s)
+    outputs = Outputs(settings, samples, record, {name: seen.sha256 for name, seen in found.items()}, mask_sha256s)
     outputs.check()
     todo = np.ones(len(samples), dtype=bool)
     previews = [Preview(first.reference, binding) for first in firsts for binding in (None, *settings.bindings)]
@@ -173,25 +173,24 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     return plan
 
 
-def examine_masks(settings: Settings, found: Examination, notes: list[str]) -> dict[str, str]:
+def examine_masks(settings: Settings, found: Mapping[str, Seen], notes: list[str]) -> dict[str, str]:
     """Decode every mask once, and add to the notes; return the SHA-256 of each reference's, by the reference's name.
 
-    Raises:
-        InputError: masks that cannot be read, or are of another shape than their references and the images.
+    Raises InputError for masks that cannot be read, or are of another shape than their references and the images.
     """
-    paths = {name: settings.masks[name] for name in found.shapes}
+    paths = {name: settings.masks[name] for name in found}
     masks = [Reference(path, str(path)) for path in dict.fromkeys(paths.values())]
-    its = examine(masks, max(settings.image_size), settings.limits, 1, noun="mask")
-    faults = list(its.faults.values())
+    its, wrong, more_notes = examine(masks, max(settings.image_size), settings.reading_masks, "mask")
+    faults = list(wrong.values())
     for name, path in paths.items():
-        shapes = found.shapes[name], settings.shapes[name]
-        if str(path) in its.shapes and not any(is_alike(its.shapes[str(path)], shape) for shape in shapes):
-            (height, width), (rows, columns) = its.shapes[str(path)], shapes[0]
+        shapes = found[name].shape, settings.shapes[name]
+        if str(path) in its and not any(is_alike(its[str(path)].shape, shape) for shape in shapes):
+            (height, width), (rows, columns) = its[str(path)].shape, shapes[0]
             faults.append(f"--mask_dir: {path} is {width}×{height}, of another shape than {name}, {columns}×{rows}")
     if faults:
         raise InputError(*faults)
-    notes += its.notes
-    return {name: its.sha256s[str(path)] for name, path in paths.items()}
+    notes += more_notes
+    return {name: its[str(path)].sha256 for name, path in paths.items()}
 
 
 def check_masks(plan: Plan, references: Sequence[Reference]) -> None:

@@ -1,6 +1,7 @@
 """The reference pictures of a run: which there are, the names of their samples, and whether all can be read."""
 
 import hashlib
+import math
 import os
 import re
 import unicodedata
@@ -8,14 +9,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from utils.arrays import ArrayForm, open_reference
+from utils.arrays import open_reference
 from utils.errors import InputError, is_shown
-from utils.pictures import HUGE, PictureLimits, ValueRange
+from utils.pictures import HUGE, Reading, ValueRange
 
 EXTENSIONS = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
@@ -133,29 +134,8 @@ def find_masks(source: Path, input_dir: Path, references: Sequence[Reference]) -
     return masks
 
 
-@dataclass
-class Examination:
-    """What was found of the references, by their names.
-
-    Attributes:
-        sha256s: of the content of each that can be read.
-        shapes: height and width of each of these, in pixels, upright.
-        forms: how each of these is stored.
-        extremes: the least and the greatest value of those whose values have no meaning; None if there are none.
-        faults: what is wrong with each of the others.
-        notes: what there is to say of how they are read, one line each.
-    """
-
-    sha256s: dict[str, str] = field(default_factory=dict)
-    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    forms: dict[str, ArrayForm] = field(default_factory=dict)
-    extremes: tuple[float, float] | None = None
-    faults: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-
 class Seen(NamedTuple):
-    """What was seen of one reference: see `ArrayFile`; and how many of its values are outside of the value range."""
+    """What was seen of one reference, see `PictureFile`; and how many of its values are outside of the value range."""
 
     sha256: str
     shape: tuple[int, int]
@@ -167,36 +147,36 @@ class Seen(NamedTuple):
 
 
 def examine(
-    references: Sequence[Reference],
-    size: int,
-    limits: PictureLimits,
-    channels: int = 3,
-    value_range: ValueRange | None = None,
-    channels_first: bool | None = None,
-    noun: str = "reference",
-) -> Examination:
+    references: Sequence[Reference], size: int, reading: Reading, noun: str = "reference"
+) -> tuple[dict[str, Seen], dict[str, str], list[str]]:
     """Decode every reference once, before hours are spent on the first of them.
 
-    `size` is the images' longer side in pixels, `noun` what the notes call a reference; the others are as
-    `read_reference` has them.
+    Args:
+        references: the files.
+        size: the images' longer side in pixels.
+        reading: how they are read.
+        noun: what the notes call one of them.
+
+    Returns:
+        What was seen of each reference that can be read, by its name; what is wrong with each of the others; and what
+        there is to say of how they are read, one line each.
     """
-    found, alone = Examination(), Lock()
+    alone, (low, high) = Lock(), reading.value_range or (-math.inf, math.inf)
+    found, faults = dict[str, Seen](), dict[str, str]()
     notes = defaultdict[str, list[str]](list)
-    outside, unknown = dict[str, int](), list[float]()
 
     def decode(reference: Reference) -> Seen | InputError:
         try:
             with (
-                open_reference(reference.path, channels, limits, value_range, channels_first) as file,
+                open_reference(reference.path, reading) as file,
                 alone if file.megapixels > HUGE else nullcontext(),  # of huge ones, one is decoded at a time
             ):
                 file.load(size)
                 count = 0
-                if value_range and not value_range[0] <= file.extremes[0] <= file.extremes[1] <= value_range[1]:
+                if not low <= file.extremes[0] <= file.extremes[1] <= high:
                     for top in range(0, file.height, 256):  # in bands, for the file may be huge
-                        rows = slice(top, min(top + 256, file.height))
-                        band = file.pixels(rows, slice(0, file.width), channels)
-                        count += int(((band < value_range[0]) | (band > value_range[1])).sum())
+                        band = file.pixels(slice(top, min(top + 256, file.height)), slice(0, file.width))
+                        count += int(((band < low) | (band > high)).sum())
                 return Seen(file.sha256, file.shape, file.notes, file.axes, file.value_range, file.extremes, count)
         except InputError as error:
             return error
@@ -204,25 +184,20 @@ def examine(
     with ThreadPoolExecutor(THREADS) as pool:
         for reference, seen in zip(references, pool.map(decode, references), strict=True):
             if isinstance(seen, InputError):
-                found.faults[reference.name] = str(seen)
+                faults[reference.name] = str(seen)
                 continue
-            found.sha256s[reference.name], found.shapes[reference.name] = seen.sha256, seen.shape
-            if seen.value_range is None:
-                unknown += seen.extremes
-            else:
-                found.forms[reference.name] = ArrayForm(seen.axes, seen.value_range)
-            if seen.outside:
-                outside[reference.path.name] = seen.outside
+            found[reference.name] = seen
             for note in dict.fromkeys(seen.notes):
                 notes[note].append(reference.path.name)
-    if outside:
-        notes[f"{sum(outside.values()):,} values outside of the value range, which are kept"] = [*outside]
+    if outside := sum(seen.outside for seen in found.values()):
+        names = [each.path.name for each in references if each.name in found and found[each.name].outside]
+        notes[f"{outside:,} values outside of the value range, which are kept"] = names
+    lines = []
     for note, names in notes.items():
         more = f", … {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
         plural = "s" if len(names) > 1 else ""
-        found.notes.append(f"{len(names)} {noun}{plural}: {note} ({', '.join(names[:MAX_NAMED])}{more})")
-    found.extremes = (min(unknown), max(unknown)) if unknown else None
-    return found
+        lines.append(f"{len(names)} {noun}{plural}: {note} ({', '.join(names[:MAX_NAMED])}{more})")
+    return found, faults, lines
 
 
 def folded(name: str) -> str:

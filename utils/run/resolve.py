@@ -14,7 +14,7 @@ from typing import Any
 from models import Checkpoint, Config, build_network, check_value_range, config_for, open_checkpoint
 from utils.errors import InputError
 from utils.files import PROJECT, parse_yaml
-from utils.pictures import PictureLimits
+from utils.pictures import Reading
 from utils.run.arguments import ARGUMENTS, DEFAULTS, MAX_SAMPLES, check_bounds
 from utils.run.references import find_masks, find_references
 from utils.run.samples import PREVIEWS, Binding
@@ -67,7 +67,6 @@ def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
         "class_id": _resolve_classes(args["class_id"], config) if args["class_id"] else (),
         "input_notes": input_notes,
         "skipped": {f"{error.filename}/": f"cannot be read: {error.strerror or error}" for error in unreadable},
-        "limits": PictureLimits(args["max_megapixels"], args["allow_truncated"]),
         **(steps := _resolve_steps(args, config)),
         **_resolve_images(args, config, steps["range_t"]),
     }
@@ -159,8 +158,13 @@ def _resolve_images(args: Mapping[str, Any], config: Config, ranges: Sequence[in
         "bindings": bindings,
         "folders": tuple(dict.fromkeys(folders)),
         "downsample_factor": tuple(dict.fromkeys(binding.downsample_factor for binding in bindings)),
-        "value_range": check_value_range(args["value_range"] or config.value_range, "--value_range"),
-        "channels_first": args["channels_first"] if args["channels_first"] or args["channels_last"] else None,
+        "reading": Reading(
+            channels,
+            check_value_range(args["value_range"] or config.value_range, "--value_range"),
+            args["channels_first"] if args["channels_first"] or args["channels_last"] else None,
+            args["max_megapixels"],
+            args["allow_truncated"],
+        ),
     }
 
 
@@ -214,8 +218,8 @@ def identity_of(settings: Settings) -> dict[str, Any]:
         "tile_overlap": settings.tile_overlap if is_larger else None,
         "detail": settings.detail if is_larger else None,
         "image_channels": config.image_channels,
-        "value_range": list(settings.value_range) if settings.value_range else None,
-        "channels_first": settings.channels_first,
+        "value_range": list(settings.reading.value_range) if settings.reading.value_range else None,
+        "channels_first": settings.reading.channels_first,
         "save_as": settings.save_as.replace("npy", "png"),  # an array beside the PNG leaves it as it is
         "show_channels": settings.show_channels,
         "diffusion": diffusion,

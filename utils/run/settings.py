@@ -1,14 +1,14 @@
 """The settings of a run: the command line and the config, resolved against each other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from models import Config
 from utils.arrays import ArrayForm
 from utils.images import Shape
-from utils.pictures import PictureLimits, ValueRange
+from utils.pictures import Reading
 from utils.run.arguments import OMITTED_AT
 from utils.run.references import Reference
 from utils.run.samples import Binding
@@ -24,7 +24,7 @@ class Settings:
     Attributes:
         class_id: the classes to draw, in turn; a range for all of them, none for none.
         masks: of each reference, by its name; empty where all of every reference binds.
-        limits: what a reference may cost and lack.
+        reading: how references are read.
         image_size: height and width of the images, enlarged by `upscale`.
         is_larger: whether there may be images larger than the model's own.
         size_multiple: heights and widths of images are multiples of it.
@@ -52,8 +52,6 @@ class Settings:
     input_dir: Path
     save_dir: Path
     references: tuple[Reference, ...]
-    value_range: ValueRange | None
-    channels_first: bool | None
     image_size: Shape
     is_larger: bool
     keep_aspect: bool
@@ -87,7 +85,7 @@ class Settings:
     progress_grid: int | None
     overwrite: bool
     skip_bad_inputs: bool
-    limits: PictureLimits
+    reading: Reading
     dry_run: bool
     open: bool
     command: str
@@ -97,6 +95,11 @@ class Settings:
     canvases: Mapping[str, Shape] = field(default_factory=dict)
     forms: Mapping[str, ArrayForm] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reading_masks(self) -> Reading:
+        """How masks are read: as grey pictures."""
+        return replace(self.reading, channels=1, value_range=None, channels_first=None)
 
     @property
     def copies(self) -> int:
