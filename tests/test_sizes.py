@@ -15,7 +15,7 @@ from tests.commands import PROJECT, launch, read_images, run_here
 from utils.errors import InputError
 from utils.images import crop, read_reference
 from utils.run import figures
-from utils.run.sizes import canvas_of
+from utils.run.plan import canvas_of
 
 STEPS = ("--respace_steps", 4, "--downsample_factor", 4)
 LARGER = ("--detail", 0.5, "--tile_overlap", 0.5)  # so that half of the steps are drawn in windows

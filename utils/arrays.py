@@ -80,14 +80,7 @@ class ArrayFile:
         file.seek(position)
 
     def load(self, size: int | None = None) -> None:
-        """Read the numbers.
-
-        Args:
-            size: ignored.
-
-        Raises:
-            InputError: they are cut short, or one of them is not finite, or the file has been changed meanwhile.
-        """
+        """Read the numbers, whatever the `size`; raise InputError if one is missing or not finite, or has changed."""
         dtype, shape, order, _, read = self._numbers
         with _refusing(self._path):
             content = read(length := math.prod(shape) * dtype.itemsize)
@@ -174,11 +167,7 @@ def _find_numbers(file: BufferedReader, value_range: ValueRange | None) -> Store
 
 
 def _read_npy_header(stream: IO[bytes]) -> Stored:
-    """Read what numpy's own format says before the numbers.
-
-    Raises:
-        ValueError: it says that they are not numbers, or it is damaged.
-    """
+    """Read what numpy's own format says before the numbers; raise ValueError if these are none, or it is damaged."""
     major, _ = np.lib.format.read_magic(stream)
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}.get(major)
     if read is None:
@@ -194,8 +183,7 @@ def _read_tiff_header(
 ) -> Stored | None:
     """Read what a TIFF's tags say of its numbers; None if they are a picture's.
 
-    Raises:
-        ValueError: numbers that are packed or laid out in a way that is not read.
+    Raises ValueError for numbers that are packed or laid out in a way that is not read.
     """
     (samples,), bits = said.get(SAMPLES, [1]), said.get(BITS, [1])[0]
     kind = {1: "u", 2: "i", 3: "f"}[said.get(SAMPLE_FORMAT, [1])[0]]
@@ -261,13 +249,7 @@ def _name_axes(numbers: Stored, channels: int, channels_first: bool | None) -> s
 
 
 def save_array(image: Tensor, path: Path, form: ArrayForm) -> str:
-    """Write an image as .npy, float32, neither clipped nor rounded; return the file's SHA-256.
-
-    Args:
-        image: [C, H, W] in about [-1, 1].
-        path: where to.
-        form: the axes and the units that it gets.
-    """
+    """Write an image [C, H, W] as .npy, float32, in a form's axes and units, not clipped; return the file's SHA-256."""
     low, high = form.value_range
     values = low + (image.double().cpu().numpy() + 1) * ((high - low) / 2)
     values, content = values if form.axes == "CHW" else values.transpose(1, 2, 0), io.BytesIO()

@@ -24,8 +24,7 @@ MAX_YAML_BYTES = 2**17  # PyYAML takes about a second for them; no config has a 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file beside its place and rename it, so that a partial file never has its name.
 
-    Raises:
-        RunError: the file cannot be written (disk full, folder gone, …); no part of it is left behind.
+    Raises RunError if that fails (disk full, folder gone, …); then no part of it is left behind.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # that no other process chooses
     try:
@@ -43,11 +42,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Check that an output file may be written to `path`: there is nothing, a file, or a link, which is not followed.
-
-    Raises:
-        InputError: there is something else.
-    """
+    """Raise InputError if something other than a file, or a link, is where an output file is to be written."""
     if os.path.lexists(path) and not os.path.islink(path) and not os.path.isfile(path):
         kind = "a folder" if os.path.isdir(path) else "something other than a file"
         raise InputError(f"{path}: is in the way: {kind} where a file is to be written")
@@ -75,11 +70,7 @@ def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
 
 
 def check_unchanged(file: BufferedReader, before: os.stat_result) -> None:
-    """Check that an open file has not been written to since an earlier `os.fstat`.
-
-    Raises:
-        OSError: its size or its time is another.
-    """
+    """Raise OSError if an open file has been written to since an earlier `os.fstat`."""
     now = os.fstat(file.fileno())
     if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise OSError("was changed while it was read")
@@ -95,11 +86,7 @@ def file_sha256(path: Path) -> str | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that holds a JSON object.
-
-    Raises:
-        InputError: it cannot be read, is not JSON, or holds something else.
-    """
+    """Read a file that holds a JSON object; raise InputError if it cannot be read, or holds something else."""
     try:
         with open_regular(path, MAX_JSON_BYTES) as file:
             content = json.loads(file.read().decode("utf-8"))

@@ -33,8 +33,7 @@ FRAME_MS, LAST_FRAME_MS = 80, 2000
 def finish(job: Job, page: Page) -> None:
     """Draw the grid, one sample's progress if that is asked for, and the page of the finished run.
 
-    Raises:
-        RunError: a reference has been replaced. What cannot be drawn is said in a line: the images are what counts.
+    What cannot be drawn is said in a line: the images are what counts. Raises RunError if a reference was replaced.
     """
     plan, settings, samples = job.plan, job.plan.settings, job.plan.samples
     for binding in settings.bindings:  # previews of references whose samples had all been made before
@@ -63,11 +62,8 @@ def finish(job: Job, page: Page) -> None:
 def draw_grid(plan: Plan) -> None:
     """Draw one row per reference: the reference, what of it binds, its samples; of a sweep its samples per binding.
 
-    All the run's images must be there, and the previews of its references.
-
-    Raises:
-        InputError: a file of somebody else is in the grid's place, or in an image's something that cannot be read.
-        RunError: the grid cannot be written.
+    All the run's images must be there, and the previews of its references. Raises InputError or RunError if something
+    is in the grid's place, an image cannot be read, or the grid not be written.
     """
     path = plan.settings.save_dir / GRID
     check_figure(path, plan.settings.overwrite)
@@ -105,10 +101,7 @@ def draw_progress(job: Job, shown: Sample) -> None:
     """Draw one sample once more, by itself, and show it over its steps.
 
     It writes a strip, the sample above and what the network expects below; and an animation of the two side by side.
-
-    Raises:
-        InputError: a file of somebody else is in its place.
-        RunError: its reference has been replaced, or a file cannot be written.
+    Raises InputError or RunError if something is in their place, or the reference has been replaced.
     """
     settings = job.plan.settings
     path = settings.save_dir / shown.binding.folder / FILM

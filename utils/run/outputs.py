@@ -92,11 +92,7 @@ class Outputs:
         return signed(values)
 
     def is_finished(self, image: Sample | Preview) -> bool:
-        """Return whether the file in an image's place is this image, whole.
-
-        Raises:
-            InputError: it is something else, which may not be replaced.
-        """
+        """Return whether the file in an image's place is this image, whole; raise InputError if it must stay."""
         path, wanted = self.path(image), self.text(image)
         found = read_png_text(path)
         is_of_size = found is not None and found.shape == self.settings.shapes[image.reference.name]
@@ -129,11 +125,7 @@ class Outputs:
         ]
 
     def check(self) -> None:
-        """Raise if the run would replace a file of somebody else, or mix its images with those of other settings.
-
-        Raises:
-            InputError: it would, and may not.
-        """
+        """Raise InputError if the run would replace somebody else's file, or mix its images with other settings'."""
         settings, folder = self.settings, self.settings.save_dir
         check_replaceable(folder / "run.yaml")
         recorded: Mapping[str, Any] = {}
@@ -182,15 +174,13 @@ class Outputs:
     def begin(self, todo: np.ndarray, previews: Iterable[Preview], num_processes: int) -> None:
         """Make the folder ready: from here on, a sample's file is there if and only if it is finished.
 
-        Temporary files of runs that were killed while writing go, and run.yaml says every setting from now on.
+        Temporary files of runs that were killed while writing go, and run.yaml says every setting from now on. Raises
+        RunError if the folder cannot be written to.
 
         Args:
             todo: [N] bool, of each sample, whether it is not finished.
             previews: those that are not finished.
             num_processes: those that share the work.
-
-        Raises:
-            RunError: the folder cannot be written to.
         """
         settings = self.settings
         try:

@@ -12,13 +12,13 @@ from torch import Tensor
 from models import Checkpoint
 from utils.arrays import ArrayForm
 from utils.errors import InputError, RunError, one_line
-from utils.images import read_reference
+from utils.images import Shape, read_reference
 from utils.run.outputs import Outputs, Preview
 from utils.run.references import THREADS, Reference, Seen, examine
 from utils.run.samples import Samples, make_batches
 from utils.run.settings import Settings
-from utils.run.sizes import canvas_of, is_alike, own_shape
 
+MAX_ASPECT = 2  # a longer strip is not sampled as the middle of a square
 MAX_NAMED = 20  # samples that a summary names
 READ_AT_ONCE = 10_000  # files; each takes some memory while it waits for its thread
 
@@ -46,13 +46,10 @@ class Plan:
     previews: tuple[Preview, ...] = ()
 
     def read(self, reference: Reference) -> tuple[Tensor, Tensor | None]:
-        """Read a reference and its mask as they were when the plan was made, on the canvas of its images.
+        """Read a reference and its mask on the canvas of its images; raise RunError if one is no longer what it was.
 
         Returns:
             [C, H, W] in [-1, 1]; and where it binds, [1, H, W] in 0 … 1, rounded as in a file, or None for everywhere.
-
-        Raises:
-            RunError: one has been replaced since then, or can no longer be read.
         """
         settings, name, is_free = self.settings, reference.name, self.settings.transparent == "free"
         shape, canvas, channels = settings.shapes[name], settings.canvases[name], settings.reading.channels
@@ -113,6 +110,11 @@ class Plan:
         )
 
 
+def canvas_of(shape: Shape) -> Shape:
+    """Return the square around a rectangle, unless that is a long strip: a model of squares knows how to fill it."""
+    return (max(shape),) * 2 if max(shape) <= MAX_ASPECT * min(shape) else shape
+
+
 def _levels(mask: Tensor) -> Tensor:
     """Map a mask from [-1, 1] to 0 … 1, rounded as in a file."""
     return ((mask + 1) * 127.5).round() / 255
@@ -121,9 +123,8 @@ def _levels(mask: Tensor) -> Tensor:
 def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) -> Plan:
     """Check the references and the output folder, and see what is finished. Nothing is written.
 
-    Raises:
-        InputError: references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that contains
-            images of other settings (unless `overwrite`).
+    Raises InputError for references that cannot be read (all of them, unless `skip_bad_inputs`), or a folder that
+    contains images of other settings (unless `overwrite`).
     """
     found, faults, notes = examine(settings.references, max(settings.image_size), settings.reading)
     if unknown := [value for seen in found.values() if seen.value_range is None for value in seen.extremes]:
@@ -143,8 +144,9 @@ def make_plan(settings: Settings, checkpoint: Checkpoint, num_processes: int) ->
     shapes = {reference.name: settings.image_size for reference in settings.references}
     if settings.keep_aspect:
         short, multiple = settings.image_size[0], settings.size_multiple
-        shapes |= {name: own_shape(seen.shape, short, multiple) for name, seen in found.items()}
-    # a model of squares knows how to fill the square around a rectangle
+        for name, seen in found.items():
+            height, width = (max(1, round(side * short / min(seen.shape) / multiple)) for side in seen.shape)
+            shapes[name] = height * multiple, width * multiple
     squared = settings.detail < 1
     canvases = {n: canvas_of(s) if squared and max(s) > settings.config.image_size else s for n, s in shapes.items()}
     forms = {name: ArrayForm(seen.axes, seen.value_range) for name, seen in found.items() if seen.value_range}
@@ -183,10 +185,14 @@ def examine_masks(settings: Settings, found: Mapping[str, Seen], notes: list[str
     its, wrong, more_notes = examine(masks, max(settings.image_size), settings.reading_masks, "mask")
     faults = list(wrong.values())
     for name, path in paths.items():
-        shapes = found[name].shape, settings.shapes[name]
-        if str(path) in its and not any(is_alike(its[str(path)].shape, shape) for shape in shapes):
-            (height, width), (rows, columns) = its[str(path)].shape, shapes[0]
-            faults.append(f"--mask_dir: {path} is {width}×{height}, of another shape than {name}, {columns}×{rows}")
+        if str(path) in its:
+            (height, width), (rows, columns) = its[str(path)].shape, found[name].shape
+            alike = (
+                abs(height * w - h * width) <= max(height, width, h, w)  # one is the other, resized, to a pixel
+                for h, w in (found[name].shape, settings.shapes[name])
+            )
+            if not any(alike):
+                faults.append(f"--mask_dir: {path} is {width}×{height}, of another shape than {name}, {columns}×{rows}")
     if faults:
         raise InputError(*faults)
     notes += more_notes

@@ -108,8 +108,7 @@ def find_references(
 def find_masks(source: Path, input_dir: Path, references: Sequence[Reference]) -> dict[str, Path]:
     """Find each reference's mask, by its name: the picture of the same path but for the ending, or one for all.
 
-    Raises:
-        InputError: there is no mask for one of them, or more than one; or masks lie among the references.
+    Raises InputError if one of them has no mask, or several; or if masks lie among the references.
     """
     found, _ = find_references(source, flag="--mask_dir")
     is_folder = os.path.isdir(input_dir)

@@ -240,11 +240,7 @@ def identity_of(settings: Settings) -> dict[str, Any]:
 
 
 def find_model(args: Mapping[str, Any]) -> tuple[Checkpoint, Config]:
-    """Open the weights, and find the config that they go with.
-
-    Raises:
-        InputError: weights or a config that cannot be found or used.
-    """
+    """Open the weights, and find the config that they go with; raise InputError if either cannot be found or used."""
     given = {}
     for pair in args.get("set") or ():
         name, equals, value = pair.partition("=")

@@ -111,10 +111,9 @@ class Samples:
         return [self[int(i) + binding * self.per_binding] for binding in range(len(self.bindings)) for i in at]
 
     def existing(self, save_dir: Path) -> list[int]:
-        """Return the indices of the samples that have a file in their place, whatever it contains.
+        """Return the indices of the samples with a file in their place, whatever it contains.
 
-        Raises:
-            InputError: a folder that cannot be read.
+        Raises InputError for a folder that cannot be read.
         """
         found: set[int | None] = set()
         for binding in self.bindings:

@@ -143,9 +143,7 @@ def _save(
 ) -> None:
     """Write those images of a batch that are to be made and are finite, and the previews beside them.
 
-    Raises:
-        NotFiniteError: values that are not finite; the batch's other images are written.
-        RunError: an image cannot be written.
+    Raises NotFiniteError if others are not finite, RunError if an image cannot be written.
     """
     plan, settings = page.plan, page.plan.settings
     is_todo = [plan.todo[sample.index] for sample in batch]
