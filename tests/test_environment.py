@@ -1,5 +1,6 @@
 """Where a run's words cannot be shown, or its folder has gone: images are what counts."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands import ENTRY, ENVIRONMENT, PROJECT, read_images, run_here
+from utils.run import engine
+from utils.run.sampling import sample_share
 
 ASCII = {"PYTHONIOENCODING": "ascii", "TQDM_MININTERVAL": "0"}
 
@@ -118,6 +121,31 @@ def test_a_cache_that_torch_compile_cannot_write(args, monkeypatch):
     code, error = run_here(*args, "--compile")
     assert code == 1 and error.startswith("--compile: torch cannot compile the network: ")
     assert error.endswith("; leave --compile out") and "/proc/nowhere" in error and "\n" not in error
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_compiler(args, tmp_path):
+    command = list(map(str, (sys.executable, ENTRY, *args, "--compile")))
+    done = shell("", *command, CXX="/nonexistent", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))  # an empty one
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"sample_ilvr: error: --compile: torch cannot compile the network: .*No working C\+\+ compiler.*; "
+        r"leave --compile out",
+        done.stderr.splitlines()[-1],
+    )
+
+
+def test_a_port_that_is_none(args, monkeypatch):
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "99999"}.items():
+        monkeypatch.setenv(name, value)
+    words = "MASTER_PORT is '99999' in the environment, and must be a whole number below 65536"
+    assert run_here(*args, "--dry_run") == (2, words)
+
+
+def test_an_image_that_is_removed_while_a_lone_process_samples(args, monkeypatch, tmp_path):
+    monkeypatch.setattr(engine, "sample_share", lambda *job: (sample_share(*job), (tmp_path / "out/a_0.png").unlink()))
+    words = "images were removed during the run: 2 of 3 images are done; run the same command again to finish"
+    assert run_here(*args) == (1, words)
 
 
 def test_too_few_threads(args, monkeypatch):

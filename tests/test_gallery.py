@@ -309,6 +309,14 @@ def test_the_sliders_stay_beside_the_enlarged_image_on_a_low_screen(browser, swe
     browser.screen(1280, 800)
 
 
+def test_a_wide_screen_is_filled(browser, tmp_path):
+    browser.screen(2560, 1000)
+    browser.open(write(tmp_path, page(list("abcdefghijkl"), 24, (8.0,), (0,))))
+    edges = browser.run("return [...document.querySelectorAll('.tile')].map(one => one.getBoundingClientRect().right)")
+    assert 2100 < max(edges) <= 2560
+    browser.screen(1280, 800)
+
+
 def test_hostile_names_are_text_and_nothing_else(browser, tmp_path):
     """As file names, as far as a file system allows them; and as labels, settings and command in any case."""
     names = [name.replace("/", "_") for name in HOSTILE]
