@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 ASSETS = Path(__file__).resolve().parent
-SEA, SHELF, LAND, DRY, ROCK, ICE = "#8fb8de", "#cfe2f3", "#7bb58f", "#c9c39a", "#d2ad93", "#f2f2f4"
+# near to frequent colours of the atlas: of shallow sea, lowland, dry land, mountains and ice
+SEA, LAND, DRY, ROCK, ICE = "#c8dcef", "#86b399", "#cbc0ac", "#c9b8a4", "#f2f2f4"
 SIDE = 256
 ZOOM = 4  # drawn so much larger, then shrunk to smooth the edges
 
@@ -65,10 +66,10 @@ class Canvas:
 
 def islands() -> None:
     canvas = Canvas()
-    places = [((0.27, 0.3), 0.17), ((0.7, 0.24), 0.11), ((0.6, 0.68), 0.2), ((0.2, 0.75), 0.07), ((0.87, 0.52), 0.05)]
+    places = [((0.27, 0.3), 0.16), ((0.7, 0.24), 0.1), ((0.6, 0.68), 0.19), ((0.2, 0.75), 0.07), ((0.87, 0.52), 0.05)]
     for i, (centre, radius) in enumerate(places):
         canvas.blob(centre, radius, LAND, seed=i)
-        canvas.blob(centre, radius * 0.4, ROCK, seed=10 + i)
+        canvas.blob(centre, radius * 0.3, ROCK, seed=10 + i)
     canvas.save("maps/islands.png")
 
 
@@ -85,9 +86,9 @@ def delta() -> None:
     canvas = Canvas()
     canvas.area([(0, 0), (1, 0), (1, 0.55), (0.72, 0.62), (0.5, 0.86), (0.28, 0.62), (0, 0.5)], DRY)
     canvas.area([(0.5, 0.24), (0.72, 0.62), (0.5, 0.86), (0.28, 0.62)], LAND)
-    canvas.line([(0.42, -0.1), (0.56, 0.12), (0.5, 0.32)], 0.06, SHELF)
+    canvas.line([(0.42, -0.1), (0.56, 0.12), (0.5, 0.32)], 0.06, SEA)
     for x, y in ((0.3, 0.64), (0.5, 0.9), (0.7, 0.66)):
-        canvas.line([(0.5, 0.32), ((0.5 + x) / 2 + 0.02, (0.32 + y) / 2), (x, y)], 0.035, SHELF)
+        canvas.line([(0.5, 0.32), ((0.5 + x) / 2 + 0.02, (0.32 + y) / 2), (x, y)], 0.035, SEA)
     canvas.save("maps/delta.png")
 
 
@@ -129,11 +130,10 @@ def scribble() -> None:
 
 def spiral() -> None:
     canvas = Canvas()
-    turns = np.linspace(0.8, 3.6 * np.pi, 200)
-    radius = 0.036 * turns
+    turns = np.linspace(0.8, 2.7 * np.pi, 200)
+    radius = 0.048 * turns
     arm = np.stack([0.5 + radius * np.cos(turns), 0.5 + radius * np.sin(turns)], 1)
-    canvas.line(map(tuple, arm), 0.12, LAND)
-    canvas.line(map(tuple, arm[40:190]), 0.05, ROCK)
+    canvas.line(map(tuple, arm), 0.14, LAND)
     canvas.save("maps/spiral.png")
 
 

@@ -27,7 +27,7 @@ MODELS = {  # a first drawing, and how best to follow one: refine, the last step
     "landforms": ("atlas64", "assets/maps/islands.png", "sample", 1),
     "portraits": ("openpeeps64", "assets/references/scribble-blue-hair.png", "regions", 2),
 }
-COLOURS = ["#7bb58f", "#d2ad93", "#f2f2f4", "#8fb8de", "#2c2c34", "#e8b796", "#c0392b", "#f2c14e"]
+COLOURS = ["#86b399", "#c9b8a4", "#f2f2f4", "#c8dcef", "#2c2c34", "#e8b796", "#c0392b", "#f2c14e"]
 
 
 @functools.cache
