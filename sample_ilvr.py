@@ -18,22 +18,22 @@ from utils.run.interrupts import Interrupted, Interrupts
 
 
 def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None) -> int:
-    """Do what the command line says.
+    """Run the command line.
 
     Args:
         argv: the arguments; None for `sys.argv`'s.
-        interrupts: says how far the run has come if it is interrupted.
+        interrupts: prints how far the run has come if it is interrupted.
 
     Returns:
-        The exit code; what is wrong has been printed on standard error.
+        The exit code; any fault has been printed on standard error.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C in another program's process, a notebook's for example; how to go on has been said.
+        KeyboardInterrupt: Ctrl-C in another program's process, such as a notebook's, after a line on how to go on.
     """
     interrupts = interrupts or Interrupts()
     try:
         args = parse_args(argv)
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what fails between processes is said in our own words
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # we word what fails between processes
         try:
             import tqdm  # noqa: F401  # which reads its settings here
         except ValueError as error:
@@ -61,10 +61,10 @@ def main(argv: Sequence[str] | None = None, interrupts: Interrupts | None = None
 
 
 def keep_output_from_failing() -> None:
-    """Let no word that cannot be printed end the run: images are what counts.
+    """Keep output that cannot be printed from ending the run: images are what counts.
 
-    What an encoding lacks becomes an escape. Where an output is closed, the null device takes its place: the next file
-    opened would otherwise get its number. And what a full disk or a closed pipe refuses goes to the null device.
+    Characters that an encoding lacks become escapes. The null device takes the place of a closed output, whose number
+    the next file opened would otherwise get, and of one that a full disk or a closed pipe refuses.
     """
     for number in range(3):
         try:

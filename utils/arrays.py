@@ -60,7 +60,7 @@ class ArrayFile:
     Attributes:
         sha256, megapixels, shape, height, width, orientation, notes: as a `PictureFile` has them.
         axes: their order in the file: HW, HWC or CHW.
-        value_range: the values that mean -1 and 1; None if that was not said.
+        value_range: the values that mean -1 and 1; None if unknown.
         extremes: the least value and the greatest; known after `load`.
     """
 
@@ -157,11 +157,10 @@ def _find_numbers(file: BufferedReader, value_range: ValueRange | None) -> Store
     if not begin.startswith(TIFF):
         return None
     try:
-        tags = ImageFileDirectory_v2(begin)
-        file.seek(tags.next)
-        tags.load(file)
-        said = {tag: np.atleast_1d(tags[tag]).tolist() for tag in tags}
-        return _read_tiff_header(file, said, value_range)
+        head = ImageFileDirectory_v2(begin)
+        file.seek(head.next)
+        head.load(file)
+        return _read_tiff_header(file, {tag: np.atleast_1d(head[tag]).tolist() for tag in head}, value_range)
     except (KeyError, SyntaxError, TypeError):  # as a picture, it is refused in Pillow's words
         return None
 
@@ -179,33 +178,33 @@ def _read_npy_header(stream: IO[bytes]) -> Stored:
 
 
 def _read_tiff_header(
-    file: BufferedReader, said: dict[int, list[Any]], value_range: ValueRange | None
+    file: BufferedReader, tags: dict[int, list[Any]], value_range: ValueRange | None
 ) -> Stored | None:
     """Read what a TIFF's tags say of its numbers; None if they are a picture's.
 
     Raises ValueError for numbers that are packed or laid out in a way that is not read.
     """
-    (samples,), bits = said.get(SAMPLES, [1]), said.get(BITS, [1])[0]
-    kind = {1: "u", 2: "i", 3: "f"}[said.get(SAMPLE_FORMAT, [1])[0]]
-    is_seen = said.get(PHOTOMETRIC) not in ([0], [1]) or said.get(EXTRA_SAMPLES) in ([1], [2])  # in colour, or clear
+    (samples,), bits = tags.get(SAMPLES, [1]), tags.get(BITS, [1])[0]
+    kind = {1: "u", 2: "i", 3: "f"}[tags.get(SAMPLE_FORMAT, [1])[0]]
+    is_seen = tags.get(PHOTOMETRIC) not in ([0], [1]) or tags.get(EXTRA_SAMPLES) in ([1], [2])  # in colour, or clear
     if kind == "u" and (bits <= 8 or samples == 1 or (is_seen and value_range is None)):
         return None
     if kind == "i" and bits == 32 and samples == 1 and value_range is None:  # as Pillow writes greys
         return None
-    packing, planar = said.get(PACKING, [1])[0], said.get(PLANES, [1]) == [2]
+    packing, planar = tags.get(PACKING, [1])[0], tags.get(PLANES, [1]) == [2]
     faults = {
-        "in tiles": TILES in said,
+        "in tiles": TILES in tags,
         f"packed by method {packing}": packing not in (1, *DEFLATED),
-        "stored as differences": said.get(PREDICTOR, [1]) != [1],
-        "of several types": len({*said.get(BITS, ())}) > 1 or len({*said.get(SAMPLE_FORMAT, ())}) > 1,
-        "of which the smallest is white": said.get(PHOTOMETRIC) == [0],
-        "turned by a tag": said.get(ORIENTATION, [1]) != [1],
+        "stored as differences": tags.get(PREDICTOR, [1]) != [1],
+        "of several types": len({*tags.get(BITS, ())}) > 1 or len({*tags.get(SAMPLE_FORMAT, ())}) > 1,
+        "of which the smallest is white": tags.get(PHOTOMETRIC) == [0],
+        "turned by a tag": tags.get(ORIENTATION, [1]) != [1],
     }
     for fault, is_so in faults.items():
         if is_so:
             raise ValueError(f"has numbers {fault}: save it plain, or as .npy")
-    (width,), (height,) = said[WIDTH], said[HEIGHT]
-    strips = list(zip(said[OFFSETS], said[LENGTHS], strict=True))
+    (width,), (height,) = tags[WIDTH], tags[HEIGHT]
+    strips = list(zip(tags[OFFSETS], tags[LENGTHS], strict=True))
 
     def read(length: int) -> bytes:
         content = bytearray()

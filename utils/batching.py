@@ -24,7 +24,7 @@ LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 CGROUP = Path("/sys/fs/cgroup")
-# of Linux's control groups, versions 2 and 1: the limit, what is used, and the name of what of it can be had back
+# of Linux's control groups, versions 2 and 1: the files of the limit and of the usage, and its part that can be freed
 CONTAINER_LIMITS = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),

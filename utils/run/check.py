@@ -1,7 +1,7 @@
 """What can be asked of a model without sampling: its config, and whether its settings fit.
 
-Any value of those settings that the shapes in the file do not show loads and draws something. With the right one, the
-network predicts the noise in a picture best. How far that can be trusted, `python -m benchmarks.check_model` measures.
+Settings that the shapes in the file do not show can be wrong, and the model still loads and draws something. With the
+right ones, it predicts the noise in a picture best. `python -m benchmarks.check_model` measures how reliable that is.
 """
 
 import os

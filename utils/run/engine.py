@@ -29,7 +29,7 @@ from utils.run.sampling import sample_share
 
 
 def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
-    """Do what the arguments say, alone in the output folder; or, in a dry run, say it.
+    """Carry out the arguments, alone in the output folder; a dry run only says what would be done.
 
     Args:
         args: those that were given, see `parse_args`.

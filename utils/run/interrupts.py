@@ -32,10 +32,10 @@ class Interrupted(BaseException):
 
 @dataclass
 class Interrupts:
-    """What becomes of this process's signals once it is told to `watch`; to be told only where the process is ours.
+    """Handles this process's signals from `watch` on, which only a process of our own may call.
 
     Attributes:
-        last_words: says how far the run has come; the main process asks for it when it ends.
+        last_words: returns how far the run has come; the main process prints it when a signal ends it.
     """
 
     last_words: Callable[[], str] = lambda: "nothing was sampled"
@@ -49,7 +49,7 @@ class Interrupts:
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup's run goes on
                 signal.signal(number, _interrupt)
-        with suppress(RuntimeError):  # no thread to be had: then nothing watches the main one
+        with suppress(RuntimeError):  # the system allows no more threads: nothing watches the main one
             threading.Thread(target=self._see_it_through, args=(reader, os.getppid()), daemon=True).start()
 
     def leave(self, number: int) -> NoReturn:

@@ -108,7 +108,7 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
         unit="step",
         disable=rank > 0 or not batches,
     )
-    # Only the paper's refinement of every step, of pixels, can veil the samples; one look at the first batch tells.
+    # Only the paper's refinement of every step, of pixels, can veil the samples; a look at the first batch shows it.
     is_paper = settings.refine == "sample" and settings.refine_weight == 1 and not settings.masks
     may_veil = rank == 0 and is_paper and not any(settings.range_t) and not job.model.autoencoder
     look_at = {clear_timestep(job.sampler.last_transitions(settings.walk_steps))} if may_veil else set()

@@ -19,7 +19,7 @@ OMITTED = {"autoencoder": None, "masked": False, **OMITTED_AT}
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a run is told. The fields are the arguments of their names, but for these.
+    """All settings of a run. The fields are the arguments of the same names, except for these.
 
     Attributes:
         class_id: the classes to draw, in turn; a range for all of them, none for none.
