@@ -17,7 +17,7 @@ from benchmarks.draw import BATCH, SEED
 from benchmarks.held_out import REAL
 from diffusions import DDPM, ILVR, SampleNoise, noised_start
 from models import Model, load_model
-from utils.run.sampling import VEILED, clear_timestep, veil
+from utils.run.sampling import VEILED, clear_timestep
 
 STEPS = 20
 HELD_OUT = 48
@@ -36,7 +36,7 @@ def veils(model: Model, references: Tensor, factor: float) -> Tensor:
         x = noised_start(sampler, guide.low_frequencies, noise.randn(*references.shape[1:]), STEPS)
         for step in sampler.sample_loop(model, x, guide, noise.randn_like, STEPS):
             if step.t == clear:
-                found.append(veil(guide.low_pass, guide.reference, step.pred_x0))
+                found.append(guide.veil(step.pred_x0))
                 break
     return torch.cat(found)
 

@@ -108,6 +108,15 @@ class Guide:
         """Return w·m ⊙ φ_N of the difference between the reference and an image: [B, C, H, W] → [B, C, H, W]."""
         return self.share * self.low_passes[transition.index](difference)
 
+    def veil(self, pred_x0: Tensor) -> Tensor:
+        """Return how far the network's colours are from those that bind: the RMS of φ_N(y_0 - x̂0), in grey levels.
+
+        If every step is refined, a sample has the reference's low frequencies whatever the network makes of them. Where
+        it could not have drawn the reference, it predicts others, and the reference's stay a veil over its drawing.
+        [B, C, H, W] → [B].
+        """
+        return 127.5 * self.low_pass(self.reference - pred_x0).square().mean((1, 2, 3)).sqrt()
+
     def guide_x0(self, pred_x0: Tensor, x: Tensor, transition: Transition) -> Tensor:
         """Change the prediction x̂0 before the step: [B, C, H, W] → [B, C, H, W]. It was predicted from `x`."""
         return pred_x0

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffusions import Step
+from diffusions import Guide, Step
 from utils.errors import one_line
 from utils.files import write_atomically
 from utils.images import crop, make_grid, make_labelled_grid, read_pixels, save_png, to_pixels
@@ -111,7 +111,7 @@ def draw_progress(job: Job, shown: Sample) -> None:
     frames: list[list[np.ndarray]] = []  # the sample, and the x̂0 expected of it, [H, W, 3] uint8 each
     numbers = count()
 
-    def keep(step: Step) -> None:
+    def keep(step: Step, _: Guide) -> None:
         if next(numbers) in kept:
             images = job.model.decode(torch.stack([step.sample[0], step.pred_x0[0]]))
             pixels = to_pixels(crop(images, settings.shapes[shown.reference.name]), settings.show_channels)

@@ -10,7 +10,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusions import GUIDES, Guide, SampleNoise, Step, noised_start
-from diffusions.low_pass import LowPass
 from diffusions.schedule import Transition
 from models import ClassConditional, Model
 from utils.arrays import save_array
@@ -54,7 +53,7 @@ def sample(
     batch: Sequence[Sample],
     references: Sequence[Tensor],
     masks: Sequence[Tensor | None],
-    on_step: Callable[[Step], object],
+    on_step: Callable[[Step, Guide], object],
 ) -> tuple[Tensor, FiniteWatch, Tensor | None]:
     """Draw one micro-batch, from noise to images.
 
@@ -63,7 +62,7 @@ def sample(
         batch: samples of one binding and one shape.
         references: one per sample, [C, H, W] in [-1, 1], on the canvas of its images.
         masks: where each binds, [1, H, W] in 0 … 1; or each is None.
-        on_step: called with every step.
+        on_step: called with every step and the guide.
 
     Returns:
         The images on their canvas, [B, C, H, W] in about [-1, 1]; what knows of each whether all numbers on
@@ -84,7 +83,7 @@ def sample(
     start = noised_start(job.sampler, guide.low_frequencies, start, settings.walk_steps)
     for step in job.sampler.sample_loop(watch, start, guide, noise.randn_like, settings.walk_steps):
         latents = step.sample
-        on_step(step)
+        on_step(step, guide)
     images = job.model.decode(latents)
     watch.add(latents)  # a codebook makes an image even of what is not finite
     if images is not latents:
@@ -118,11 +117,11 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
             batch = [sample for sample, _ in read]
             references, masks = zip(*(pair.result() for _, pair in read), strict=True)
 
-            def on_step(step: Step) -> None:
+            def on_step(step: Step, guide: Guide) -> None:
                 bar.update(len(batch))
                 if step.t in look_at:
                     look_at.clear()
-                    advise_on_veil(settings, batch[0].binding, references, step.pred_x0)
+                    advise_on_veil(guide, step.pred_x0)
 
             writer.submit(_save, page, batch, references, masks, *sample(job, batch, references, masks, on_step))
 
@@ -196,24 +195,12 @@ def clear_timestep(walk: Sequence[Transition]) -> int | None:
     return clear[len(clear) // 2] if clear else None
 
 
-def veil(low_pass: LowPass, reference: Tensor, pred_x0: Tensor) -> Tensor:
-    """Return the RMS of φ_N(y_0 - x̂0) of each image, in grey levels. [B, C, H, W] twice → [B]."""
-    return 127.5 * low_pass(reference - pred_x0).square().mean((1, 2, 3)).sqrt()
-
-
-def advise_on_veil(settings: Settings, binding: Binding, references: Sequence[Tensor], pred_x0: Tensor) -> None:
-    """Say so if the references' colours will tint the samples; the host waits for the device once.
-
-    Refined at every step, a sample has the reference's low frequencies whatever the network makes of them. Where the
-    network could not have drawn the reference, it expects others: then they stay a veil over its drawing.
-    """
-    reference = torch.stack(list(references)).to(pred_x0)
-    factor = min(binding.ends)
-    low_pass = LowPass(reference, factor, settings.interp_method, low_pass=settings.low_pass)
-    apart = veil(low_pass, reference, pred_x0).mean().item()
+def advise_on_veil(guide: Guide, pred_x0: Tensor) -> None:
+    """Print advice if the references' colours will tint the samples, see `Guide.veil`; it waits for the device once."""
+    apart = guide.veil(pred_x0).mean().item()
     if apart > VEILED:
         tqdm.write(
-            f"At N = {factor:g} the references' colours differ from what the model would draw (by "
+            f"At N = {guide.low_pass.factor:g} the references' colours differ from what the model would draw (by "
             f"{apart:.0f}/255 on average) and will tint the samples. For cleaner images add --range_t 20% or "
             "--refine regions."
         )
