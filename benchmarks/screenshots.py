@@ -16,7 +16,7 @@ from benchmarks.figures import LAST_FIFTH, run
 from utils.files import PROJECT
 from utils.images import read_pixels, save_png
 
-WIDE, NARROW = (1280, 800), (360, 740)
+NARROW = (360, 740)
 DENSITY = 2  # a phone's pixels per CSS pixel, at least
 GAP = 40
 

@@ -16,7 +16,6 @@ import yaml
 from utils.errors import InputError, RunError
 
 PROJECT = Path(__file__).resolve().parent.parent  # the checkout that the project runs from
-BLOCK = 2**20  # bytes read at a time
 MAX_JSON_BYTES = 2**25  # the index of many shards has some millions
 MAX_YAML_BYTES = 2**17  # PyYAML takes about a second for them; no config has a tenth
 
