@@ -87,7 +87,7 @@ def for_each_batch(batches: Iterable[Sequence[T]], work: Callable[[Sequence[T]],
     Accelerate's `find_executable_batch_size` would start the whole over, and its versions shrink by different factors.
 
     Args:
-        batches: what is to be done.
+        batches: lists of items.
         work: may be called again with some of the items that it failed on.
         may_halve: whether smaller batches take less memory; a compiled network fills them up.
 
@@ -163,8 +163,7 @@ class FiniteWatch:
     """A model, and a sum of all it returned, which is finite only if every value was.
 
     The images alone do not show it: clipping x̂0 turns an infinity, which half precision may return, into black or
-    white. The sum stays on the device, so that no step waits for it; whoever asks for it waits, and is to do so while
-    the next batch is computed.
+    white. The sum stays on the device, so that no step waits for it; ask for it while the next batch is computed.
 
     Attributes:
         model: maps x [B, C, H, W] and t [B] to an output [B, …].

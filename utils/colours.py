@@ -28,7 +28,7 @@ def declared_profile(image: Image.Image, file: BufferedReader) -> bytes | None:
 
     Args:
         image: open, but not decoded yet.
-        file: what it is read from.
+        file: of the image.
 
     Returns:
         None where the file declares no colours, or sRGB; b"" for a profile that cannot be read.

@@ -48,14 +48,9 @@ def check_replaceable(path: Path) -> None:
 
 
 def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
-    """Open a file for reading, but no pipe or device, which may never end or never answer.
+    """Open a file, or what a link to it names, for reading; but no pipe or device, which may never end or answer.
 
-    Args:
-        path: the file, or a link to it.
-        max_bytes: the largest size accepted.
-
-    Raises:
-        OSError: it cannot be opened, is not a regular file, or is larger.
+    Raises OSError if it cannot be opened, is not a regular file, or is larger than `max_bytes`.
     """
     # opened without O_NONBLOCK, a pipe would wait for its other end
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -132,14 +127,9 @@ for kind, pattern in NUMBERS.items():
 
 
 def read_yaml(path: Path, what: str) -> object:
-    """Read a YAML file that anyone may have written, in bounded time.
+    """Read a YAML file that anyone may have written, in bounded time; `what` it is called in messages.
 
-    Args:
-        path: the file.
-        what: what it is, for messages.
-
-    Raises:
-        InputError: there is no such file, it is not YAML, or it is larger than `MAX_YAML_BYTES`.
+    Raises InputError if there is no such file, it is not YAML, or it is larger than `MAX_YAML_BYTES`.
     """
     try:
         with open_regular(path, MAX_YAML_BYTES) as file:
@@ -149,15 +139,7 @@ def read_yaml(path: Path, what: str) -> object:
 
 
 def parse_yaml(content: bytes, source: str) -> object:
-    """Parse YAML into plain values; it cannot name code.
-
-    Args:
-        content: at most `MAX_YAML_BYTES`.
-        source: where it is from, for messages.
-
-    Raises:
-        InputError: it is not YAML.
-    """
+    """Parse YAML, at most `MAX_YAML_BYTES` from `source`, into plain values; raise InputError if it is none."""
     try:
         return yaml.load(content.decode("utf-8"), Loader=PlainLoader)
     except UnicodeDecodeError:

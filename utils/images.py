@@ -143,15 +143,12 @@ def read_pixels(path: Path) -> np.ndarray:
 
 
 def save_png(pixels: np.ndarray, path: Path, text: Mapping[str, str] | None = None) -> None:
-    """Write a PNG, whole or not at all.
+    """Write a PNG, whole or not at all; raise RunError if it cannot be written.
 
     Args:
         pixels: [H, W, 3] uint8; or [H, W, 1] uint8 or uint16, which becomes a grey PNG.
-        path: where to.
+        path: of the file.
         text: text chunks to store, name → value.
-
-    Raises:
-        RunError: it cannot be written.
     """
     chunks = PngInfo()
     for name, value in (text or {}).items():
@@ -206,13 +203,9 @@ def read_png_text(path: Path) -> PngText | None:
 
 
 def make_grid(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:
-    """Lay out pictures in rows and columns on white.
+    """Lay out pictures [H, W, 3] uint8 in rows and columns on white: [H', W', 3] uint8.
 
-    Args:
-        rows: pictures [H, W, 3] uint8, or None for an empty place; rows may differ in length.
-
-    Returns:
-        [H', W', 3] uint8.
+    Rows may differ in length; None is an empty place.
     """
     tops, lefts = [0], [0]
     for edges, lines, axis in ((tops, rows, 0), (lefts, zip_longest(*rows), 1)):

@@ -104,19 +104,13 @@ def resize_matrix(
 
 
 def weighted_sums(neighbours: Tensor, weights: Tensor, size: int, pad_mode: str) -> Tensor:
-    """Return the matrix that makes each output pixel a weighted sum of an axis' pixels.
+    """Return the matrix [m, size], float64, that makes each output pixel a weighted sum of an axis' pixels.
 
     Args:
         neighbours: [m, k], int64: of each output pixel, which pixels it sees; they may lie beyond the axis.
         weights: [m, k], float64: theirs.
         size: pixels of the axis.
-        pad_mode: one of `PADDINGS`: what is beyond it.
-
-    Returns:
-        [m, size], float64.
-
-    Raises:
-        ValueError: an unknown padding.
+        pad_mode: what is beyond it; ValueError if it is not one of `PADDINGS`.
     """
     if pad_mode not in PADDINGS:
         raise ValueError(f"pad_mode must be one of {', '.join(PADDINGS)}, not {pad_mode!r}")
@@ -133,20 +127,10 @@ def check_floating_point(image: Tensor) -> None:
 
 
 def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Resize both spatial axes of `x`: `rows` along the height, `columns` along the width.
+    """Resize x [..., H, W] to [..., H', W'] by `rows` [H', H] and `columns` [W', W].
 
-    It computes in full float32, also where the caller allows TF32, bfloat16 or autocast for the network's sake.
-
-    Args:
-        x: [..., H, W].
-        rows: [H', H], of x's dtype and device.
-        columns: [W', W], the same.
-
-    Returns:
-        [..., H', W'].
-
-    Raises:
-        ValueError: another dtype or device.
+    It computes in full float32, also where the caller allows TF32, bfloat16 or autocast for the network's sake. Raises
+    ValueError if they are of different dtypes or on different devices.
     """
     if (x.dtype, x.device) != (rows.dtype, rows.device):
         raise ValueError(f"an image of {x.dtype} on {x.device} does not fit a filter of {rows.dtype} on {rows.device}")

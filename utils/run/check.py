@@ -151,11 +151,7 @@ def report(loss: float, comparisons: Sequence[Comparison]) -> list[str]:
 def write_config(args: Mapping[str, Any]) -> None:
     """Write the config that the weights go with, once they are seen to fit it; comments say where values are from.
 
-    Args:
-        args: those given on the command line.
-
-    Raises:
-        InputError: weights or a config that cannot be used, or a file that exists.
+    Raises InputError for weights or a config that cannot be used, or a file that exists.
     """
     checkpoint, config = find_model(args)
     for note in load_model(checkpoint, config).notes:

@@ -33,7 +33,7 @@ def run(args: Mapping[str, Any], interrupts: Interrupts) -> None:
 
     Args:
         args: those that were given, see `parse_args`.
-        interrupts: the signal handler; it prints the progress on exit.
+        interrupts: prints the progress if a signal ends the run.
 
     Raises:
         InputError: something given cannot be used.

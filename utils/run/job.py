@@ -35,7 +35,6 @@ class Job:
     """A plan, and what a process carries it out with.
 
     Attributes:
-        plan: the run's.
         model: the checkpoint, ready on the device.
         network: the model's, compiled if that is asked for, and for larger images in windows; it takes x, t and, if
             classes are drawn, class_id [B].

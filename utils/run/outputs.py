@@ -51,8 +51,6 @@ class Outputs:
     """The files of one run.
 
     Attributes:
-        settings: the run's.
-        samples: the run's.
         record: what all images of the run have in common; a folder holds images of one such record.
         reference_sha256s: of each reference's content, by its name.
         mask_sha256s: of its mask's; empty where there are none.

@@ -29,8 +29,6 @@ class Plan:
 
     Attributes:
         settings: the run's, without the references that cannot be read.
-        samples: the run's.
-        outputs: the run's files.
         notes: what there is to say of the references, one line each.
         num_processes: the processes that share the work.
         todo: [N] bool, of each sample, by its index, whether it is not finished.

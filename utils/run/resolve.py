@@ -22,10 +22,7 @@ from utils.run.settings import OMITTED, Settings
 
 
 def resolve(args: Mapping[str, Any]) -> tuple[Settings, Checkpoint]:
-    """Check the arguments against each other and against what they name.
-
-    Args:
-        args: those that were given, see `parse_args`.
+    """Check the arguments that were given against each other and against what they name.
 
     Returns:
         The settings, and the checkpoint that they name.

@@ -17,11 +17,9 @@ PREVIEWS = "index_files"  # the folder beside index.html
 
 @dataclass(frozen=True)
 class Binding:
-    """How much of a reference binds.
+    """How much of a reference binds, see `Settings`.
 
     Attributes:
-        downsample_factor: N, or "A:B", in pixels of the image.
-        range_t: how many of the last steps are left unrefined.
         ends: N at the first refined step, and at the last.
         words: the factor as people write it: 8, 2.5 or 32:4.
         folder: where the run puts the images it binds so.
@@ -150,10 +148,8 @@ def make_batches(
     filter, as if each binding had a run of its own; and of one shape.
 
     Args:
-        samples: the run's.
+        samples, micro_batch, num_processes: the run's.
         todo: [N] bool, whether each is to be made.
-        micro_batch: samples in a batch at most.
-        num_processes: the processes that share the work.
         shapes: of the images that follow each reference, by its name; None if all have one.
 
     Returns:

@@ -31,11 +31,10 @@ def make_guide(model: Model, reference: Tensor, mask: Tensor | None, binding: Bi
     """Make the guide that the settings name. It binds what the model works on: pixels, or latents.
 
     Args:
-        model: encodes the references.
+        model, settings: the run's.
         reference: [B, C, H, W] in [-1, 1], one image per sample, on the device to sample on.
         mask: [B, 1, H, W] in 0 … 1, where each binds; None for everywhere.
         binding: its N are in pixels of the image.
-        settings: the run's.
     """
     return GUIDES[settings.refine](
         model.encode(reference),
@@ -58,7 +57,7 @@ def sample(
     """Draw one micro-batch, from noise to images.
 
     Args:
-        job: the process's.
+        job: this process's.
         batch: samples of one binding and one shape.
         references: one per sample, [C, H, W] in [-1, 1], on the canvas of its images.
         masks: where each binds, [1, H, W] in 0 … 1; or each is None.
