@@ -120,12 +120,6 @@ def weighted_sums(neighbours: Tensor, weights: Tensor, size: int, pad_mode: str)
     return matrix.scatter_add_(1, pixels.where(inside, 0), weights.where(inside, 0))
 
 
-def check_floating_point(image: Tensor) -> None:
-    """Raise ValueError for an image of integers, in whose dtype weights are zero and sums wrap."""
-    if not image.is_floating_point():
-        raise ValueError(f"an image must be of floating-point numbers, [-1, 1] for a reference, not of {image.dtype}")
-
-
 def apply_matrices(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Resize x [..., H, W] to [..., H', W'] by `rows` [H', H] and `columns` [W', W].
 
@@ -170,7 +164,8 @@ def resize(
     Raises:
         ValueError: neither scale_factors nor out_shape, values that make no image, or integers.
     """
-    check_floating_point(x)
+    if not x.is_floating_point():  # in a dtype of integers, weights would be zero and sums wrap
+        raise ValueError(f"an image must be of floating-point numbers, [-1, 1] for a reference, not of {x.dtype}")
     in_shape = tuple(x.shape[-2:])
     if scale_factors is None and out_shape is None:
         raise ValueError("resize needs scale_factors, out_shape or both")

@@ -62,6 +62,10 @@ def find_references(
     Raises:
         InputError: there is nothing of that name, or no picture in it.
     """
+
+    def refuse(error: OSError) -> None:  # a folder that cannot be listed is not an empty one
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}")
+
     if not os.path.exists(source):  # Path.exists raises on names too long
         raise InputError(f"{flag} {source}: no such folder or file")
     root = source if os.path.isdir(source) else source.parent
@@ -70,7 +74,7 @@ def find_references(
         raise InputError(f"--save_dir {exclude}: is the --input_dir too; results need a folder of their own")
     paths = [] if root == source else [source]
     left: Counter[str] = Counter()
-    for here, folders, files in os.walk(source, onerror=on_unreadable or _refuse) if root == source else ():
+    for here, folders, files in os.walk(source, onerror=on_unreadable or refuse) if root == source else ():
         if Path(here).resolve() == excluded:
             folders.clear()
             continue
@@ -202,8 +206,3 @@ def examine(
 def folded(name: str) -> str:
     """Return the same text for names that a file system may take for one: it may ignore case, and compose accents."""
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _refuse(error: OSError) -> None:
-    """Raise InputError: a folder that cannot be listed is not an empty one."""
-    raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}")

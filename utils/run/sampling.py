@@ -25,6 +25,10 @@ from utils.run.settings import Settings
 
 CLEAR = 0.3, 0.7  # ᾱ between which the network expects colours, and can still be led to others
 VEILED = 18  # grey levels; benchmarks/veil.py shows what is below and above
+VEIL_ADVICE = (
+    "At N = {:g} the references' colours differ from what the model would draw (by {:.0f}/255 on average) and will "
+    "tint the samples. For cleaner images add --range_t 20% or --refine regions."
+)
 
 
 def make_guide(model: Model, reference: Tensor, mask: Tensor | None, binding: Binding, settings: Settings) -> Guide:
@@ -120,7 +124,9 @@ def sample_share(job: Job, page: Page, rank: int) -> None:
                 bar.update(len(batch))
                 if step.t in look_at:
                     look_at.clear()
-                    advise_on_veil(guide, step.pred_x0)
+                    apart = guide.veil(step.pred_x0).mean().item()  # the host waits for the device once
+                    if apart > VEILED:
+                        tqdm.write(VEIL_ADVICE.format(guide.low_pass.factor, apart))
 
             writer.submit(_save, page, batch, references, masks, *sample(job, batch, references, masks, on_step))
 
@@ -192,14 +198,3 @@ def clear_timestep(walk: Sequence[Transition]) -> int | None:
     """Return the middle one of a walk's timesteps at which the veil can be seen, if there is any."""
     clear = [step.t for step in walk if CLEAR[0] <= step.alphas_cumprod <= CLEAR[1]]
     return clear[len(clear) // 2] if clear else None
-
-
-def advise_on_veil(guide: Guide, pred_x0: Tensor) -> None:
-    """Print advice if the references' colours will tint the samples, see `Guide.veil`; it waits for the device once."""
-    apart = guide.veil(pred_x0).mean().item()
-    if apart > VEILED:
-        tqdm.write(
-            f"At N = {guide.low_pass.factor:g} the references' colours differ from what the model would draw (by "
-            f"{apart:.0f}/255 on average) and will tint the samples. For cleaner images add --range_t 20% or "
-            "--refine regions."
-        )
