@@ -24,6 +24,7 @@ from utils.run.samples import PREVIEWS, Binding, Sample, Samples
 from utils.run.settings import OMITTED, Settings
 
 SOFTWARE = "ILVR sampler"
+WAY_OUT = "choose another --save_dir or pass --overwrite"
 FIGURE_EXIF = {int(ExifTags.Base.Software): SOFTWARE}
 # how an animation and a page of ours begin, and what else they contain; text chunks mark a PNG
 MARKS = {".webp": (b"RIFF", SOFTWARE.encode()), ".html": (b"<!", b'<meta name="generator" content="ILVR sampler">')}
@@ -107,20 +108,8 @@ class Outputs:
             before, now = ({**signed(OMITTED), **text} for text in (found.text, wanted))
             differences = name_differences(before, {k: v for k, v in now.items() if k not in OF_THE_REFERENCE})
             if differences:
-                raise InputError(
-                    f"{path}: was made with other settings ({differences}); choose another --save_dir or pass "
-                    "--overwrite"
-                )
+                raise InputError(f"{path}: was made with other settings ({differences}); {WAY_OUT}")
         return False
-
-    def figures(self) -> list[Path]:
-        """Return the pictures that the run draws of its images."""
-        settings = self.settings
-        folders = [] if settings.progress_grid is None else [settings.save_dir / b.folder for b in settings.bindings]
-        return [
-            settings.save_dir / GRID,
-            *(folder / f"{FILM}{ending}" for folder in folders for ending in (".png", ".webp")),
-        ]
 
     def check(self) -> None:
         """Raise InputError if the run would replace somebody else's file, or mix its images with other settings'."""
@@ -137,8 +126,10 @@ class Outputs:
                     is_in_place = self.samples.find(binding, picture.name) is not None
                     if is_in_place and not (beside and ARRAY_HASH in beside.text):
                         raise not_ours(path)
-        for path in (*self.figures(), folder / "index.html"):
-            check_figure(path, settings.overwrite)
+        filmed = [] if settings.progress_grid is None else settings.bindings
+        films = [f"{binding.folder}/{FILM}{ending}" for binding in filmed for ending in (".png", ".webp")]
+        for name in (GRID, *films, "index.html"):
+            check_figure(folder / name.strip("/"), settings.overwrite)
 
     def _check_record(self, path: Path) -> Mapping[str, Any]:
         """Return a run.yaml; raise InputError if it is not ours, or there are images beside it of other settings."""
@@ -152,7 +143,7 @@ class Outputs:
         try:
             found = parse_yaml(content, f"run record {path}") if len(content) <= MAX_YAML_BYTES else None
         except InputError as error:
-            raise InputError(f"{error}; choose another --save_dir or pass --overwrite") from None
+            raise InputError(f"{error}; {WAY_OUT}") from None
         if not isinstance(found, dict) or not found.keys() >= ALWAYS_RECORDED:
             raise not_ours(path)
         if not any(image.relative_to(folder).parts[0] != PREVIEWS for image in folder.rglob("*.png")):
@@ -163,10 +154,7 @@ class Outputs:
                 del wanted[swept]  # a sweep has a folder for each, and may grow by others
         without = {"save_as": "png"} if found.get("save_as") == "npy" else {}  # an array beside the same picture
         if differences := name_differences(before | without, wanted):
-            raise InputError(
-                f"--save_dir {folder}: contains images of other settings ({differences}); choose another --save_dir or "
-                "pass --overwrite"
-            )
+            raise InputError(f"--save_dir {folder}: contains images of other settings ({differences}); {WAY_OUT}")
         return found
 
     def begin(self, todo: np.ndarray, previews: Iterable[Preview], num_processes: int) -> None:
@@ -234,9 +222,7 @@ def is_ours(found: PngText) -> bool:
 
 def not_ours(path: Path) -> InputError:
     """Return the error for a file of somebody else in the place of one of ours."""
-    return InputError(
-        f"{path}: exists and was not written by this program; choose another --save_dir or pass --overwrite"
-    )
+    return InputError(f"{path}: exists and was not written by this program; {WAY_OUT}")
 
 
 def check_figure(path: Path, overwrite: bool) -> None:
