@@ -133,7 +133,7 @@ def spiral() -> None:
     turns = np.linspace(0.8, 2.7 * np.pi, 200)
     radius = 0.048 * turns
     arm = np.stack([0.5 + radius * np.cos(turns), 0.5 + radius * np.sin(turns)], 1)
-    canvas.line(map(tuple, arm), 0.14, LAND)
+    canvas.line(map(tuple, arm), 0.17, LAND)
     canvas.save("maps/spiral.png")
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.maps --mixed_precision bf16 --data data/atlas --references assets/maps
 
-* Sliced Wasserstein distance × 1000 of unconditional samples to held-out crops at 64, 32 and 16 pixels, beside its
-  floor, the distance of as many other held-out crops.
+* Sliced Wasserstein distance × 1000 of unconditional samples to held-out crops at 64, 32 and 16 pixels: the mean over
+  disjoint sets of as many crops, beside its floor, the mean over the pairs of these sets, and beside training crops.
 * For each reference, every step refined by the paper's method: the RMSE of D(sample) against D(reference) in grey
   levels; and the patch distance to 200 held-out crops (60 others have 1 on average), also of the reference itself.
 * Copying: the RMSE in grey levels to the nearest of all training crops, at 16×16 pixels without the mean colour; median
@@ -11,6 +11,7 @@
 """
 
 import argparse
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -39,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     add("--weights", type=Path, default=Path("weights/atlas64"), help="diffusers folder")
     add("--data", type=Path, default=Path("data/atlas"), help="what weights/atlas64/crops.py wrote")
     add("--references", type=Path, default=Path("assets/maps"), help="folder of pictures")
-    add("--n", type=int, default=400, help="unconditional samples, at most 870")
+    add("--n", type=int, default=400, help="unconditional samples, and crops of a set; at most 870")
     add("--steps", type=int, default=50, help="of DDPM")
     add("--mixed_precision", choices=["no", "bf16"], default="no", help="of the network")
     return parser.parse_args()
@@ -62,18 +63,28 @@ def main() -> None:
     train, held_out, continent = (
         read_images(args.data / f"{name}.bin", 64, 3) for name in ("train", "val", "south_america")
     )
-    parts = BANK, BANK + UNIT, BANK + UNIT + args.n, BANK + UNIT + 2 * args.n
-    bank, unit, first, second, _ = from_pixels(held_out).tensor_split(parts)
+    bank, unit, rest = from_pixels(held_out).tensor_split((BANK, BANK + UNIT))
+    sets = [some for some in rest.split(args.n) if len(some) == args.n]
     model = load_embedded(args.mixed_precision, args.weights)
     sampler = DDPM(model.process, args.steps)
 
-    samples = to_8_bit(draw(model, sampler, first, None))
-    print(f"sliced Wasserstein distance × 1000 of {args.n} samples in {args.steps} steps\n")
-    distances, floor = sliced_wasserstein(samples, first), sliced_wasserstein(second, first)
+    samples = to_8_bit(draw(model, sampler, sets[0], None))
+    print(f"sliced Wasserstein distance × 1000 of {args.n} samples in {args.steps} steps to {len(sets)} sets\n")
+    training = from_pixels(train[: args.n])
+    pairs = {
+        "samples": [(samples, some) for some in sets],
+        "training crops": [(training, some) for some in sets],
+        "floor": list(combinations(sets, 2)),
+    }
     print("| | 64 | 32 | 16 |\n|---|---|---|---|")
-    for name, some in {"samples": distances, "floor": floor}.items():
-        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in some)} |")
-    print(f"| ratio | {' | '.join(f'{a / b:.2f}' for a, b in zip(distances, floor, strict=True))} |\n")
+    means = {}
+    for name, some in pairs.items():
+        distances = torch.tensor([sliced_wasserstein(one, other) for one, other in some])
+        means[name] = distances.mean(0)
+        low, high = distances.amin(0), distances.amax(0)
+        cells = (f"{m:.1f} ({a:.1f} … {b:.1f})" for m, a, b in zip(means[name], low, high, strict=True))
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(f"| ratio | {' | '.join(f'{ratio:.2f}' for ratio in means['samples'] / means['floor'])} |\n")
 
     references, distance = read_folder(args.references), PatchDistance(bank, unit)
     drawn = draw(model, sampler, references, lambda some: ILVR(some, FACTOR))
@@ -83,10 +94,10 @@ def main() -> None:
         near = measure_fidelity(drawn[i : i + 1], references[i : i + 1], FACTOR, torch.ones(1, 1))["fidelity"].item()
         print(f"| {reference.name} | {near:.1f} | {looks[i]:.2f} | {own[i]:.2f} |")
 
-    training = coarse(from_pixels(train))
+    known = coarse(from_pixels(train))
     print("\nmedian distance to the nearest training crop, grey levels")
-    for name, crops in {"samples": samples, "held-out": first, "South America": from_pixels(continent)}.items():
-        print(f"{name}: {nearest(coarse(crops[: args.n]), training):.1f}", flush=True)
+    for name, crops in {"samples": samples, "held-out": sets[0], "South America": from_pixels(continent)}.items():
+        print(f"{name}: {nearest(coarse(crops[: args.n]), known):.1f}", flush=True)
 
 
 if __name__ == "__main__":
