@@ -127,9 +127,9 @@ class Outputs:
                     if is_in_place and not (beside and ARRAY_HASH in beside.text):
                         raise not_ours(path)
         filmed = [] if settings.progress_grid is None else settings.bindings
-        films = [f"{binding.folder}/{FILM}{ending}" for binding in filmed for ending in (".png", ".webp")]
-        for name in (GRID, *films, "index.html"):
-            check_figure(folder / name.strip("/"), settings.overwrite)
+        films = [folder / binding.folder / f"{FILM}{ending}" for binding in filmed for ending in (".png", ".webp")]
+        for path in (folder / GRID, *films, folder / "index.html"):
+            check_figure(path, settings.overwrite)
 
     def _check_record(self, path: Path) -> Mapping[str, Any]:
         """Return a run.yaml; raise InputError if it is not ours, or there are images beside it of other settings."""

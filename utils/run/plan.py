@@ -113,6 +113,12 @@ def canvas_of(shape: Shape) -> Shape:
     return (max(shape),) * 2 if max(shape) <= MAX_ASPECT * min(shape) else shape
 
 
+def is_alike(shape: Shape, other: Shape) -> bool:
+    """Return whether one shape is the other, enlarged or reduced, to a pixel."""
+    (height, width), (rows, columns) = sorted([shape, other])
+    return abs(height * columns - rows * width) <= max(rows, columns)
+
+
 def _levels(mask: Tensor) -> Tensor:
     """Map a mask from [-1, 1] to 0 … 1, rounded as in a file."""
     return ((mask + 1) * 127.5).round() / 255
@@ -183,14 +189,10 @@ def examine_masks(settings: Settings, found: Mapping[str, Seen], notes: list[str
     its, wrong, more_notes = examine(masks, max(settings.image_size), settings.reading_masks, "mask")
     faults = list(wrong.values())
     for name, path in paths.items():
-        if str(path) in its:
-            (height, width), (rows, columns) = its[str(path)].shape, found[name].shape
-            alike = (
-                abs(height * w - h * width) <= max(height, width, h, w)  # one is the other, resized, to a pixel
-                for h, w in (found[name].shape, settings.shapes[name])
-            )
-            if not any(alike):
-                faults.append(f"--mask_dir: {path} is {width}×{height}, of another shape than {name}, {columns}×{rows}")
+        shapes = found[name].shape, settings.shapes[name]
+        if str(path) in its and not any(is_alike(its[str(path)].shape, shape) for shape in shapes):
+            (height, width), (rows, columns) = its[str(path)].shape, shapes[0]
+            faults.append(f"--mask_dir: {path} is {width}×{height}, of another shape than {name}, {columns}×{rows}")
     if faults:
         raise InputError(*faults)
     notes += more_notes
